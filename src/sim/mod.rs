@@ -1,0 +1,1 @@
+//! Simulation in virtual time of many peers running the same core as a real node.
