@@ -1,1 +1,10 @@
-//! The pure protocol core.
+//! The pure protocol core: `handle(now, event) -> actions` and `deadline() -> Option<Instant>`.
+//!
+//! No clock, no runtime, no socket, no file, no randomness but the seeded generator that it was given, and ordered maps only.
+//! Whatever reaches it has been authenticated, bounded and parsed by `wire`; what it wants done it says in actions, which
+//! the shell (`node`, or `sim` in virtual time) performs in their order.
+
+pub mod ids;
+pub mod time;
+
+pub mod outcome;
