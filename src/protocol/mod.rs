@@ -8,3 +8,7 @@ pub mod ids;
 pub mod time;
 
 pub mod outcome;
+
+pub mod job;
+
+pub mod fact;
