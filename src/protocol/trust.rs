@@ -89,9 +89,9 @@ impl Trust {
 
     /// Whether it gets work.
     pub fn is_barred(&self, peer: PeerId, now: Instant) -> bool {
-        self.records.get(&peer).is_some_and(|record| {
-            record.standing.strikes > 1 || record.quarantined_until.is_some_and(|until| until > now)
-        })
+        self.records
+            .get(&peer)
+            .is_some_and(|record| record.standing.strikes > 1 || record.quarantined_until.is_some_and(|until| until > now))
     }
 
     /// Another proven voter, or the owner, backs its value.

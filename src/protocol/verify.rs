@@ -167,9 +167,7 @@ fn voters(ballots: &[Ballot], chosen: impl Fn(&Ballot) -> bool) -> Vec<PeerId> {
 /// Those voters for `value` who are backed by a proven voter other than themselves.
 fn backed_voters(ballots: &[Ballot], value: Value) -> Vec<PeerId> {
     let proven = |ballot: &Ballot| ballot.value == value && ballot.weight == Weight::Proven;
-    voters(ballots, |ballot| {
-        ballot.value == value && ballots.iter().any(|other| proven(other) && other.worker != ballot.worker)
-    })
+    voters(ballots, |ballot| ballot.value == value && ballots.iter().any(|other| proven(other) && other.worker != ballot.worker))
 }
 
 /// How many votes for one value count, and how many of those are proven.

@@ -151,7 +151,8 @@ impl Worker {
             return;
         }
         let idle = |coordinator: &Coordinator| coordinator.running.is_empty() && coordinator.unacknowledged.is_empty();
-        let gone: Vec<_> = self.coordinators.iter().filter(|(peer, state)| !self.wanted.contains(peer) && idle(state)).map(|(p, _)| *p).collect();
+        let gone: Vec<_> =
+            self.coordinators.iter().filter(|(peer, state)| !self.wanted.contains(peer) && idle(state)).map(|(p, _)| *p).collect();
         for peer in gone {
             self.coordinators.remove(&peer);
             self.actions.push(WorkerAction::Close(peer));

@@ -115,10 +115,4 @@ impl Leases {
         let first = LeaseKey { job, unit: UnitIndex(0), attempt: Attempt(0) };
         self.by_key.range(first..).take_while(|(key, _)| key.job == job).count()
     }
-
-    /// Who holds leases of this unit.
-    pub fn of_unit(&self, job: JobId, unit: UnitIndex) -> impl Iterator<Item = PeerId> {
-        let first = LeaseKey { job, unit, attempt: Attempt(0) };
-        self.by_key.range(first..).take_while(move |(key, _)| key.job == job && key.unit == unit).map(|(_, (worker, _))| *worker)
-    }
 }

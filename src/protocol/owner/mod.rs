@@ -26,6 +26,7 @@ use crate::protocol::{
 use lease::Leases;
 use own_job::{Consequences, OwnJob};
 use rand_chacha::ChaCha8Rng;
+pub use schedule::LEASE_BATCH_MAX;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -75,8 +76,6 @@ pub enum OwnerAction {
 struct Worker {
     /// Leases that it is willing to hold in all.
     window: u32,
-    /// Engine and passes; what must match between voters.
-    class: Arc<str>,
     slots: u32,
     leases: BTreeSet<lease::LeaseKey>,
 }
@@ -113,7 +112,8 @@ impl Owner {
         };
         for job in saved.jobs {
             let job = OwnJob::restore(job, me, &owner.trust);
-            let open: Vec<_> = (0..job.wanted.fresh).map(UnitIndex).filter(|&unit| !job.units[unit.0 as usize].phase.is_decided()).collect();
+            let open: Vec<_> =
+                (0..job.wanted.fresh).map(UnitIndex).filter(|&unit| !job.units[unit.0 as usize].phase.is_decided()).collect();
             let id = job.id;
             owner.jobs.insert(id, job);
             owner.judge_all(now, open.into_iter().map(|unit| (id, unit)).collect());
@@ -189,8 +189,7 @@ impl Owner {
         if class != self.class || (self.workers.len() >= WORKERS_MAX && !self.workers.contains_key(&worker)) {
             return false;
         }
-        let window = 0;
-        self.workers.entry(worker).or_insert_with(|| Worker { window, class, slots, leases: BTreeSet::new() });
+        self.workers.entry(worker).or_insert_with(|| Worker { window: 0, slots, leases: BTreeSet::new() });
         true
     }
 

@@ -123,8 +123,8 @@ impl OwnJob {
                 Verdict::Verified { value, by_owner } => Phase::Verified { value, by_owner },
                 Verdict::Failed => Phase::Failed,
             };
-            if let Some(vote) = job.units.get_mut(unit.0 as usize).filter(|_| phase.is_decided()) {
-                for vote in &mut vote.votes {
+            if let Some(known) = job.units.get_mut(unit.0 as usize).filter(|_| phase.is_decided()) {
+                for vote in &mut known.votes {
                     vote.credited = matches!(phase, Phase::Verified { value, .. } if value == vote.value && !vote.struck);
                 }
             }
@@ -145,14 +145,7 @@ impl OwnJob {
     /// Records a vote. The caller has checked the lease's token, and that the worker has not voted on the unit yet.
     pub fn push_vote(&mut self, vote: &Vote, struck: bool) {
         let Some(unit) = self.units.get_mut(vote.unit.0 as usize) else { return };
-        unit.votes.push(UnitVote {
-            worker: vote.worker,
-            attempt: vote.attempt,
-            ordinal: vote.ordinal,
-            value: vote.value,
-            struck,
-            credited: false,
-        });
+        unit.votes.push(UnitVote { worker: vote.worker, ordinal: vote.ordinal, value: vote.value, struck, credited: false });
         unit.next_attempt = unit.next_attempt.max(vote.attempt.0 + 1);
         if !unit.phase.is_decided() {
             *self.undecided.entry(vote.worker).or_default() += 1;
@@ -183,9 +176,8 @@ impl OwnJob {
             self.audit.collusion |= wrong;
         }
         out.convict.extend(convict);
-        let exhausted = self.failures.get(&index).is_some_and(|record| {
-            record.proven >= FAILURES_BY_PROVEN_MAX || record.seen.count >= FAILURES_MAX
-        });
+        let exhausted =
+            self.failures.get(&index).is_some_and(|record| record.proven >= FAILURES_BY_PROVEN_MAX || record.seen.count >= FAILURES_MAX);
         let phase = match decision {
             Decision::Accept { value, by_owner } => Phase::Verified { value, by_owner },
             Decision::Provisional { .. } | Decision::Disputed | Decision::Want(_) if exhausted => Phase::Failed,
@@ -225,8 +217,7 @@ impl OwnJob {
         let record = first
             .filter(|ballot| ballot.weight == Weight::Proven)
             .map(|ballot| trust.record_in_units(ballot.worker, self.gas_estimate()).max(verify::PROVEN_UNITS));
-        let need =
-            verify::votes_needed(self.manifest.policy, audited, self.secret.lottery_number(index), record, self.audit_rate);
+        let need = verify::votes_needed(self.manifest.policy, audited, self.secret.lottery_number(index), record, self.audit_rate);
         Rules { need, provisional_allowed: cold && !self.audit.collusion }
     }
 

@@ -51,7 +51,6 @@ impl Phase {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UnitVote {
     pub worker: PeerId,
-    pub attempt: Attempt,
     pub ordinal: u32,
     pub value: Value,
     /// Its worker was convicted after it was cast.
