@@ -12,3 +12,5 @@ pub mod outcome;
 pub mod job;
 
 pub mod fact;
+
+pub mod announce;
