@@ -320,7 +320,8 @@ impl Coordinator {
             let Some(outgoing) = self.unacknowledged.get(&run) else { continue };
             let bytes = outgoing.finished.output.as_ref().map_or(0, |output| output.len()) + outgoing.finished.log.len();
             let fits = batch.as_ref().is_some_and(|(job, outcomes, held)| {
-                *job == run.job && outcomes.len() < OUTCOME_BATCH_MAX && held + bytes <= OUTCOME_BATCH_BYTES_MAX
+                let repeated = outcomes.last().is_some_and(|last: &Outgoing| last.unit == run.unit);
+                *job == run.job && !repeated && outcomes.len() < OUTCOME_BATCH_MAX && held + bytes <= OUTCOME_BATCH_BYTES_MAX
             });
             if !fits {
                 flush(batch.take());

@@ -16,7 +16,7 @@ pub use view::{JobView, UnitState, UnitView, VoteView, WaitReason};
 
 use crate::protocol::{
     fact::{Fact, JobState, Saved, Standing, Vote},
-    ids::{JobId, PeerId, UnitIndex},
+    ids::{Digest, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Outcome},
     time::Instant,
@@ -40,8 +40,24 @@ pub const WORKERS_MAX: usize = 4096;
 pub enum OwnerAction {
     /// Make durable before anything that follows is performed.
     Persist(Fact),
-    /// Keep this output; its digest was checked.
-    KeepOutput(Arc<[u8]>),
+    /// Keep this output for the job; its digest was checked.
+    KeepOutput {
+        /// Whose.
+        job: JobId,
+        /// SHA-256 of it.
+        digest: Digest,
+        /// The bytes; `None` when they are held as a blob already.
+        bytes: Option<Arc<[u8]>>,
+    },
+    /// Keep a unit's standard error.
+    KeepLog {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// The bytes.
+        bytes: Arc<[u8]>,
+    },
     /// Hand these leases to the worker; may be this peer itself.
     Lease {
         /// Whom.
@@ -227,6 +243,9 @@ impl Owner {
         }
         let voted = known.votes.iter().any(|vote| vote.worker == from);
         self.actions.push(OwnerAction::Acknowledge { to: from, job: id, units: vec![unit] });
+        if !report.log.is_empty() {
+            self.actions.push(OwnerAction::KeepLog { job: id, unit, bytes: report.log });
+        }
         let key = lease::LeaseKey { job: id, unit, attempt: report.attempt };
         match report.outcome {
             Outcome::Failed(failure) => self.end_lease(now, key, LeaseEnd::Failed(from, failure)),
@@ -247,7 +266,7 @@ impl Owner {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.push_vote(&vote, struck);
                 }
-                self.actions.extend(report.output.map(OwnerAction::KeepOutput));
+                self.actions.push(OwnerAction::KeepOutput { job: id, digest: value.output, bytes: report.output });
                 self.actions.push(OwnerAction::Persist(Fact::Vote(id, vote)));
                 self.end_lease(now, key, LeaseEnd::Answered);
             }
