@@ -74,8 +74,18 @@ impl Strike {
     fn through(&mut self, segment: &mut [u8]) {
         let step = self.prime as usize;
         let mut bit = self.next as usize;
-        if segment.len() > 2 * step {
-            bit = strike_by_eights(segment, bit, step);
+        if segment.len() > bit / 8 + 2 * step {
+            // One of eight neighbouring multiples hits the first bit of a byte, as the step is odd.
+            while bit % 8 != 0 {
+                segment[bit / 8] |= 1 << (bit % 8);
+                bit += step;
+            }
+            bit = match step % 8 {
+                1 => strike_by_eights::<1>(segment, bit, step),
+                3 => strike_by_eights::<3>(segment, bit, step),
+                5 => strike_by_eights::<5>(segment, bit, step),
+                _ => strike_by_eights::<7>(segment, bit, step),
+            };
         }
         while let Some(byte) = segment.get_mut(bit / 8) {
             *byte |= 1 << (bit % 8);
@@ -86,24 +96,25 @@ impl Strike {
 }
 
 /// Strikes out eight multiples in each whole run of `step` bytes; the bit of the first multiple left.
-fn strike_by_eights(segment: &mut [u8], bit: usize, step: usize) -> usize {
-    let mut offsets = [0; 8];
-    let mut masks = [0; 8];
-    for (index, (offset, mask)) in offsets.iter_mut().zip(&mut masks).enumerate() {
-        let hit = bit % 8 + index * step;
-        *offset = hit / 8;
-        *mask = 1_u8 << (hit % 8);
-    }
-    // Known before the loop, so that nothing need be checked in it.
+///
+/// `bit` is the first of its byte and `step` leaves `REST` when divided by eight, so the bits to set are constants.
+fn strike_by_eights<const REST: usize>(segment: &mut [u8], bit: usize, step: usize) -> usize {
+    let offsets: [usize; 8] = core::array::from_fn(|index| index * (step / 8) + index * REST / 8);
+    // Always so; known before the loop, nothing need be checked in it.
     if offsets.iter().any(|offset| *offset >= step) {
         return bit;
     }
     let Some(rest) = segment.get_mut(bit / 8..) else { return bit };
     let mut runs = 0;
     for run in rest.chunks_exact_mut(step) {
-        for (offset, mask) in offsets.iter().zip(&masks) {
-            run[*offset] |= mask;
-        }
+        run[offsets[0]] |= 1;
+        run[offsets[1]] |= 1 << (REST % 8);
+        run[offsets[2]] |= 1 << (2 * REST % 8);
+        run[offsets[3]] |= 1 << (3 * REST % 8);
+        run[offsets[4]] |= 1 << (4 * REST % 8);
+        run[offsets[5]] |= 1 << (5 * REST % 8);
+        run[offsets[6]] |= 1 << (6 * REST % 8);
+        run[offsets[7]] |= 1 << (7 * REST % 8);
         runs += 1;
     }
     bit + runs * 8 * step
@@ -117,17 +128,17 @@ fn square(prime: u32) -> u64 {
 /// The odd primes below `end`, by a plain sieve.
 fn odd_primes_below(end: u32) -> Vec<u32> {
     // Bit `i` stands for `2 i + 1`.
-    let bits = end as usize / 2;
-    let mut sieve = vec![0_u8; bits / 8 + 1];
+    let bits = end / 2;
+    let mut sieve = vec![0_u8; bits as usize / 8 + 1];
     let mut primes = Vec::new();
     for bit in 1..bits {
-        if sieve[bit / 8] >> (bit % 8) & 1 == 0 {
+        if sieve[bit as usize / 8] >> (bit % 8) & 1 == 0 {
             let prime = 2 * bit + 1;
-            primes.push(prime as u32);
-            let mut multiple = (prime * prime) / 2;
-            while multiple < bits {
-                sieve[multiple / 8] |= 1 << (multiple % 8);
-                multiple += prime;
+            primes.push(prime);
+            let mut multiple = square(prime) / 2;
+            while multiple < u64::from(bits) {
+                sieve[multiple as usize / 8] |= 1 << (multiple % 8);
+                multiple += u64::from(prime);
             }
         }
     }
