@@ -40,14 +40,14 @@ impl View {
         let iterations = bounded(args, "--iterations", 2000, ITERATIONS_MAX)? as u32;
         let samples = bounded(args, "--samples", 1, SAMPLES_MAX)?;
         let centre = match args.option("--centre")? {
-            None => (-0.743_643_9, 0.131_825_9),
+            None => (-0.7438, 0.131_87),
             Some(text) => text
                 .split_once(',')
                 .and_then(|(real, imaginary)| Some((decimal(real)?, decimal(imaginary)?)))
                 .ok_or(Error::usage("an option is not X,Y in decimal digits").about("--centre"))?,
         };
         let span = match args.option("--span")? {
-            None => 0.001_2,
+            None => 0.0004,
             Some(text) => decimal(text)
                 .filter(|span| *span > 0.0)
                 .ok_or(Error::usage("an option is not a positive decimal number").about("--span"))?,
