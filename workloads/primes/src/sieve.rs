@@ -76,7 +76,7 @@ impl Strike {
         let mut bit = self.next as usize;
         if segment.len() > bit / 8 + 2 * step {
             // One of eight neighbouring multiples hits the first bit of a byte, as the step is odd.
-            while bit % 8 != 0 {
+            while !bit.is_multiple_of(8) {
                 segment[bit / 8] |= 1 << (bit % 8);
                 bit += step;
             }
