@@ -124,8 +124,14 @@ mod tests {
 
     const ARENA_BYTES: usize = 1 << 23;
 
+    /// The strictest alignment that the tests ask for.
+    #[derive(Clone, Copy)]
     #[repr(align(64))]
-    struct Arena([u8; ARENA_BYTES]);
+    struct Line([u8; 64]);
+
+    fn arena() -> Vec<Line> {
+        alloc::vec![Line([0; 64]); ARENA_BYTES / 64]
+    }
 
     /// There is the arena and no more.
     struct Fixed;
@@ -136,9 +142,9 @@ mod tests {
         }
     }
 
-    fn heap_in(arena: &mut Arena) -> Heap<Fixed> {
+    fn heap_in(arena: &mut [Line]) -> Heap<Fixed> {
         let mut heap = Heap::new();
-        let start = arena.0.as_mut_ptr() as usize;
+        let start = arena.as_mut_ptr() as usize;
         assert!(heap.is_unused());
         heap.begin(start, start + ARENA_BYTES);
         heap
@@ -166,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_last_block_grows_where_it_stands_and_others_move() {
-        let mut arena = Box::new(Arena([0; ARENA_BYTES]));
+        let mut arena = arena();
         let mut heap = heap_in(&mut arena);
         // SAFETY: the arena outlives the heap and nothing else uses it.
         let (first, second) = unsafe { (heap.allocate(layout(100, 8)), heap.allocate(layout(100, 8))) };
@@ -182,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_freed_block_serves_the_next_request_of_its_class() {
-        let mut arena = Box::new(Arena([0; ARENA_BYTES]));
+        let mut arena = arena();
         let mut heap = heap_in(&mut arena);
         // SAFETY: the arena outlives the heap and nothing else uses it; each block is released once.
         unsafe {
@@ -196,7 +202,7 @@ mod tests {
     /// Blocks of random sizes and alignments are filled, resized and released; none may touch another's bytes.
     #[test]
     fn blocks_never_overlap() {
-        let mut arena = Box::new(Arena([0; ARENA_BYTES]));
+        let mut arena = arena();
         let mut heap = heap_in(&mut arena);
         let mut live: Vec<(usize, Layout, u8)> = Vec::new();
         let mut state = 1_u64;
