@@ -124,13 +124,8 @@ mod tests {
 
     const ARENA_BYTES: usize = 1 << 23;
 
-    /// The strictest alignment that the tests ask for.
-    #[derive(Clone, Copy)]
-    #[repr(align(64))]
-    struct Line([u8; 64]);
-
-    fn arena() -> Vec<Line> {
-        alloc::vec![Line([0; 64]); ARENA_BYTES / 64]
+    fn arena() -> Vec<u128> {
+        alloc::vec![0; ARENA_BYTES / 16]
     }
 
     /// There is the arena and no more.
@@ -142,7 +137,7 @@ mod tests {
         }
     }
 
-    fn heap_in(arena: &mut [Line]) -> Heap<Fixed> {
+    fn heap_in(arena: &mut [u128]) -> Heap<Fixed> {
         let mut heap = Heap::new();
         let start = arena.as_mut_ptr() as usize;
         assert!(heap.is_unused());
