@@ -27,6 +27,8 @@ pub mod announce;
 
 pub mod gossip;
 
+pub mod progress;
+
 pub mod number;
 
 pub mod signing;
