@@ -95,14 +95,14 @@ pub struct Repair {
     pub every: Duration,
     /// The time until the next comparison when the last one found a difference.
     pub catch_up: Duration,
-    /// After how many unanswered probes in a row a neighbour is dropped. With a twentieth of all messages lost, three drop an honest
-    /// one once in a thousand rounds.
+    /// After how many unanswered probes in a row a neighbour is dropped; they follow one another as fast as comparisons do that catch
+    /// up. With a twentieth of all messages lost, four drop an honest neighbour once in ten thousand rounds.
     pub silence: u8,
 }
 
 impl Default for Repair {
     fn default() -> Self {
-        Self { every: Duration::from_secs(10), catch_up: Duration::from_secs(2), silence: 3 }
+        Self { every: Duration::from_secs(10), catch_up: Duration::from_secs(2), silence: 4 }
     }
 }
 

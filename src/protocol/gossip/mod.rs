@@ -250,8 +250,8 @@ impl Gossip {
             Event::Received { from, message } => self.on_message(now, from, message, out),
             Event::Broadcast(envelope) => {
                 if !archive.knows(envelope.id()) {
-                    archive.insert(now, envelope.clone(), config);
-                    broadcast.spread(&mut turn, &envelope, None);
+                    archive.insert(now, envelope.clone(), Path::Tree, config);
+                    broadcast.spread(&mut turn, &envelope, Path::Tree, None);
                 }
             }
             Event::Connected { peer, prefix } => {
@@ -313,21 +313,20 @@ impl Gossip {
             _ if !membership.is_neighbour(from) => return turn.reject(from, Rejection::NotNeighbour),
             Message::Shuffle { contacts } => membership.on_shuffle(&mut turn, from, contacts),
             Message::ShuffleReply { contacts } => membership.on_shuffle_reply(&mut turn, from, contacts),
-            Message::Data { envelope, path } if archive.knows(envelope.id()) => match path {
-                Path::Tree => broadcast.on_duplicate(&mut turn, from),
-                Path::Repair => {}
-            },
             Message::Data { envelope, path } => {
+                if let Some(first) = archive.came_by(envelope.id()) {
+                    return broadcast.on_duplicate(&mut turn, from, [first, path]);
+                }
                 if envelope.lifetime().is_zero() {
                     return turn.reject(from, Rejection::Expired);
                 }
                 if let Err(reason) = ledger.take_in(now, envelope.author(), &config.quotas) {
                     return turn.reject(from, reason);
                 }
-                archive.insert(now, envelope.clone(), config);
+                archive.insert(now, envelope.clone(), path, config);
                 broadcast.on_arrival(envelope.id(), from, path);
                 turn.out.push(Action::Deliver(envelope.clone()));
-                broadcast.spread(&mut turn, &envelope, Some(from));
+                broadcast.spread(&mut turn, &envelope, path, Some(from));
             }
             Message::IHave { ids } => broadcast.on_announced(&mut turn, archive, from, &ids),
             Message::Graft { ids } => broadcast.on_graft(&mut turn, archive, from, &ids),
