@@ -13,7 +13,7 @@ use super::{
     config::Config,
     draw,
     message::{Contact, MAX_CONTACTS, Message},
-    quota::Bucket,
+    quota::{Bucket, Quota},
 };
 use crate::protocol::{ids::PeerId, time::Instant};
 use core::time::Duration;
@@ -58,6 +58,8 @@ struct Link {
     since: Instant,
     prefix: Option<Prefix>,
     hint: Arc<[u8]>,
+    /// When it last began a shuffle.
+    shuffled: Option<Instant>,
 }
 
 /// All links, and the contacts from which new ones are chosen.
@@ -158,7 +160,7 @@ impl Membership {
                     turn.reject(oldest, Rejection::Crowded);
                     self.hang_up(turn, oldest);
                 }
-                let link = Link { stage: Stage::Visiting, since: turn.now, prefix, hint: Arc::from([]) };
+                let link = Link { stage: Stage::Visiting, since: turn.now, prefix, hint: Arc::from([]), shuffled: None };
                 self.links.insert(peer, link);
             }
         }
@@ -241,8 +243,13 @@ impl Membership {
         self.hang_up(turn, from);
     }
 
-    /// A neighbour shows contacts and gets some in return.
+    /// A neighbour shows contacts and gets some in return, a few times in the period in which an honest one does so at most once.
     pub(super) fn on_shuffle(&mut self, turn: &mut Turn<'_>, from: PeerId, contacts: Vec<Contact>) {
+        let link = self.links.get_mut(&from).expect("only neighbours shuffle");
+        if link.shuffled.is_some_and(|last| turn.now.since(last) < turn.config.views.shuffle_every / 4) {
+            return turn.reject(from, Rejection::Flood(Quota::Control));
+        }
+        link.shuffled = Some(turn.now);
         let reply = self.sample(turn, from);
         self.note(turn, from, contacts);
         turn.send(from, Message::ShuffleReply { contacts: reply });
@@ -327,7 +334,7 @@ impl Membership {
                 self.retry = turn.now.after(RETRY[0]);
                 break;
             }
-            let link = Link { stage: Stage::Dialling, since: turn.now, prefix: None, hint: contact.hint.clone() };
+            let link = Link { stage: Stage::Dialling, since: turn.now, prefix: None, hint: contact.hint.clone(), shuffled: None };
             self.links.insert(contact.peer, link);
             turn.out.push(Action::Connect(contact));
         }
@@ -366,8 +373,7 @@ impl Membership {
     fn sample(&self, turn: &mut Turn<'_>, to: PeerId) -> Vec<Contact> {
         const { assert!(SAMPLE < MAX_CONTACTS, "our own contact fits in as well") };
         let near = draw::some(turn.rng, self.neighbours().filter(|(peer, _)| *peer != to), SAMPLE / 2);
-        let mut contacts: Vec<Contact> =
-            near.into_iter().map(|(peer, _)| Contact { peer, hint: self.links[&peer].hint.clone() }).collect();
+        let mut contacts: Vec<Contact> = near.into_iter().map(|(peer, _)| Contact { peer, hint: self.links[&peer].hint.clone() }).collect();
         let far = self.book.sample(turn.rng, SAMPLE, to);
         let new: Vec<Contact> = far.into_iter().filter(|far| contacts.iter().all(|near| near.peer != far.peer)).collect();
         contacts.extend(new.into_iter().take(SAMPLE - contacts.len()));

@@ -262,7 +262,11 @@ impl Message {
                 contacts.iter().try_for_each(|contact| check_hint(&contact.hint))
             }
             Self::IHave { ids } | Self::Graft { ids } | Self::Want { ids } => {
-                if ids.is_empty() || ids.len() > MAX_IDS { Err(Garbage::CountOfIds { count: ids.len() }) } else { Ok(()) }
+                if ids.is_empty() || ids.len() > MAX_IDS {
+                    Err(Garbage::CountOfIds { count: ids.len() })
+                } else {
+                    Ok(())
+                }
             }
             Self::Echo(Some(window)) => window.check(),
             Self::Data { .. } | Self::Prune | Self::Probe(_) | Self::Echo(None) => Ok(()),

@@ -169,11 +169,13 @@ impl Rejection {
     const fn penalty(self) -> Penalty {
         match self {
             Self::Garbage(_) => Penalty::Expel,
-            Self::Flood(_) | Self::Unsolicited | Self::BrokenPromise | Self::PromiseQuota => Penalty::Strike,
+            Self::Flood(_) | Self::Unsolicited | Self::BrokenPromise => Penalty::Strike,
             Self::Unresponsive => Penalty::HangUp,
             // Also what an honest neighbour causes that believes a link to stand which we know to be over, or not yet begun.
             Self::NotNeighbour | Self::NotConnected => Penalty::None,
-            Self::AuthorQuota | Self::IntakeQuota | Self::Expired | Self::Shunned | Self::Crowded => Penalty::None,
+            // What an honest neighbour causes that relays a flood, or announces many messages which are late.
+            Self::AuthorQuota | Self::IntakeQuota | Self::PromiseQuota => Penalty::None,
+            Self::Expired | Self::Shunned | Self::Crowded => Penalty::None,
         }
     }
 }

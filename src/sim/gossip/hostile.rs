@@ -114,7 +114,7 @@ impl Hostile {
                     out.push(Action::Send { to: neighbour, message: Message::IHave { ids } });
                 }
                 Habit::Flooder => {
-                    for _ in 0..500 {
+                    for _ in 0..300 {
                         let message = Message::Graft { ids: vec![self.invent(); 1] };
                         out.push(Action::Send { to: neighbour, message });
                     }

@@ -85,12 +85,24 @@ impl Measure {
         *self.rejections.entry((hostile, format!("{reason:?}"))).or_default() += 1;
     }
 
+    /// What happened since the last phase began, as those see it who are still there: what others missed does not count.
+    pub fn report_for(&self, peers: &[Index]) -> Report {
+        let owed = |sent: &Sent| sent.expected.iter().filter(|index| peers.binary_search(index).is_ok()).count();
+        let missed = |sent: &Sent| {
+            let expected = sent.expected.iter().zip(&sent.reached);
+            expected.filter(|(index, reached)| !**reached && peers.binary_search(index).is_ok()).count()
+        };
+        let (owed, missed) = (self.sent.values().map(owed).sum::<usize>(), self.sent.values().map(missed).sum::<usize>());
+        Report { delivery: 1.0 - missed as f64 / owed.max(1) as f64, ..self.report(peers.len()) }
+    }
+
     /// What happened since the last phase began.
     pub fn report(&self, peers: usize) -> Report {
         let mut latencies: Vec<u64> = self.sent.values().flat_map(|sent| sent.latencies_us.iter().copied()).collect();
         latencies.sort_unstable();
         let expected: usize = self.sent.values().map(|sent| sent.expected.len()).sum();
-        let rank = |share: f64| latencies.get(((latencies.len().max(1) - 1) as f64 * share) as usize).map_or(f64::NAN, |us| *us as f64 / 1000.0);
+        let rank =
+            |share: f64| latencies.get(((latencies.len().max(1) - 1) as f64 * share) as usize).map_or(f64::NAN, |us| *us as f64 / 1000.0);
         let per = |count: u64| count as f64 / (peers * self.sent.len()).max(1) as f64;
         Report {
             peers,
