@@ -9,4 +9,22 @@ pub mod time;
 
 pub mod outcome;
 
+pub mod job;
+
+pub mod announce;
+
+pub mod fact;
+
 pub mod gossip;
+
+pub mod board;
+
+pub mod verify;
+
+pub mod trust;
+
+pub mod owner;
+
+pub mod worker;
+
+pub mod peer;
