@@ -12,7 +12,7 @@ use super::{
     book::{Book, Source},
     config::Config,
     draw,
-    message::{Contact, MAX_CONTACTS, Message},
+    message::{Contact, MAX_CONTACTS, MAX_HINT, Message},
     quota::{Bucket, Quota},
 };
 use crate::protocol::{ids::PeerId, time::Instant};
@@ -118,12 +118,16 @@ impl Membership {
 
     /// Our own addresses changed; whoever we ask for a place hears of it.
     pub(super) fn on_own_hint(&mut self, hint: Arc<[u8]>) {
+        assert!(hint.len() <= MAX_HINT, "a longer hint would make every peer drop us");
         self.hint = hint;
     }
 
     /// Contacts from configuration, a ticket or the local network.
     pub(super) fn on_learned(&mut self, turn: &mut Turn<'_>, contacts: Vec<Contact>, bootstrap: bool) {
-        for contact in contacts.into_iter().filter(|contact| contact.peer != self.me) {
+        for mut contact in contacts.into_iter().filter(|contact| contact.peer != self.me) {
+            if contact.hint.len() > MAX_HINT {
+                contact = Contact::bare(contact.peer);
+            }
             if bootstrap && self.bootstrap.len() < MAX_BOOTSTRAP && self.bootstrap.iter().all(|known| known.peer != contact.peer) {
                 self.bootstrap.push(contact.clone());
             }

@@ -1,9 +1,9 @@
 //! Gossip: every peer learns what any peer announces, though each talks to a handful of neighbours only.
 //!
-//! Three small machines work side by side. [`membership`] decides who is a neighbour (a partial view after HyParView), [`broadcast`]
-//! forwards announcements along a tree of eager edges with lazy ones as its safety net (after PlumTree), and [`recovery`] compares
-//! archives with one neighbour at a time, so that late joiners and the survivors of a partition catch up. [`archive`] and [`book`]
-//! are what they remember, [`quota`] is what a neighbour may use up.
+//! Three small machines work side by side. `membership` decides who is a neighbour (a partial view after HyParView), `broadcast`
+//! forwards announcements along a tree of eager edges with lazy ones as its safety net (after PlumTree), and `recovery` compares
+//! archives with one neighbour at a time, so that late joiners and the survivors of a partition catch up. `archive` and `book`
+//! are what they remember, `quota` is what a neighbour may use up.
 //!
 //! Neighbours are strangers. Their keys are authenticated by the transport and the signatures of announcements are verified by `wire`
 //! before anything arrives here; all else is hostile: ids, counts, contacts, floods, forced joins, silence. So every table has a
@@ -73,7 +73,7 @@ pub enum Event {
     },
     /// A connection ended or a dial failed. Not owed for what [`Action::Disconnect`] ended.
     Disconnected(PeerId),
-    /// Contacts found by discovery or remembered from an earlier run.
+    /// Contacts found by discovery or remembered from an earlier run. A hint beyond [`MAX_HINT`] is left out.
     Learned(Vec<Contact>),
     /// Contacts to fall back to whenever there is no neighbour: from a ticket or the configuration. The first few are kept for good.
     Bootstrap(Vec<Contact>),
@@ -309,10 +309,10 @@ impl Gossip {
             return turn.reject(from, reason);
         }
         match message {
-            Message::Request { hint, urgent } => return membership.on_request(&mut turn, from, hint, urgent),
-            Message::Accept { contacts } => return membership.on_accept(&mut turn, from, contacts),
-            Message::Refuse { contacts } => return membership.on_refuse(&mut turn, from, contacts),
-            _ if !membership.is_neighbour(from) => return turn.reject(from, Rejection::NotNeighbour),
+            Message::Request { hint, urgent } => membership.on_request(&mut turn, from, hint, urgent),
+            Message::Accept { contacts } => membership.on_accept(&mut turn, from, contacts),
+            Message::Refuse { contacts } => membership.on_refuse(&mut turn, from, contacts),
+            _ if !membership.is_neighbour(from) => turn.reject(from, Rejection::NotNeighbour),
             Message::Shuffle { contacts } => membership.on_shuffle(&mut turn, from, contacts),
             Message::ShuffleReply { contacts } => membership.on_shuffle_reply(&mut turn, from, contacts),
             Message::Data { envelope, path } => {

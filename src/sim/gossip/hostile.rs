@@ -12,6 +12,9 @@ use std::{collections::BTreeSet, sync::Arc};
 /// How often a hostile peer does what it does.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// How often an eclipser names its fellows: as often as goes unnoticed.
+const ROUNDS_PER_SHUFFLE: u32 = 10;
+
 /// What a hostile peer does once it is a neighbour. All of them ask everybody for places, always urgently, and take whatever comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Habit {
@@ -33,12 +36,13 @@ pub struct Hostile {
     rng: ChaCha8Rng,
     neighbours: BTreeSet<PeerId>,
     heard: Vec<MessageId>,
+    rounds: u32,
     next: Instant,
 }
 
 impl Hostile {
     pub(super) fn new(habit: Habit, now: Instant, victims: Vec<PeerId>, fellows: Vec<PeerId>, rng: ChaCha8Rng) -> Self {
-        Self { habit, victims, fellows, rng, neighbours: BTreeSet::new(), heard: Vec::new(), next: now }
+        Self { habit, victims, fellows, rng, neighbours: BTreeSet::new(), heard: Vec::new(), rounds: 0, next: now }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -94,6 +98,7 @@ impl Hostile {
 
     /// Dials a victim, and treats the neighbours in its own way.
     fn molest(&mut self, out: &mut Vec<Action>) {
+        self.rounds += 1;
         let chosen = self.below(self.victims.len());
         let victim = self.victims[chosen];
         if !self.neighbours.contains(&victim) {
@@ -104,6 +109,7 @@ impl Hostile {
         for neighbour in self.neighbours.clone() {
             match self.habit {
                 Habit::Mute => {}
+                Habit::Eclipser if !self.rounds.is_multiple_of(ROUNDS_PER_SHUFFLE) => {}
                 Habit::Eclipser => {
                     let contacts = self.fellows();
                     out.push(Action::Send { to: neighbour, message: Message::Shuffle { contacts } });

@@ -113,34 +113,39 @@ fn one_seed_gives_one_run() {
     assert_eq!(first, second);
 }
 
-fn withstands(habit: Habit, expelled: bool) {
+fn withstands(habit: Habit, prefixes: usize, most: f64) {
     let mut network = network(100, 1);
-    network.infiltrate(habit, 20, 8);
+    network.infiltrate(habit, 20, prefixes);
     network.run_for(40 * SECOND);
     let report = steady(&mut network);
     let (share, eclipsed) = infiltration(&network);
     println!("{habit:?}: {report}, hostile neighbours {share:.3}, eclipsed {eclipsed}\n{:?}", network.measure().rejections);
     assert!(report.delivery >= 0.999 && eclipsed == 0, "{report}");
-    assert!(!expelled || share < 0.05, "{share} of all neighbours are hostile");
+    assert!(share < most, "{share} of all neighbours are hostile");
     check_bounds(&network);
 }
 
 #[test]
 fn mute_neighbours_are_withstood() {
-    withstands(Habit::Mute, false);
+    withstands(Habit::Mute, 8, 0.4);
 }
 
 #[test]
-fn lying_neighbours_are_withstood() {
-    withstands(Habit::Liar, true);
+fn lying_neighbours_are_expelled() {
+    withstands(Habit::Liar, 8, 0.1);
 }
 
 #[test]
-fn flooding_neighbours_are_withstood() {
-    withstands(Habit::Flooder, true);
+fn flooding_neighbours_are_expelled() {
+    withstands(Habit::Flooder, 8, 0.1);
 }
 
 #[test]
-fn an_eclipse_is_withstood() {
-    withstands(Habit::Eclipser, false);
+fn an_eclipse_from_one_network_is_withstood() {
+    withstands(Habit::Eclipser, 1, 0.25);
+}
+
+#[test]
+fn an_eclipse_from_everywhere_is_withstood() {
+    withstands(Habit::Eclipser, 20, 0.5);
 }
