@@ -207,11 +207,6 @@ pub struct StagedBlob {
 }
 
 impl StagedBlob {
-    /// A small blob from memory.
-    pub(super) fn small(bytes: Vec<u8>) -> Self {
-        Self { digest: Digest::of(&bytes), size: bytes.len() as u64, small: bytes, large: None }
-    }
-
     /// SHA-256 of its bytes.
     pub fn digest(&self) -> Digest {
         self.digest

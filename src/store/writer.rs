@@ -35,6 +35,15 @@ pub(super) struct Request {
     pub reply: oneshot::Sender<Result<Done, StoreError>>,
 }
 
+impl Request {
+    fn answer(self, done: Result<Done, StoreError>) {
+        // Staged files that were not needed are gone before anybody hears of it.
+        drop(self.changes);
+        // A reply that nobody waits for any more is dropped.
+        drop(self.reply.send(done));
+    }
+}
+
 /// What others leave for the writer to see to when it comes around; bounded by their own number or by a limit.
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
@@ -129,7 +138,7 @@ impl Writer {
                 self.serve(first, &mut queue);
             }
             let abandoned = std::mem::take(&mut *self.mailbox.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
-            abandoned.iter().for_each(|draft| drop(self.live.remove(draft)));
+            self.live.retain(|draft| !abandoned.contains(draft));
             self.garbage.extend(abandoned);
             if self.may_sweep && self.sweep().is_err() {
                 // Probably the disk is full or broken: it is tried again after the next request.
@@ -146,14 +155,13 @@ impl Writer {
             changes += next.changes.len();
             group.push(next);
         }
-        // A reply that nobody waits for any more is dropped.
         if let Ok(done) = self.transact(group.iter().map(|request| &*request.changes)) {
-            group.into_iter().zip(done).for_each(|(request, done)| drop(request.reply.send(Ok(done))));
+            group.into_iter().zip(done).for_each(|(request, done)| request.answer(Ok(done)));
             return;
         }
         for request in group {
             let done = self.transact([&*request.changes].into_iter()).map(|mut done| done.pop().expect("one request, one reply"));
-            drop(request.reply.send(done));
+            request.answer(done);
         }
     }
 
@@ -167,7 +175,7 @@ impl Writer {
                     // One that stays is found when the directory is next compared with the database.
                     drop(fs::remove_file(self.files.blob(digest)));
                 }
-                pending.closed.iter().for_each(|draft| drop(self.live.remove(draft)));
+                self.live.retain(|draft| !pending.closed.contains(draft));
                 self.garbage.extend(pending.garbage);
             }
             Err(_) => self.take_back(pending),
