@@ -86,8 +86,12 @@ fn value(unit: u32, exit: Exit, output: &[u8]) -> UnitOutcome {
 
 fn from_workers() -> [(&'static str, WorkerMessage); 3] {
     let fetched = UnitOutcome { inline_output: None, output_bytes: 1 << 20, ..value(2, Exit::Trap(Trap::Unreachable), b"far") };
-    let failed =
-        UnitOutcome { outcome: Outcome::Failed(AttemptFailure::OutOfMemory), output_bytes: 0, inline_output: None, ..value(3, Exit::OutOfGas, b"") };
+    let failed = UnitOutcome {
+        outcome: Outcome::Failed(AttemptFailure::OutOfMemory),
+        output_bytes: 0,
+        inline_output: None,
+        ..value(3, Exit::OutOfGas, b"")
+    };
     let outcomes = vec![value(0, Exit::Code(0), b"some output"), value(1, Exit::Code(u32::MAX), b""), fetched, failed];
     let claims: Vec<Claim> = outcomes.iter().filter_map(Claim::of_outcome).collect();
     let signature = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch").sign(&key());
@@ -104,8 +108,20 @@ fn from_coordinators() -> [(&'static str, CoordinatorMessage); 4] {
     let encoded = manifest::encode(&manifest);
     let signature = manifest::sign(&key(), &encoded);
     let description = JobDescription { job: manifest::job_id(&encoded), manifest, encoded, signature };
-    let lease = |unit, input| Lease { unit: UnitIndex(unit), attempt: Attempt(2), token: [4; 16], ordinal: 1, duration: Duration::from_secs(90), input };
-    let input = |inline: &[u8]| UnitInput { name: "a.fa".into(), digest: Digest::of(inline), size: inline.len() as u64, inline: Some(inline.into()) };
+    let lease = |unit, input| Lease {
+        unit: UnitIndex(unit),
+        attempt: Attempt(2),
+        token: [4; 16],
+        ordinal: 1,
+        duration: Duration::from_secs(90),
+        input,
+    };
+    let input = |inline: &[u8]| UnitInput {
+        name: "a.fa".into(),
+        digest: Digest::of(inline),
+        size: inline.len() as u64,
+        inline: Some(inline.into()),
+    };
     let fetched = UnitInput { inline: None, size: 1 << 20, ..input(b"far") };
     let leases = vec![lease(0, None), lease(1, Some(input(b"ACGT"))), lease(2, Some(input(b""))), lease(3, Some(fetched))];
     [

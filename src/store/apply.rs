@@ -77,11 +77,22 @@ pub(super) enum Change {
     /// A submission begins.
     OpenDraft,
     /// A submission's next unit.
-    Unit { draft: i64, index: u32, name: String, input: StagedBlob },
+    Unit {
+        draft: i64,
+        index: u32,
+        name: String,
+        input: StagedBlob,
+    },
     /// A submission's module.
-    Module { draft: i64, blob: StagedBlob },
+    Module {
+        draft: i64,
+        blob: StagedBlob,
+    },
     /// A submission becomes a job.
-    CloseDraft { draft: i64, job: NewJob },
+    CloseDraft {
+        draft: i64,
+        job: NewJob,
+    },
 }
 
 /// A job as it is submitted.
@@ -339,11 +350,8 @@ impl Writer {
     /// Counts a blob's pins anew; none when it is not here.
     pub(super) fn recount_pins(&mut self, digest: Digest) -> Result<Option<i64>, StoreError> {
         let sql = "SELECT size, pins, (SELECT count(*) FROM pin WHERE pin.digest = blob.digest) FROM blob WHERE digest = ?1";
-        let found: Option<(i64, i64, i64)> = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row([digest.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-            .optional()?;
+        let found: Option<(i64, i64, i64)> =
+            self.connection.prepare_cached(sql)?.query_row([digest.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
         let Some((size, before, now)) = found else { return Ok(None) };
         if before != now {
             self.connection.prepare_cached("UPDATE blob SET pins = ?2 WHERE digest = ?1")?.execute(params![digest.0, now])?;
@@ -360,11 +368,8 @@ impl Writer {
     /// Removes a blob's row now and its file once that is durable. Pins stay, and hold again when the blob comes back.
     pub(super) fn remove_blob(&mut self, digest: Digest) -> Result<(), StoreError> {
         let sql = "DELETE FROM blob WHERE digest = ?1 RETURNING size, pins, bytes IS NULL";
-        let removed: Option<(i64, i64, bool)> = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row([digest.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-            .optional()?;
+        let removed: Option<(i64, i64, bool)> =
+            self.connection.prepare_cached(sql)?.query_row([digest.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
         if let Some((size, pins, is_file)) = removed {
             if pins == 0 {
                 self.unpinned_bytes = self.unpinned_bytes.saturating_sub(size.cast_unsigned());

@@ -86,7 +86,12 @@ impl StoreError {
             Self::Damaged { .. } => Some("check the disk, then move the database away and start anew, or restore a copy"),
             Self::DiskFull => Some("free some disk space, or raise the limit on the store"),
             Self::Io { .. } => Some("check that the data directory exists and belongs to you"),
-            Self::Database(_) | Self::BadRow { .. } | Self::NoSuchJob(_) | Self::WrongDigest { .. } | Self::TooLong { .. } | Self::Closed => None,
+            Self::Database(_)
+            | Self::BadRow { .. }
+            | Self::NoSuchJob(_)
+            | Self::WrongDigest { .. }
+            | Self::TooLong { .. }
+            | Self::Closed => None,
         }
     }
 

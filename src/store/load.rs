@@ -12,6 +12,15 @@ use crate::{
 use rusqlite::{Connection, Row};
 use std::sync::Arc;
 
+/// What a worker is shown of a job before its first lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignedManifest {
+    /// The manifest as it was signed.
+    pub encoded: Vec<u8>,
+    /// The owner's signature.
+    pub signature: [u8; 64],
+}
+
 impl Store {
     /// Everything that a restarted peer needs, in one consistent state. Blocks; a million votes take about a second.
     pub fn load(&self) -> Result<Saved, StoreError> {
@@ -19,11 +28,11 @@ impl Store {
     }
 
     /// A job's encoded manifest and its owner's signature on it.
-    pub fn job_description(&self, job: JobId) -> Result<Option<(Vec<u8>, [u8; 64])>, StoreError> {
+    pub fn signed_manifest(&self, job: JobId) -> Result<Option<SignedManifest>, StoreError> {
         self.read(|connection| {
             let mut find = connection.prepare_cached("SELECT manifest, signature FROM job WHERE id = ?1")?;
             let mut rows = find.query([job.0])?;
-            rows.next()?.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+            rows.next()?.map(|row| Ok(SignedManifest { encoded: row.get(0)?, signature: row.get(1)? })).transpose()
         })
     }
 

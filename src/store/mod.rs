@@ -8,12 +8,7 @@
 //! Everything but [`Store::commit`] and [`Store::blocking`] blocks on the disk, so call it where blocking is allowed.
 
 use crate::protocol::ids::Digest;
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    sync::Arc,
-    thread::JoinHandle,
-};
+use std::{collections::BTreeSet, path::Path, sync::Arc, thread::JoinHandle};
 use tokio::sync::{mpsc, oneshot};
 
 mod error;
@@ -45,6 +40,7 @@ pub use apply::{NOTE_BYTES_MAX, NOTE_KEY_BYTES_MAX, Write};
 pub use blobs::READ_BYTES_MAX;
 pub use error::StoreError;
 pub use files::{BlobWriter, SMALL_BYTES_MAX, StagedBlob};
+pub use load::SignedManifest;
 pub use submission::{Parts, Submission, SubmissionError, Submitted};
 pub use views::{Output, UNITS_PAGE_MAX, UnitRow};
 

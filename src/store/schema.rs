@@ -104,3 +104,24 @@ pub(super) fn key(number: i64, n: u32) -> i64 {
 pub(super) fn key_part(key: i64) -> u32 {
     u32::try_from(key & i64::from(u32::MAX)).expect("masked to 32 bits")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_flushed_to_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = open_writer(&dir.path().join("facts.sqlite"), 1 << 20, false).unwrap();
+        let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+        let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!((synchronous, journal.as_str()), (2, "wal"));
+    }
+
+    #[test]
+    fn keys_keep_jobs_apart() {
+        assert!(keys(1).1 < keys(2).0);
+        assert_eq!((key(3, 0), key(3, u32::MAX)), keys(3));
+        assert_eq!(key_part(key(7, 12)), 12);
+    }
+}

@@ -130,7 +130,7 @@ fn what_was_committed_is_loaded_again() {
     assert_eq!(store.output(first.job, UnitIndex(2)).unwrap(), None);
     assert_eq!(store.log(first.job, UnitIndex(1)).unwrap(), Some(b"warning".to_vec()));
     assert_eq!(store.note("book").unwrap(), Some(vec![1, 2]));
-    assert_eq!(store.job_description(first.job).unwrap().map(|(_, signature)| signature), Some([7; 64]));
+    assert_eq!(store.signed_manifest(first.job).unwrap().map(|signed| signed.signature), Some([7; 64]));
     store.commit_blocking(vec![Write::Fact(Fact::Vote(first.job, vote(6)))]).unwrap();
     assert_eq!(store.load().unwrap().jobs[0].votes.last(), Some(&vote(6)), "votes go on where they ended");
 }
@@ -217,7 +217,10 @@ fn inputs_are_found_by_unit_inline_or_as_blobs() {
     assert_eq!(store.read_blob_at(third.digest, big.len() as u64 - 1, 10).unwrap().map(|bytes| bytes.len()), Some(1));
     assert_eq!(store.read_blob_at(third.digest, u64::MAX, 10).unwrap(), Some(vec![]));
     let page = store.units_page(job, UnitIndex(1), 2).unwrap();
-    assert_eq!(page.iter().map(|row| (row.unit.0, row.name.as_str(), row.size)).collect::<Vec<_>>(), [(1, "u1", big.len() as u64), (2, "u2", 0)]);
+    assert_eq!(
+        page.iter().map(|row| (row.unit.0, row.name.as_str(), row.size)).collect::<Vec<_>>(),
+        [(1, "u1", big.len() as u64), (2, "u2", 0)]
+    );
     assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
 }
 
@@ -297,9 +300,10 @@ fn a_torn_blob_is_found_removed_and_may_come_back() {
     let dir = dir();
     let store = open(&dir);
     let job = submit(&store, 1, &[]).job;
-    for damage in [&|path: &Path| fs::write(path, b"cut").unwrap() as _, &|path: &Path| fs::write(path, large(6)).unwrap(), &|path: &Path| {
-        fs::remove_file(path).unwrap();
-    }] as [&dyn Fn(&Path); 3]
+    for damage in
+        [&|path: &Path| fs::write(path, b"cut").unwrap() as _, &|path: &Path| fs::write(path, large(6)).unwrap(), &|path: &Path| {
+            fs::remove_file(path).unwrap();
+        }] as [&dyn Fn(&Path); 3]
     {
         let digest = store.put_blob(&large(5), Some(job)).unwrap();
         damage(&store.0.files.blob(digest));
@@ -309,7 +313,8 @@ fn a_torn_blob_is_found_removed_and_may_come_back() {
     }
     let digest = store.put_blob(&large(5), None).unwrap();
     assert_eq!(store.read_blob_at(digest, 0, 3).unwrap().as_deref(), Some(&large(5)[..3]));
-    let pins: i64 = store.read(|connection| Ok(connection.query_row("SELECT max(pins) FROM blob WHERE bytes IS NULL", [], |row| row.get(0))?)).unwrap();
+    let pins: i64 =
+        store.read(|connection| Ok(connection.query_row("SELECT max(pins) FROM blob WHERE bytes IS NULL", [], |row| row.get(0))?)).unwrap();
     assert_eq!(pins, 1, "the job's pin holds again");
 }
 
@@ -333,17 +338,21 @@ fn the_quota_evicts_the_longest_unused_and_keeps_what_is_pinned() {
     let store = Store::open_with(dir.path(), options).unwrap();
     let job = submit(&store, 1, &[&large(1)]).job;
     let pinned = Digest::of(&large(1));
-    let [a, b] = [2, 3].map(|seed| store.put_blob(&large(seed), None).unwrap());
-    store.read_blob(a).unwrap();
-    let c = store.put_blob(&large(4), None).unwrap();
-    assert_eq!([a, b, c, pinned].map(|digest| store.has_blob(digest).unwrap()), [true, false, true, true]);
+    let [first, second] = [2, 3].map(|seed| store.put_blob(&large(seed), None).unwrap());
+    store.read_blob(first).unwrap();
+    let third = store.put_blob(&large(4), None).unwrap();
+    assert_eq!([first, second, third, pinned].map(|digest| store.has_blob(digest).unwrap()), [true, false, true, true]);
     assert_eq!(files_below(&dir), 3);
-    store.commit_blocking(vec![Write::Pin { job, digest: a }]).unwrap();
-    let [d, e] = [5, 6].map(|seed| store.put_blob(&large(seed), None).unwrap());
-    assert_eq!([a, c, d, e, pinned].map(|digest| store.has_blob(digest).unwrap()), [true, false, true, true, true]);
+    store.commit_blocking(vec![Write::Pin { job, digest: first }]).unwrap();
+    let [fourth, fifth] = [5, 6].map(|seed| store.put_blob(&large(seed), None).unwrap());
+    assert_eq!([first, third, fourth, fifth, pinned].map(|digest| store.has_blob(digest).unwrap()), [true, false, true, true, true]);
     store.commit_blocking(vec![Write::RemoveJob(job)]).unwrap();
     settle(&store);
-    assert_eq!([a, d, e, pinned].map(|digest| store.has_blob(digest).unwrap()), [false, true, true, false], "what it needed goes with it");
+    assert_eq!(
+        [first, fourth, fifth, pinned].map(|digest| store.has_blob(digest).unwrap()),
+        [false, true, true, false],
+        "what it needed goes with it"
+    );
     assert!(store.load().unwrap().jobs.is_empty());
     assert!(matches!(store.unit_input(job, UnitIndex(0)), Err(StoreError::NoSuchJob(_))));
     assert_eq!(files_below(&dir), 2);
@@ -410,4 +419,55 @@ fn a_killed_process_keeps_every_commit_that_it_was_told_of() {
     let votes = open(&dir).load().unwrap().jobs.remove(0).votes;
     assert!(votes.len() >= 2 * told && votes.len().is_multiple_of(2), "whole commits only: {}", votes.len());
     assert!(votes.iter().zip(0..).all(|(found, n)| *found == vote(n)));
+}
+
+/// Votes with proofs of batches of 1,024, in commits of 1,024. Run it with optimisation and `--nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn measure_votes_and_units() {
+    let dir = dir();
+    let store = open(&dir);
+    let job = submit(&store, 1, &[]).job;
+    let commits: Vec<Vec<Write>> = (0..400)
+        .map(|batch| {
+            (0..1024).map(|n| Write::Fact(Fact::Vote(job, Vote { proof: vec![1; 416].into(), ..vote(batch * 1024 + n) }))).collect()
+        })
+        .collect();
+    let start = std::time::Instant::now();
+    let replies: Vec<_> =
+        commits.into_iter().map(|writes| store.begin_request(writes.into_iter().map(Change::Write).collect()).unwrap()).collect();
+    assert!(replies.into_iter().all(|reply| reply.blocking_recv().unwrap().is_ok()));
+    let per_second = |count: f64, start: std::time::Instant| count / start.elapsed().as_secs_f64();
+    println!("{:.0} votes/s, fsync included", per_second(409_600.0, start));
+    let start = std::time::Instant::now();
+    assert_eq!(store.load().unwrap().jobs[0].votes.len(), 409_600);
+    println!("{:.0} votes/s loaded", per_second(409_600.0, start));
+    let start = std::time::Instant::now();
+    let mut submission = Submission::begin(&store, OWNER).unwrap();
+    submission.module_chunk(b"\0asm\x01\0\0\0").unwrap();
+    for unit in 0..200_000 {
+        submission.unit(&format!("unit-{unit}"), &[7; 100], false).unwrap();
+    }
+    let units = submission.finish(|parts| manifest(parts, 3), |_| [7; 64]).unwrap();
+    println!("{:.0} units/s submitted", per_second(200_000.0, start));
+    let start = std::time::Instant::now();
+    for batch in 0..100 {
+        let asked: Vec<UnitIndex> = (batch * 1000..batch * 1000 + 1000).map(UnitIndex).collect();
+        assert_eq!(store.unit_inputs(units.job, &asked).unwrap().len(), 1000);
+    }
+    println!("{:.0} inputs/s read for leases", per_second(100_000.0, start));
+    let start = std::time::Instant::now();
+    for n in 0..100 {
+        store.commit_blocking(vec![Write::Fact(Fact::Vote(job, vote(n)))]).unwrap();
+    }
+    println!("{:.2} ms for a commit alone", start.elapsed().as_secs_f64() * 10.0);
+    let start = std::time::Instant::now();
+    for batch in 0..20_u32 {
+        let writes = (0..1000_u32).map(|n| {
+            let bytes = (batch * 1000 + n).to_le_bytes().repeat(10);
+            Write::Blob { digest: Digest::of(&bytes), bytes, pin: Some(job) }
+        });
+        store.commit_blocking(writes.collect()).unwrap();
+    }
+    println!("{:.0} small outputs/s, fsync included", per_second(20_000.0, start));
 }

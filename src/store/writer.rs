@@ -108,7 +108,8 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(connection: Connection, files: Arc<Files>, mailbox: Arc<Mailbox>, quota_bytes: u64) -> Result<Self, StoreError> {
         // No submission survives a restart, and what was being swept still is.
-        let garbage = connection.prepare("SELECT number FROM draft ORDER BY number")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let garbage =
+            connection.prepare("SELECT number FROM draft ORDER BY number")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         let clock = connection.query_row("SELECT ifnull(max(used), 0) FROM blob", [], |row| row.get(0))?;
         let (places, pending, live) = (BTreeMap::new(), Pending::default(), BTreeSet::new());
         let mut writer =
@@ -214,7 +215,7 @@ impl Writer {
             }
         }
         self.places.clear();
-        // A count that could not be had again is put right by the next eviction's queries, which ask the database.
+        // Where even counting fails the old count stays, and the cache is a little too small or too large.
         drop(self.count_unpinned());
     }
 

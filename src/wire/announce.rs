@@ -77,11 +77,7 @@ impl TryFrom<pb::SignedAnnouncement> for SignedAnnouncement {
 
 impl From<&SignedAnnouncement> for pb::SignedAnnouncement {
     fn from(signed: &SignedAnnouncement) -> Self {
-        Self {
-            author: signed.author.0.to_vec().into(),
-            body: signed.body.to_vec().into(),
-            signature: signed.signature.to_vec().into(),
-        }
+        Self { author: signed.author.0.to_vec().into(), body: signed.body.to_vec().into(), signature: signed.signature.to_vec().into() }
     }
 }
 
@@ -102,9 +98,7 @@ fn to_pb(announcement: &Announcement) -> pb::Announcement {
                 priority: open.priority.into(),
                 contact: open.contact.clone().into(),
             }),
-            Subject::JobClosed { job, generation } => {
-                Pb::JobClosed(pb::JobClosed { job: job.0.to_vec().into(), generation: *generation })
-            }
+            Subject::JobClosed { job, generation } => Pb::JobClosed(pb::JobClosed { job: job.0.to_vec().into(), generation: *generation }),
             Subject::Capacity(capacity) => Pb::Capacity(pb::Capacity {
                 slots: capacity.slots,
                 memory_bytes: capacity.memory_bytes,
@@ -177,9 +171,7 @@ mod tests {
     fn what_is_signed_arrives_and_is_bound_to_grid_and_author() {
         let key = SecretKey::from_bytes(&[1; 32]);
         let capacity = Capacity { slots: 4, memory_bytes: 1 << 30, validation_class: "wasmtime-48".into(), idle_slots: 1 };
-        for subject in
-            [Subject::JobOpen(open()), Subject::JobClosed { job: JobId([1; 32]), generation: 3 }, Subject::Capacity(capacity)]
-        {
+        for subject in [Subject::JobOpen(open()), Subject::JobClosed { job: JobId([1; 32]), generation: 3 }, Subject::Capacity(capacity)] {
             let signed = SignedAnnouncement::sign(&key, GRID, &announcement(subject.clone())).unwrap();
             let arrived = SignedAnnouncement::try_from(pb::SignedAnnouncement::from(&signed)).unwrap();
             assert_eq!(arrived, signed);
@@ -198,10 +190,7 @@ mod tests {
         let key = SecretKey::from_bytes(&[1; 32]);
         let long = JobOpen { contact: vec![0; 257], ..open() };
         let too_long = AnnouncementError::TooLong { what: "contact", found: 257, max: 256 };
-        assert_eq!(
-            SignedAnnouncement::sign(&key, GRID, &announcement(Subject::JobOpen(long))),
-            Err(Rejection::Announcement(too_long))
-        );
+        assert_eq!(SignedAnnouncement::sign(&key, GRID, &announcement(Subject::JobOpen(long))), Err(Rejection::Announcement(too_long)));
         let decode = |body: Vec<u8>| SignedAnnouncement { author: PeerId([0; 32]), body: body.into(), signature: [0; 64] }.decode();
         assert_eq!(decode(vec![]), Err(Rejection::Missing { what: "subject" }));
         let mut body = to_pb(&announcement(Subject::JobOpen(open()))).encode_to_vec();

@@ -73,9 +73,7 @@ fn to_pb(manifest: &Manifest) -> pb::Manifest {
         nonce: manifest.nonce.clone().into(),
         inputs: Some(match manifest.inputs {
             Inputs::Range(UnitRange { start, end, per_unit }) => pb::manifest::Inputs::Range(pb::UnitRange { start, end, per_unit }),
-            Inputs::Table { units, digest } => {
-                pb::manifest::Inputs::Table(pb::UnitTable { units, digest: digest.0.to_vec().into() })
-            }
+            Inputs::Table { units, digest } => pb::manifest::Inputs::Table(pb::UnitTable { units, digest: digest.0.to_vec().into() }),
         }),
     }
 }
@@ -130,10 +128,12 @@ fn bounded_log(bytes: u64) -> Result<u64, Rejection> {
 
 /// Reads a priority from -10 to 10.
 pub(super) fn narrow_priority(priority: i32) -> Result<i8, Rejection> {
-    i8::try_from(priority)
-        .ok()
-        .filter(|narrow| (-10..=10).contains(narrow))
-        .ok_or(Rejection::OutOfRange { what: "priority", found: i64::from(priority), min: -10, max: 10 })
+    i8::try_from(priority).ok().filter(|narrow| (-10..=10).contains(narrow)).ok_or(Rejection::OutOfRange {
+        what: "priority",
+        found: i64::from(priority),
+        min: -10,
+        max: 10,
+    })
 }
 
 #[cfg(test)]

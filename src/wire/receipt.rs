@@ -29,7 +29,8 @@ const VERSION: u8 = 1;
 /// Steps from a leaf to the root of the largest batch.
 const DEPTH_MAX: usize = BATCH_MAX.next_power_of_two().trailing_zeros() as usize;
 /// Version, two texts with their lengths, position and number of leaves, signature and path.
-const PROOF_BYTES_MAX: usize = 1 + 1 + VALIDATION_CLASS_BYTES_MAX + 1 + INSTRUCTION_SET_BYTES_MAX + 2 + 2 + SIGNATURE_BYTES + DEPTH_MAX * 32;
+const PROOF_BYTES_MAX: usize =
+    1 + 1 + VALIDATION_CLASS_BYTES_MAX + 1 + INSTRUCTION_SET_BYTES_MAX + 2 + 2 + SIGNATURE_BYTES + DEPTH_MAX * 32;
 
 /// What a worker says about one unit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -314,5 +315,25 @@ mod tests {
         assert_eq!(Receipts::new(JOB, "", "", &claims(1025)).unwrap_err(), ReceiptError::BatchSize { found: 1025 });
         let long = "x".repeat(65);
         assert!(matches!(Receipts::new(JOB, &long, "", &claims(1)), Err(ReceiptError::TooLong { found: 65, max: 64, .. })));
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn measure_a_batch() {
+        let claims = claims(1024);
+        let worker = signing::peer_of(&key(1));
+        let start = std::time::Instant::now();
+        let receipts = Receipts::new(JOB, "class", "isa", &claims).unwrap();
+        let signature = receipts.sign(&key(1));
+        println!("hashed and signed in {:?}", start.elapsed());
+        let start = std::time::Instant::now();
+        receipts.verify(worker, &signature).unwrap();
+        println!("verified in {:?}", start.elapsed());
+        let start = std::time::Instant::now();
+        let proofs: Vec<_> = (0..1024).map(|position| receipts.proof(position, &signature)).collect();
+        println!("proofs of {} bytes made in {:?}", proofs[0].len(), start.elapsed());
+        let start = std::time::Instant::now();
+        check(&proofs[5], worker, JOB, &claims[5]).unwrap();
+        println!("one checked in {:?}", start.elapsed());
     }
 }

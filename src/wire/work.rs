@@ -370,10 +370,9 @@ impl From<CoordinatorMessage> for pb::CoordinatorMessage {
         let numbers = |units: Vec<UnitIndex>| units.into_iter().map(|unit| unit.0).collect();
         Self {
             kind: Some(match message {
-                CoordinatorMessage::Job(description) => Kind::Job(pb::JobDescription {
-                    manifest: description.encoded.into(),
-                    signature: description.signature.to_vec().into(),
-                }),
+                CoordinatorMessage::Job(description) => {
+                    Kind::Job(pb::JobDescription { manifest: description.encoded.into(), signature: description.signature.to_vec().into() })
+                }
                 CoordinatorMessage::Leases { job, leases } => {
                     let leases = leases.into_iter().map(lease_to).collect();
                     Kind::Leases(pb::LeaseBatch { job: job.0.to_vec().into(), leases })

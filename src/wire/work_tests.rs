@@ -126,7 +126,10 @@ fn each_breach_by_a_worker_is_named() {
     let inline = "inline output";
     assert_eq!(refuse(&|batch| batch.outcomes[1].unit = 0), Rejection::Repeated { unit: 0 });
     assert_eq!(refuse(&|batch| batch.outcomes[0].inline_output = vec![0; 4].into()), Rejection::WrongDigest { what: inline });
-    assert_eq!(refuse(&|batch| batch.outcomes[0].inline_output = vec![0; 5].into()), Rejection::Inconsistent { what: inline, with: "its size" });
+    assert_eq!(
+        refuse(&|batch| batch.outcomes[0].inline_output = vec![0; 5].into()),
+        Rejection::Inconsistent { what: inline, with: "its size" }
+    );
     assert_eq!(refuse(&|batch| batch.outcomes[1].output_is_inline = true), Rejection::Inconsistent { what: inline, with: "failure" });
     assert!(matches!(refuse(&|batch| batch.outcomes[0].output_is_inline = false), Rejection::Inconsistent { .. }));
     assert!(matches!(refuse(&|batch| batch.outcomes[0].inline_output = vec![0; INLINE_BYTES_MAX + 1].into()), Rejection::TooLong { .. }));
@@ -143,7 +146,8 @@ fn each_breach_by_a_worker_is_named() {
     let many = |count| move |batch: &mut pb::OutcomeBatch| batch.outcomes = vec![batch.outcomes[1].clone(); count];
     assert_eq!(refuse(&many(1025)), Rejection::TooMany { what: "outcomes", found: 1025, max: 1024 });
     let heavy = |batch: &mut pb::OutcomeBatch| {
-        batch.outcomes = (0..65).map(|unit| pb::UnitOutcome { unit, log: vec![0; LOG_BYTES_MAX].into(), ..batch.outcomes[1].clone() }).collect();
+        batch.outcomes =
+            (0..65).map(|unit| pb::UnitOutcome { unit, log: vec![0; LOG_BYTES_MAX].into(), ..batch.outcomes[1].clone() }).collect();
     };
     assert!(matches!(refuse(&heavy), Rejection::TooLong { what: "inline output and log of a batch", .. }));
     let greedy = pb::WorkerMessage { kind: Some(pb::worker_message::Kind::Credits(pb::Credits { units: CREDITS_MAX + 1 })) };
