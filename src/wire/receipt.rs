@@ -316,4 +316,24 @@ mod tests {
         let long = "x".repeat(65);
         assert!(matches!(Receipts::new(JOB, &long, "", &claims(1)), Err(ReceiptError::TooLong { found: 65, max: 64, .. })));
     }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn measure_a_batch() {
+        let claims = claims(1024);
+        let worker = signing::peer_of(&key(1));
+        let start = std::time::Instant::now();
+        let receipts = Receipts::new(JOB, "class", "isa", &claims).unwrap();
+        let signature = receipts.sign(&key(1));
+        println!("hashed and signed in {:?}", start.elapsed());
+        let start = std::time::Instant::now();
+        receipts.verify(worker, &signature).unwrap();
+        println!("verified in {:?}", start.elapsed());
+        let start = std::time::Instant::now();
+        let proofs: Vec<_> = (0..1024).map(|position| receipts.proof(position, &signature)).collect();
+        println!("proofs of {} bytes made in {:?}", proofs[0].len(), start.elapsed());
+        let start = std::time::Instant::now();
+        check(&proofs[5], worker, JOB, &claims[5]).unwrap();
+        println!("one checked in {:?}", start.elapsed());
+    }
 }
