@@ -8,3 +8,5 @@ pub mod ids;
 pub mod time;
 
 pub mod outcome;
+
+pub mod split;
