@@ -11,6 +11,8 @@ pub mod outcome;
 
 pub mod job;
 
+pub mod split;
+
 pub mod announce;
 
 pub mod fact;
