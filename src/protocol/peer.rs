@@ -260,8 +260,8 @@ pub struct Peer {
     sequence: u64,
     job_repeats: BTreeMap<JobId, Instant>,
     capacity_repeat: Instant,
-    /// Who coordinates jobs with open units, as the worker was last told.
-    coordinators: BTreeSet<PeerId>,
+    /// What the worker was last told of: the board's revision, and whether this peer has open units itself.
+    followed: Option<(u64, bool)>,
 }
 
 impl Peer {
@@ -280,14 +280,14 @@ impl Peer {
         let me = config.me.peer;
         let gossip = Gossip::new(now, config.me.clone(), config.gossip.clone(), fork())?;
         let mut owner = Owner::new(now, me, config.validation_class.clone(), saved, fork());
-        let worker = Worker::new(config.slots);
+        let worker = Worker::new(config.slots, fork());
         if config.slots > 0 {
-            owner.attach(me, config.validation_class.clone(), config.slots);
+            owner.attach(me, &config.validation_class, config.slots);
         }
         let running: Vec<_> = owner.job_ids().filter(|&id| owner.open_units(id) > 0).collect();
         let job_repeats = running.into_iter().map(|id| (id, now)).collect();
-        let (board, actions, coordinators) = (Board::default(), Vec::new(), BTreeSet::new());
-        Ok(Self { config, gossip, board, owner, worker, actions, sequence, job_repeats, capacity_repeat: now, coordinators })
+        let (board, actions, followed) = (Board::default(), Vec::new(), None);
+        Ok(Self { config, gossip, board, owner, worker, actions, sequence, job_repeats, capacity_repeat: now, followed })
     }
 
     /// Takes in one event.
@@ -301,7 +301,7 @@ impl Peer {
             }
             Event::Met { peer, prefix, lineage, own } => self.owner.meet(peer, prefix, lineage, own),
             Event::WorkerOpened { peer, class, slots } => {
-                if peer == self.me() || !self.owner.attach(peer, class, slots) {
+                if peer == self.me() || !self.owner.attach(peer, &class, slots) {
                     self.actions.push(Action::Refuse(peer));
                 }
             }
@@ -310,7 +310,7 @@ impl Peer {
             Event::Reported { from, job, report } => self.on_report(now, from, job, report),
             Event::CoordinatorOpened(peer) => self.worker.opened(peer),
             Event::CoordinatorClosed(peer) => self.worker.closed(now, peer),
-            Event::Leased { from, job, leases } => self.worker.leased(from, job, &leases),
+            Event::Leased { from, job, leases } => self.worker.leased(now, from, job, &leases),
             Event::Revoked { from, job } => self.worker.revoked(from, job),
             Event::Acknowledged { from, job, units } => self.worker.acknowledged(from, job, &units),
             Event::Finished { run, finished } => self.worker.finished(run, finished),
@@ -394,7 +394,7 @@ impl Peer {
         if let Err(reason) = self.owner.report(now, from, job, report) {
             self.actions.push(Action::Rejected { from, reason });
             // It need not be kept there either.
-            self.actions.push(Action::SendAcknowledged { to: from, job, units: vec![unit] });
+            self.acknowledge(BTreeMap::from([((from, job), vec![unit])]));
         }
     }
 
@@ -410,15 +410,15 @@ impl Peer {
 
     /// Tells the worker which coordinators have work, this peer's own coordinator included.
     fn follow_board(&mut self, now: Instant) {
-        let mut coordinators = self.board.coordinators(now);
-        let own = self.owner.job_ids().any(|id| self.owner.open_units(id) > 0);
-        if own && self.config.slots > 0 {
+        let own = self.config.slots > 0 && self.owner.has_open_units();
+        if self.followed.replace((self.board.revision(), own)) == Some((self.board.revision(), own)) {
+            return;
+        }
+        let mut coordinators: BTreeSet<PeerId> = self.board.coordinators(now);
+        if own {
             coordinators.insert(self.me());
         }
-        if coordinators != self.coordinators {
-            self.coordinators.clone_from(&coordinators);
-            self.worker.heard_of(now, coordinators);
-        }
+        self.worker.heard_of(now, coordinators);
     }
 
     fn perform_owner(&mut self, now: Instant, action: OwnerAction, acknowledged: &mut BTreeMap<(PeerId, JobId), Vec<UnitIndex>>) {
@@ -426,7 +426,7 @@ impl Peer {
             OwnerAction::Persist(fact) => self.actions.push(Action::Persist(fact)),
             OwnerAction::KeepOutput { job, digest, bytes } => self.actions.push(Action::KeepOutput { job, digest, bytes }),
             OwnerAction::KeepLog { job, unit, bytes } => self.actions.push(Action::KeepLog { job, unit, bytes }),
-            OwnerAction::Lease { to, job, leases } if to == self.me() => self.worker.leased(to, job, &leases),
+            OwnerAction::Lease { to, job, leases } if to == self.me() => self.worker.leased(now, to, job, &leases),
             OwnerAction::Lease { to, job, leases } => self.actions.push(Action::SendLeases { to, job, leases }),
             OwnerAction::Acknowledge { to, job, units } => acknowledged.entry((to, job)).or_default().extend(units),
             OwnerAction::Revoke { to, job } if to == self.me() => self.worker.revoked(to, job),

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 /// How long a first conviction keeps a peer from getting work. A second one is for good.
 pub const QUARANTINE: Duration = Duration::from_secs(24 * 3600);
-/// The most peers without any record that are remembered; those with a record always are.
-const STRANGERS_MAX: usize = 16_384;
+/// The most peers remembered; beyond, those go first that are not here and whose record is worth nothing: a new key has as much.
+const RECORDS_MAX: usize = 65_536;
 /// Weight of the newest measurement in the smoothed speed.
 const SPEED_SMOOTHING: f64 = 0.2;
 
@@ -31,6 +31,33 @@ struct Record {
     standing: Standing,
     prefix: Option<Prefix>,
     quarantined_until: Option<Instant>,
+    /// It is attached now, so its network must not be forgotten.
+    present: bool,
+}
+
+/// What decides how much a vote weighs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VoterFacts {
+    /// Its weight.
+    pub weight: Weight,
+    /// Its network, where one is known that says something.
+    pub prefix: Option<Prefix>,
+    /// The guest through whose invitation it came.
+    pub lineage: Option<PeerId>,
+}
+
+impl Record {
+    fn in_units(&self, gas: u64) -> u64 {
+        self.standing.verified_units.min(self.standing.verified_gas / gas.max(1))
+    }
+
+    fn is_proven(&self, gas: u64) -> bool {
+        (self.standing.anchor && self.standing.strikes == 0) || self.in_units(gas) >= PROVEN_UNITS
+    }
+
+    fn is_stranger(&self) -> bool {
+        self.standing.verified_units == 0 && self.standing.strikes == 0 && !self.standing.anchor
+    }
 }
 
 impl Trust {
@@ -39,6 +66,7 @@ impl Trust {
         let record = |standing: Standing| Record {
             standing,
             prefix: None,
+            present: false,
             quarantined_until: (standing.strikes > 0).then(|| now.after(QUARANTINE)),
         };
         Self { records: saved.into_iter().map(|(peer, standing)| (peer, record(standing))).collect() }
@@ -56,13 +84,33 @@ impl Trust {
 
     /// A peer has shown itself: where it is, who invited it, and whether it is the owner's own device.
     pub fn meet(&mut self, peer: PeerId, prefix: Option<Prefix>, lineage: Option<PeerId>, anchor: bool) {
-        if !self.records.contains_key(&peer) && self.records.len() >= STRANGERS_MAX {
-            self.records.retain(|_, record| record.standing != Standing::default());
-        }
-        let record = self.records.entry(peer).or_default();
+        let record = self.remember(peer);
         record.prefix = prefix;
         record.standing.lineage = lineage.or(record.standing.lineage);
         record.standing.anchor = anchor;
+    }
+
+    /// It is attached from now on, or no longer. What is known of attached peers is not forgotten.
+    pub fn set_present(&mut self, peer: PeerId, present: bool) {
+        match present {
+            true => self.remember(peer).present = true,
+            false => {
+                if let Some(record) = self.records.get_mut(&peer) {
+                    record.present = false;
+                }
+            }
+        }
+    }
+
+    /// The peer's record, made when there is none; makes room where the bound is reached.
+    fn remember(&mut self, peer: PeerId) -> &mut Record {
+        if self.records.len() >= RECORDS_MAX && !self.records.contains_key(&peer) {
+            self.records.retain(|_, record| record.present || !record.is_stranger());
+            if self.records.len() >= RECORDS_MAX {
+                self.records.retain(|_, record| record.present || record.standing.strikes == 0);
+            }
+        }
+        self.records.entry(peer).or_default()
     }
 
     /// Its network, if known.
@@ -72,19 +120,19 @@ impl Trust {
 
     /// How many units of about `gas` each its record is worth: `min(units, work / gas)`.
     pub fn record_in_units(&self, peer: PeerId, gas: u64) -> u64 {
-        let standing = self.standing(peer);
-        standing.verified_units.min(standing.verified_gas / gas.max(1))
+        self.records.get(&peer).map(|record| record.in_units(gas)).unwrap_or_default()
     }
 
     /// Whether a vote of this peer on a unit of about `gas` can carry a verdict.
     pub fn is_proven(&self, peer: PeerId, gas: u64) -> bool {
-        let standing = self.standing(peer);
-        (standing.anchor && standing.strikes == 0) || self.record_in_units(peer, gas) >= PROVEN_UNITS
+        self.records.get(&peer).is_some_and(|record| record.is_proven(gas))
     }
 
-    /// A voter's weight for a unit of about `gas`.
-    pub fn weight(&self, peer: PeerId, gas: u64) -> Weight {
-        if self.is_proven(peer, gas) { Weight::Proven } else { Weight::Newcomer }
+    /// What decides how much its vote on a unit of about `gas` weighs.
+    pub fn voter(&self, peer: PeerId, gas: u64) -> VoterFacts {
+        let record = self.records.get(&peer).copied().unwrap_or_default();
+        let weight = if record.is_proven(gas) { Weight::Proven } else { Weight::Newcomer };
+        VoterFacts { weight, prefix: record.prefix, lineage: record.standing.lineage }
     }
 
     /// Whether it gets work.
@@ -96,24 +144,24 @@ impl Trust {
 
     /// Another proven voter, or the owner, backs its value.
     pub fn credit(&mut self, peer: PeerId, gas: u64) {
-        let standing = &mut self.records.entry(peer).or_default().standing;
-        standing.verified_units += 1;
+        let standing = &mut self.remember(peer).standing;
+        standing.verified_units = standing.verified_units.saturating_add(1);
         standing.verified_gas = standing.verified_gas.saturating_add(gas);
     }
 
     /// What backed it fell.
     pub fn discredit(&mut self, peer: PeerId, gas: u64) {
-        let standing = &mut self.records.entry(peer).or_default().standing;
+        let standing = &mut self.remember(peer).standing;
         standing.verified_units = standing.verified_units.saturating_sub(1);
         standing.verified_gas = standing.verified_gas.saturating_sub(gas);
     }
 
     /// It signed a wrong value: all trust is lost.
     pub fn convict(&mut self, peer: PeerId, now: Instant) {
-        let record = self.records.entry(peer).or_default();
+        let record = self.remember(peer);
         record.standing.verified_units = 0;
         record.standing.verified_gas = 0;
-        record.standing.strikes += 1;
+        record.standing.strikes = record.standing.strikes.saturating_add(1);
         record.quarantined_until = Some(now.after(QUARANTINE));
     }
 
@@ -123,7 +171,7 @@ impl Trust {
         if seconds <= 0.0 {
             return;
         }
-        let standing = &mut self.records.entry(peer).or_default().standing;
+        let standing = &mut self.remember(peer).standing;
         let speed = gas as f64 / seconds;
         standing.gas_per_second = match standing.gas_per_second {
             0.0 => speed,
@@ -133,7 +181,7 @@ impl Trust {
 
     /// A lease of its ended without a result: lowers priority, never trust.
     pub fn drop_lease(&mut self, peer: PeerId) {
-        let standing = &mut self.records.entry(peer).or_default().standing;
+        let standing = &mut self.remember(peer).standing;
         standing.drops = standing.drops.saturating_add(1);
     }
 }

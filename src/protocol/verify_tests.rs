@@ -101,7 +101,7 @@ fn different_gas_is_a_different_value() {
 
 #[test]
 fn votes_needed_follow_the_policy() {
-    let need = |policy, audited, first| votes_needed(policy, audited, 0.5, first, AUDIT_RATE);
+    let need = |policy, audited, first| votes_needed(policy, audited, || 0.5, first, AUDIT_RATE);
     assert_eq!(need(Policy::Standard, false, None), 2);
     assert_eq!(need(Policy::Standard, true, None), 3);
     assert_eq!(need(Policy::Strict, true, None), 3);

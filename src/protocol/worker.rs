@@ -9,6 +9,7 @@ use super::{
     time::Instant,
 };
 use core::time::Duration;
+use rand_chacha::{ChaCha8Rng, rand_core::Rng};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -24,8 +25,18 @@ const AHEAD: Duration = Duration::from_millis(500);
 pub const OUTCOME_BATCH_MAX: usize = 1024;
 /// The most bytes of inline output in one message.
 const OUTCOME_BATCH_BYTES_MAX: usize = 1 << 20;
-/// How long to leave a coordinator alone that could not be reached.
+/// How long to leave a coordinator alone that could not be reached; doubles with each failure in a row.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The longest such time: a coordinator that is back waits no longer for its workers.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// Where more coordinators want workers than there is room for, one that gave nothing for so long makes room.
+const USELESS_AFTER: Duration = Duration::from_secs(60);
+/// A coordinator that is not reached for so long makes room even if results for it are held.
+const LOST_AFTER: Duration = Duration::from_secs(600);
+/// While more bytes of results than this wait for one coordinator's acknowledgement, no new leases are welcome.
+const HELD_BYTES_MAX: usize = 32 << 20;
+/// Leases beyond the window that are taken all the same: the coordinator may count differently for a moment.
+const WINDOW_SLACK: usize = 16;
 /// Weight of the newest measurement in the smoothed time of a unit.
 const SMOOTHING: f64 = 0.1;
 
@@ -72,6 +83,12 @@ pub struct Outgoing {
     pub finished: Finished,
 }
 
+impl Outgoing {
+    fn bytes(&self) -> usize {
+        self.finished.output.as_ref().map_or(0, |output| output.len()) + self.finished.log.len()
+    }
+}
+
 /// What the worker wants done, in this order.
 #[derive(Clone, PartialEq, Debug)]
 pub enum WorkerAction {
@@ -107,6 +124,14 @@ struct Coordinator {
     state: LinkState,
     /// The window that it was last told.
     window_told: u32,
+    /// The window before that: leases given by it may still be under way.
+    window_before: u32,
+    /// Links that failed in a row without a lease between.
+    failures: u32,
+    /// When it last gave something, or was taken on.
+    useful_at: Instant,
+    /// Bytes of what is not yet acknowledged.
+    held_bytes: usize,
     running: BTreeMap<RunId, (u32, LeaseToken)>,
     /// Finished, not yet sent on this stream.
     unsent: BTreeSet<RunId>,
@@ -132,12 +157,16 @@ pub struct Worker {
     /// Coordinators with open jobs, as heard.
     wanted: BTreeSet<PeerId>,
     actions: Vec<WorkerAction>,
+    rng: ChaCha8Rng,
+    /// When one of the coordinators may have to make room for another.
+    rotate_at: Option<Instant>,
 }
 
 impl Worker {
     /// A worker with this many slots; none means that it lends nothing.
-    pub fn new(slots: u32) -> Self {
-        Self { slots, paused: false, coordinators: BTreeMap::new(), wanted: BTreeSet::new(), actions: Vec::new() }
+    pub fn new(slots: u32, rng: ChaCha8Rng) -> Self {
+        let (coordinators, wanted) = (BTreeMap::new(), BTreeSet::new());
+        Self { slots, paused: false, coordinators, wanted, actions: Vec::new(), rng, rotate_at: None }
     }
 
     /// Which coordinators have open jobs now. Work streams to others are closed once nothing of theirs is held.
@@ -150,23 +179,45 @@ impl Worker {
         if self.slots == 0 || self.paused {
             return;
         }
-        let idle = |coordinator: &Coordinator| coordinator.running.is_empty() && coordinator.unacknowledged.is_empty();
-        let gone: Vec<_> =
-            self.coordinators.iter().filter(|(peer, state)| !self.wanted.contains(peer) && idle(state)).map(|(p, _)| *p).collect();
+        let done =
+            |peer: &PeerId, coordinator: &Coordinator| !self.wanted.contains(peer) && (coordinator.is_idle() || coordinator.is_lost(now));
+        let gone: Vec<_> = self.coordinators.iter().filter(|(peer, state)| done(peer, state)).map(|(peer, _)| *peer).collect();
         for peer in gone {
-            self.coordinators.remove(&peer);
-            self.actions.push(WorkerAction::Close(peer));
+            self.leave(peer);
         }
-        let missing: Vec<_> = self.wanted.iter().filter(|peer| !self.coordinators.contains_key(peer)).copied().collect();
-        for peer in missing.into_iter().take(COORDINATORS_MAX.saturating_sub(self.coordinators.len())) {
-            self.coordinators.insert(peer, Coordinator::new());
-            self.actions.push(WorkerAction::Open(peer));
-        }
+        self.take_on(now);
         for (peer, coordinator) in &mut self.coordinators {
             if matches!(coordinator.state, LinkState::Closed { retry_at } if retry_at <= now) {
                 coordinator.state = LinkState::Opening;
                 self.actions.push(WorkerAction::Open(*peer));
             }
+        }
+    }
+
+    /// Takes on coordinators at random, so that no choice of keys gets workers first; useless ones make room.
+    fn take_on(&mut self, now: Instant) {
+        let mut missing: Vec<_> = self.wanted.iter().filter(|peer| !self.coordinators.contains_key(peer)).copied().collect();
+        self.rotate_at = None;
+        while !missing.is_empty() {
+            if self.coordinators.len() >= COORDINATORS_MAX {
+                let useless = self.coordinators.iter().find(|(_, coordinator)| coordinator.makes_room_at().is_some_and(|at| at <= now));
+                let Some(peer) = useless.map(|(peer, _)| *peer) else {
+                    self.rotate_at = self.coordinators.values().filter_map(Coordinator::makes_room_at).min();
+                    return;
+                };
+                self.leave(peer);
+            }
+            let drawn = self.rng.next_u32() as usize % missing.len();
+            let peer = missing.swap_remove(drawn);
+            self.coordinators.insert(peer, Coordinator::new(now));
+            self.actions.push(WorkerAction::Open(peer));
+        }
+    }
+
+    fn leave(&mut self, peer: PeerId) {
+        if let Some(coordinator) = self.coordinators.remove(&peer) {
+            self.actions.extend(coordinator.running.into_keys().map(WorkerAction::Cancel));
+            self.actions.push(WorkerAction::Close(peer));
         }
     }
 
@@ -177,24 +228,32 @@ impl Worker {
             return;
         };
         coordinator.state = LinkState::Open;
-        coordinator.window_told = 0;
+        (coordinator.window_told, coordinator.window_before) = (0, 0);
         coordinator.unsent = coordinator.unacknowledged.keys().copied().collect();
     }
 
     /// The work stream could not be opened, or is gone. What runs goes on; it is handed in later.
     pub fn closed(&mut self, now: Instant, peer: PeerId) {
         if let Some(coordinator) = self.coordinators.get_mut(&peer) {
-            coordinator.state = LinkState::Closed { retry_at: now.after(RETRY_AFTER) };
+            let wait = RETRY_AFTER.saturating_mul(1 << coordinator.failures.min(8)).min(RETRY_AFTER_MAX);
+            coordinator.failures = coordinator.failures.saturating_add(1);
+            coordinator.state = LinkState::Closed { retry_at: now.after(wait) };
         }
     }
 
-    /// The coordinator leases units.
-    pub fn leased(&mut self, from: PeerId, job: JobId, leases: &[Lease]) {
+    /// The coordinator leases units. What goes far beyond the windows that it was told is not taken.
+    pub fn leased(&mut self, now: Instant, from: PeerId, job: JobId, leases: &[Lease]) {
         let Some(coordinator) = self.coordinators.get_mut(&from) else { return };
+        (coordinator.failures, coordinator.useful_at) = (0, now);
+        let welcome = 2 * coordinator.window_told.max(coordinator.window_before) as usize + WINDOW_SLACK;
         for lease in leases {
             let held = coordinator.running.len() + coordinator.unacknowledged.len();
             let run = RunId { coordinator: from, job, unit: lease.unit, attempt: lease.attempt };
-            if held >= WINDOW_MAX as usize || coordinator.running.contains_key(&run) || coordinator.unacknowledged.contains_key(&run) {
+            if held >= 2 * WINDOW_MAX as usize
+                || coordinator.running.len() >= welcome
+                || coordinator.running.contains_key(&run)
+                || coordinator.unacknowledged.contains_key(&run)
+            {
                 continue;
             }
             coordinator.running.insert(run, (lease.ordinal, lease.token));
@@ -212,6 +271,7 @@ impl Worker {
         }
         coordinator.unacknowledged.retain(|run, _| run.job != job);
         coordinator.unsent.retain(|run| run.job != job);
+        coordinator.held_bytes = coordinator.unacknowledged.values().map(Outgoing::bytes).sum();
     }
 
     /// Outcomes of these units are durable at the coordinator.
@@ -222,7 +282,8 @@ impl Worker {
             let last = RunId { attempt: Attempt(u32::MAX), ..first };
             let runs: Vec<_> = coordinator.unacknowledged.range(first..=last).map(|(run, _)| *run).collect();
             for run in runs {
-                coordinator.unacknowledged.remove(&run);
+                let outgoing = coordinator.unacknowledged.remove(&run);
+                coordinator.held_bytes -= outgoing.map_or(0, |outgoing| outgoing.bytes());
                 coordinator.unsent.remove(&run);
             }
         }
@@ -237,6 +298,7 @@ impl Worker {
             coordinator.unit_seconds = Some(coordinator.unit_seconds.map_or(seconds, |known| known + SMOOTHING * (seconds - known)));
         }
         let outgoing = Outgoing { unit: run.unit, attempt: run.attempt, ordinal, token, finished };
+        coordinator.held_bytes += outgoing.bytes();
         coordinator.unacknowledged.insert(run, outgoing);
         coordinator.unsent.insert(run);
     }
@@ -260,7 +322,7 @@ impl Worker {
             coordinator.report(*peer, &mut self.actions);
             let window = if self.paused { 0 } else { coordinator.window(self.slots, share) };
             if window.abs_diff(coordinator.window_told) * 4 > coordinator.window_told {
-                coordinator.window_told = window;
+                coordinator.window_before = core::mem::replace(&mut coordinator.window_told, window);
                 self.actions.push(WorkerAction::Window { to: *peer, window });
             }
         }
@@ -273,7 +335,8 @@ impl Worker {
             LinkState::Closed { retry_at } => Some(retry_at),
             LinkState::Opening | LinkState::Open => None,
         };
-        if self.slots == 0 || self.paused { None } else { self.coordinators.values().filter_map(retry).min() }
+        let due = self.coordinators.values().filter_map(retry).chain(self.rotate_at).min();
+        if self.slots == 0 || self.paused { None } else { due }
     }
 
     /// Executions that run or wait for a slot.
@@ -288,10 +351,14 @@ impl Worker {
 }
 
 impl Coordinator {
-    fn new() -> Self {
+    fn new(now: Instant) -> Self {
         Self {
             state: LinkState::Opening,
             window_told: 0,
+            window_before: 0,
+            failures: 0,
+            useful_at: now,
+            held_bytes: 0,
             running: BTreeMap::new(),
             unsent: BTreeSet::new(),
             unacknowledged: BTreeMap::new(),
@@ -299,8 +366,28 @@ impl Coordinator {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.unacknowledged.is_empty()
+    }
+
+    fn is_lost(&self, now: Instant) -> bool {
+        matches!(self.state, LinkState::Closed { .. }) && self.useful_at.after(LOST_AFTER) <= now
+    }
+
+    /// When it may be left for another coordinator, if nothing happens until then.
+    fn makes_room_at(&self) -> Option<Instant> {
+        match self.state {
+            _ if self.is_idle() => Some(self.useful_at.after(USELESS_AFTER)),
+            LinkState::Closed { .. } => Some(self.useful_at.after(LOST_AFTER)),
+            LinkState::Opening | LinkState::Open => None,
+        }
+    }
+
     /// As many leases as keep the slots busy for [`AHEAD`], and one more for each slot; this coordinator's share of them.
     fn window(&self, slots: u32, share: u32) -> u32 {
+        if self.held_bytes > HELD_BYTES_MAX {
+            return 0;
+        }
         let ahead = match self.unit_seconds {
             None => 1.0,
             Some(seconds) => (AHEAD.as_secs_f64() / seconds.max(1e-6)).clamp(0.0, f64::from(WINDOW_MAX)) + 1.0,
@@ -318,7 +405,7 @@ impl Coordinator {
         };
         for run in core::mem::take(&mut self.unsent) {
             let Some(outgoing) = self.unacknowledged.get(&run) else { continue };
-            let bytes = outgoing.finished.output.as_ref().map_or(0, |output| output.len()) + outgoing.finished.log.len();
+            let bytes = outgoing.bytes();
             let fits = batch.as_ref().is_some_and(|(job, outcomes, held)| {
                 let repeated = outcomes.last().is_some_and(|last: &Outgoing| last.unit == run.unit);
                 *job == run.job && !repeated && outcomes.len() < OUTCOME_BATCH_MAX && held + bytes <= OUTCOME_BATCH_BYTES_MAX

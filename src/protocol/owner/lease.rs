@@ -1,6 +1,6 @@
 //! Leases: permission to make an attempt, for a duration. Soft state; a restart forgets them, their tokens stay good.
 
-use super::unit::LeaseToken;
+use super::unit::{LeaseToken, Want};
 use crate::protocol::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
     outcome::Outcome,
@@ -74,47 +74,63 @@ pub(super) struct LeaseKey {
     pub attempt: Attempt,
 }
 
+/// What the coordinator remembers of a lease.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub worker: PeerId,
+    pub issued: Instant,
+    pub expiry: Instant,
+    /// What the unit wanted: who may be asked instead.
+    pub want: Want,
+}
+
 /// The leases that are out, by name and by expiry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leases {
-    by_key: BTreeMap<LeaseKey, (PeerId, Instant)>,
+    by_key: BTreeMap<LeaseKey, Held>,
     by_expiry: BTreeSet<(Instant, LeaseKey)>,
 }
 
 impl Leases {
-    pub fn insert(&mut self, key: LeaseKey, worker: PeerId, expiry: Instant) {
-        self.by_key.insert(key, (worker, expiry));
-        self.by_expiry.insert((expiry, key));
+    pub fn insert(&mut self, key: LeaseKey, held: Held) {
+        self.by_key.insert(key, held);
+        self.by_expiry.insert((held.expiry, key));
+    }
+
+    pub fn get(&self, key: &LeaseKey) -> Option<&Held> {
+        self.by_key.get(key)
     }
 
     /// Returns who held it.
     pub fn remove(&mut self, key: &LeaseKey) -> Option<PeerId> {
-        let (worker, expiry) = self.by_key.remove(key)?;
-        self.by_expiry.remove(&(expiry, *key));
-        Some(worker)
+        let held = self.by_key.remove(key)?;
+        self.by_expiry.remove(&(held.expiry, *key));
+        Some(held.worker)
     }
 
     pub fn next_expiry(&self) -> Option<Instant> {
         self.by_expiry.first().map(|(expiry, _)| *expiry)
     }
 
-    /// The next lease that has run out; it stays in the table for [`Leases::remove`].
-    pub fn pop_expired(&mut self, now: Instant) -> Option<LeaseKey> {
-        let (expiry, key) = *self.by_expiry.first()?;
-        (expiry <= now).then(|| {
-            self.by_expiry.remove(&(expiry, key));
-            key
-        })
+    /// A lease that has run out.
+    pub fn expired(&self, now: Instant) -> Option<LeaseKey> {
+        self.by_expiry.first().filter(|(expiry, _)| *expiry <= now).map(|(_, key)| *key)
     }
 
     /// All leases of one job.
-    pub fn of_job(&self, job: JobId) -> Vec<LeaseKey> {
+    pub fn of_job(&self, job: JobId) -> impl Iterator<Item = (LeaseKey, &Held)> {
         let first = LeaseKey { job, unit: UnitIndex(0), attempt: Attempt(0) };
-        self.by_key.range(first..).take_while(|(key, _)| key.job == job).map(|(key, _)| *key).collect()
+        self.by_key.range(first..).take_while(move |(key, _)| key.job == job).map(|(key, held)| (*key, held))
     }
 
-    pub fn count_of_job(&self, job: JobId) -> usize {
-        let first = LeaseKey { job, unit: UnitIndex(0), attempt: Attempt(0) };
-        self.by_key.range(first..).take_while(|(key, _)| key.job == job).count()
+    /// All leases of one unit.
+    pub fn of_unit(&self, job: JobId, unit: UnitIndex) -> Vec<LeaseKey> {
+        let first = LeaseKey { job, unit, attempt: Attempt(0) };
+        let last = LeaseKey { attempt: Attempt(u32::MAX), ..first };
+        self.by_key.range(first..=last).map(|(key, _)| *key).collect()
+    }
+
+    pub fn count(&self) -> usize {
+        self.by_key.len()
     }
 }

@@ -1,10 +1,14 @@
 //! The coordinator's side: hands out leases for its own jobs, takes outcomes, judges them.
 //!
-//! `own_job` holds one job and judges its units, `schedule` chooses who gets which unit; this file connects them to workers
-//! coming and going. It decides nothing about verification, which is all in `verify`.
+//! `own_job` holds one job, `judge` judges its units, `schedule` and `pick` choose who gets which unit, `roster` knows the workers;
+//! this file connects them. It decides nothing about verification, which is all in `verify`.
 
+mod judge;
 mod lease;
 mod own_job;
+mod pick;
+mod restore;
+mod roster;
 mod schedule;
 mod unit;
 mod view;
@@ -18,22 +22,23 @@ use crate::protocol::{
     fact::{Fact, JobState, Saved, Standing, Vote},
     ids::{Digest, JobId, PeerId, UnitIndex},
     job::Manifest,
-    outcome::{AttemptFailure, Outcome},
+    outcome::{AttemptFailure, Outcome, Value},
     time::Instant,
-    trust::Trust,
+    trust::{Prefix, Trust},
     verify::{COLD_BELOW_PROVEN_PEERS, JobSecret},
 };
-use lease::Leases;
+use judge::Surroundings;
+use lease::{LeaseKey, Leases};
 use own_job::{Consequences, OwnJob};
+pub use pick::NEWCOMER_PENDING_MAX;
 use rand_chacha::ChaCha8Rng;
+use roster::Roster;
+pub use roster::WORKERS_MAX;
 pub use schedule::LEASE_BATCH_MAX;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
-
-/// The most workers attached to one coordinator.
-pub const WORKERS_MAX: usize = 4096;
 
 /// What the coordinator wants done, in this order.
 #[derive(Clone, PartialEq, Debug)]
@@ -87,28 +92,25 @@ pub enum OwnerAction {
     Announce(JobId),
 }
 
-/// A worker that is attached now.
-#[derive(Clone, Debug)]
-struct Worker {
-    /// Leases that it is willing to hold in all.
-    window: u32,
-    slots: u32,
-    leases: BTreeSet<lease::LeaseKey>,
-}
-
 /// All own jobs and the workers attached to them.
 #[derive(Clone, Debug)]
 pub struct Owner {
     me: PeerId,
     class: Arc<str>,
     jobs: BTreeMap<JobId, OwnJob>,
+    /// Those in state [`JobState::Running`].
+    running: BTreeSet<JobId>,
     trust: Trust,
-    workers: BTreeMap<PeerId, Worker>,
+    roster: Roster,
     leases: Leases,
     rng: ChaCha8Rng,
     actions: Vec<OwnerAction>,
+    /// Standings to be made durable.
+    touched: BTreeSet<PeerId>,
     /// Something changed that may let a unit be leased.
     schedule_due: bool,
+    /// When a unit may be leased although nothing changes until then.
+    wake: Option<Instant>,
 }
 
 impl Owner {
@@ -119,20 +121,28 @@ impl Owner {
             me,
             class,
             jobs: BTreeMap::new(),
+            running: BTreeSet::new(),
             trust,
-            workers: BTreeMap::new(),
+            roster: Roster::default(),
             leases: Leases::default(),
             rng,
             actions: Vec::new(),
+            touched: BTreeSet::new(),
             schedule_due: true,
+            wake: None,
         };
+        let mut unsettled = VecDeque::new();
         for job in saved.jobs {
             let job = OwnJob::restore(job, me, &owner.trust);
-            let open: Vec<_> =
-                (0..job.wanted.fresh).map(UnitIndex).filter(|&unit| !job.units[unit.0 as usize].phase.is_decided()).collect();
-            let id = job.id;
-            owner.jobs.insert(id, job);
-            owner.judge_all(now, open.into_iter().map(|unit| (id, unit)).collect());
+            unsettled.extend(job.unsettled().into_iter().map(|unit| (job.id, unit)));
+            if job.state == JobState::Running {
+                owner.running.insert(job.id);
+            }
+            owner.jobs.insert(job.id, job);
+        }
+        owner.judge_all(now, unsettled);
+        for id in owner.job_ids().collect::<Vec<_>>() {
+            owner.advance(id);
         }
         owner
     }
@@ -140,14 +150,18 @@ impl Owner {
     /// What is to be done, leases for newly open units included.
     pub fn take_actions(&mut self, now: Instant) -> Vec<OwnerAction> {
         if core::mem::take(&mut self.schedule_due) {
+            self.proven_online(now);
             self.schedule(now);
+        }
+        for worker in core::mem::take(&mut self.touched) {
+            self.actions.push(OwnerAction::Persist(Fact::Standing(worker, self.trust.standing(worker))));
         }
         core::mem::take(&mut self.actions)
     }
 
-    /// When a lease expires.
+    /// When [`Owner::expire`] is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.leases.next_expiry()
+        self.leases.next_expiry().into_iter().chain(self.wake).min()
     }
 
     /// What is known about other peers.
@@ -159,6 +173,7 @@ impl Owner {
     pub fn submit(&mut self, id: JobId, manifest: Arc<Manifest>, secret: JobSecret) {
         if !self.jobs.contains_key(&id) {
             self.jobs.insert(id, OwnJob::new(id, manifest, secret));
+            self.running.insert(id);
             self.actions.push(OwnerAction::Announce(id));
             self.schedule_due = true;
         }
@@ -166,70 +181,105 @@ impl Owner {
 
     /// Stops a job; what is out is revoked. Returns whether there is such a job and it was running.
     pub fn cancel(&mut self, id: JobId) -> bool {
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.state == JobState::Running) else { return false };
-        job.state = JobState::Cancelled;
-        self.actions.push(OwnerAction::Persist(Fact::JobState(id, JobState::Cancelled)));
+        if !self.running.contains(&id) {
+            return false;
+        }
+        self.set_state(id, JobState::Cancelled);
         self.end(id);
         true
     }
 
-    /// Runs failed units again. Returns how many, `None` when there is no such job.
+    fn set_state(&mut self, id: JobId, state: JobState) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.state = state;
+        if state.has_ended() {
+            self.running.remove(&id);
+        } else {
+            self.running.insert(id);
+        }
+        self.actions.push(OwnerAction::Persist(Fact::JobState(id, state)));
+    }
+
+    /// Runs failed units again, and a stopped or cancelled job on. Returns how many units failed, `None` when there is no such job.
     pub fn retry(&mut self, now: Instant, id: JobId) -> Option<usize> {
         let job = self.jobs.get_mut(&id)?;
         let (again, facts) = job.retry();
         let reopened = !again.is_empty() || matches!(job.state, JobState::Cancelled | JobState::Stopped);
+        let unsettled: VecDeque<_> = job.unsettled().into_iter().map(|unit| (id, unit)).collect();
         self.actions.extend(facts.into_iter().map(OwnerAction::Persist));
         if reopened {
-            job.state = JobState::Running;
-            self.actions.push(OwnerAction::Persist(Fact::JobState(id, JobState::Running)));
+            self.set_state(id, JobState::Running);
             self.actions.push(OwnerAction::Announce(id));
-            let open = (0..job.wanted.fresh).map(UnitIndex).filter(|unit| !job.units[unit.0 as usize].phase.is_decided());
-            let open: VecDeque<_> = open.map(|unit| (id, unit)).collect();
-            self.judge_all(now, open);
+            self.judge_all(now, unsettled);
+            self.advance(id);
         }
         Some(again.len())
     }
 
     /// A peer has said hello: where it is, who invited it, and whether it is this owner's device.
-    pub fn meet(&mut self, peer: PeerId, prefix: Option<crate::protocol::trust::Prefix>, lineage: Option<PeerId>, anchor: bool) {
+    pub fn meet(&mut self, peer: PeerId, prefix: Option<Prefix>, lineage: Option<PeerId>, anchor: bool) {
         let before = self.trust.standing(peer);
         self.trust.meet(peer, prefix, lineage, anchor);
-        let after = self.trust.standing(peer);
-        if before != after {
-            self.actions.push(OwnerAction::Persist(Fact::Standing(peer, after)));
+        if before != self.trust.standing(peer) {
+            self.touched.insert(peer);
         }
+        self.roster.recount();
+        self.schedule_due = true;
     }
 
     /// A worker offers itself. One whose results could not be compared with ours is not attached; `false` then.
-    pub fn attach(&mut self, worker: PeerId, class: Arc<str>, slots: u32) -> bool {
-        if class != self.class || (self.workers.len() >= WORKERS_MAX && !self.workers.contains_key(&worker)) {
-            return false;
+    pub fn attach(&mut self, worker: PeerId, class: &str, slots: u32) -> bool {
+        let attached = *class == *self.class && self.roster.attach(worker, slots);
+        if attached {
+            self.trust.set_present(worker, true);
         }
-        self.workers.entry(worker).or_insert_with(|| Worker { window: 0, slots, leases: BTreeSet::new() });
-        true
+        attached
     }
 
     /// How many leases the worker is willing to hold.
     pub fn window(&mut self, worker: PeerId, window: u32) {
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.window = window;
-            self.schedule_due = true;
-        }
+        self.schedule_due |= self.roster.set_window(worker, window);
     }
 
     /// The worker is gone; its units are offered again at once.
     pub fn detach(&mut self, now: Instant, worker: PeerId) {
-        let Some(gone) = self.workers.remove(&worker) else { return };
-        for key in gone.leases {
-            self.end_lease(now, key, LeaseEnd::Dropped);
-        }
+        let dropped = self.roster.detach(worker);
+        self.trust.set_present(worker, false);
+        self.drop_leases(now, dropped);
     }
 
     /// Leases that ran out are offered again.
     pub fn expire(&mut self, now: Instant) {
-        while let Some(key) = self.leases.pop_expired(now) {
-            self.end_lease(now, key, LeaseEnd::Dropped);
+        let mut dropped = BTreeSet::new();
+        while let Some(key) = self.leases.expired(now) {
+            self.release(&key);
+            dropped.insert(key);
         }
+        self.drop_leases(now, dropped);
+        if self.wake.is_some_and(|wake| wake <= now) {
+            self.wake = None;
+            self.schedule_due = true;
+        }
+    }
+
+    fn drop_leases(&mut self, now: Instant, dropped: BTreeSet<LeaseKey>) {
+        for key in &dropped {
+            self.release(key);
+        }
+        if !dropped.is_empty() {
+            self.judge_all(now, dropped.into_iter().map(|key| (key.job, key.unit)).collect());
+        }
+    }
+
+    /// Takes a lease off the tables. Returns who held it.
+    fn release(&mut self, key: &LeaseKey) -> Option<PeerId> {
+        let worker = self.leases.remove(key)?;
+        if let Some(job) = self.jobs.get_mut(&key.job) {
+            let unit = &mut job.units[key.unit.0 as usize];
+            unit.leased = unit.leased.saturating_sub(1);
+        }
+        self.roster.release(worker, key);
+        Some(worker)
     }
 
     /// A worker reports an outcome. The border has checked its signature and the digest of an inline output; a large output
@@ -244,72 +294,69 @@ impl Owner {
         let voted = known.votes.iter().any(|vote| vote.worker == from);
         self.actions.push(OwnerAction::Acknowledge { to: from, job: id, units: vec![unit] });
         if !report.log.is_empty() {
-            self.actions.push(OwnerAction::KeepLog { job: id, unit, bytes: report.log });
+            self.actions.push(OwnerAction::KeepLog { job: id, unit, bytes: report.log.clone() });
         }
-        let key = lease::LeaseKey { job: id, unit, attempt: report.attempt };
+        let key = LeaseKey { job: id, unit, attempt: report.attempt };
+        // After a restart another may hold the attempt of this number.
+        let live = self.leases.get(&key).is_some_and(|held| held.worker == from);
+        if live {
+            self.release(&key);
+        }
         match report.outcome {
-            Outcome::Failed(failure) => self.end_lease(now, key, LeaseEnd::Failed(from, failure)),
-            Outcome::Value(_) if voted => self.end_lease(now, key, LeaseEnd::Answered),
-            Outcome::Value(value) => {
-                self.trust.measure(from, value.gas, report.wall);
-                let vote = Vote {
-                    unit,
-                    worker: from,
-                    attempt: report.attempt,
-                    ordinal: report.ordinal,
-                    value,
-                    output_bytes: report.output_bytes,
-                    proof: report.proof,
-                };
-                // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
-                let struck = from != self.me && self.trust.standing(from).strikes > 0 && self.trust.is_barred(from, now);
-                if let Some(job) = self.jobs.get_mut(&id) {
-                    job.push_vote(&vote, struck);
-                }
-                self.actions.push(OwnerAction::KeepOutput { job: id, digest: value.output, bytes: report.output });
-                self.actions.push(OwnerAction::Persist(Fact::Vote(id, vote)));
-                self.end_lease(now, key, LeaseEnd::Answered);
-            }
+            // Said once for each lease: whoever repeats it, or says it when the lease is over, makes no unit fail.
+            Outcome::Failed(failure) if live => self.on_failure(now, id, unit, from, failure),
+            Outcome::Value(value) if !voted => self.on_value(now, id, from, value, report),
+            Outcome::Failed(_) | Outcome::Value(_) => {}
         }
+        self.judge_all(now, VecDeque::from([(id, unit)]));
         Ok(())
     }
 
-    /// Takes a lease off the table and judges its unit.
-    fn end_lease(&mut self, now: Instant, key: lease::LeaseKey, end: LeaseEnd) {
-        let Some(job) = self.jobs.get_mut(&key.job) else { return };
-        if let Some(worker) = self.leases.remove(&key) {
-            let unit = &mut job.units[key.unit.0 as usize];
-            unit.leased = unit.leased.saturating_sub(1);
-            if let Some(worker) = self.workers.get_mut(&worker) {
-                worker.leases.remove(&key);
-            }
-            if matches!(end, LeaseEnd::Dropped) {
-                self.trust.drop_lease(worker);
-            }
+    fn on_failure(&mut self, now: Instant, id: JobId, unit: UnitIndex, from: PeerId, failure: AttemptFailure) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let proven = from == self.me || self.trust.is_proven(from, job.gas_estimate());
+        let fact = job.record_failure(now, unit, from, proven, failure);
+        self.actions.push(OwnerAction::Persist(fact));
+    }
+
+    fn on_value(&mut self, now: Instant, id: JobId, from: PeerId, value: Value, report: Report) {
+        let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, log: _, wall, proof } = report;
+        // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight.
+        for key in self.leases.of_unit(id, unit) {
+            self.release(&key);
         }
-        if let LeaseEnd::Failed(worker, failure) = end {
-            let proven = worker == self.me || self.trust.is_proven(worker, job.gas_estimate());
-            let fact = job.record_failure(key.unit, worker, proven, failure);
-            self.actions.push(OwnerAction::Persist(fact));
+        self.trust.measure(from, value.gas, wall);
+        let vote = Vote { unit, worker: from, attempt, ordinal, value, output_bytes, proof };
+        // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
+        let struck = from != self.me && self.trust.is_barred(from, now);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.measure(wall);
+            job.push_vote(&vote, struck);
         }
-        self.judge_all(now, VecDeque::from([(key.job, key.unit)]));
+        self.actions.push(OwnerAction::KeepOutput { job: id, digest: value.output, bytes: output });
+        self.actions.push(OwnerAction::Persist(Fact::Vote(id, vote)));
     }
 
     /// Judges units, and whatever their judgement re-opens, until nothing follows any more.
     fn judge_all(&mut self, now: Instant, mut queue: VecDeque<(JobId, UnitIndex)>) {
-        let cold = self.proven_online() < COLD_BELOW_PROVEN_PEERS;
-        let mut jobs_touched = BTreeSet::new();
-        while let Some((id, unit)) = queue.pop_front() {
-            let Some(job) = self.jobs.get_mut(&id) else { continue };
-            jobs_touched.insert(id);
-            let mut consequences = Consequences::default();
-            job.judge(unit, &mut self.trust, self.me, cold, &mut consequences);
-            self.apply(now, consequences, &mut queue);
-            if let Some(job) = self.jobs.get_mut(&id) {
-                queue.extend(job.update_audit_rate().into_iter().map(|unit| (id, unit)));
+        let cold = self.proven_online(now) < COLD_BELOW_PROVEN_PEERS;
+        let around = Surroundings { owner: self.me, cold, proven_within_reach: self.proven_within_reach() };
+        let mut touched = BTreeSet::new();
+        while !queue.is_empty() {
+            while let Some((id, unit)) = queue.pop_front() {
+                let Some(job) = self.jobs.get_mut(&id) else { continue };
+                let mut consequences = Consequences::default();
+                job.judge(unit, &mut self.trust, &around, &mut consequences);
+                touched.insert(id);
+                self.apply(now, consequences, &mut queue);
+            }
+            // The audit rate rises only by convictions, whose consequences are complete here.
+            for id in &touched {
+                let selected = self.jobs.get_mut(id).map(OwnJob::update_audit_rate).unwrap_or_default();
+                queue.extend(selected.into_iter().map(|unit| (*id, unit)));
             }
         }
-        for id in jobs_touched {
+        for id in touched {
             self.advance(id);
         }
         self.schedule_due = true;
@@ -317,76 +364,71 @@ impl Owner {
 
     fn apply(&mut self, now: Instant, consequences: Consequences, queue: &mut VecDeque<(JobId, UnitIndex)>) {
         self.actions.extend(consequences.facts.into_iter().map(OwnerAction::Persist));
-        let mut touched = consequences.touched;
         for worker in consequences.convict {
-            let was_proven = self.jobs.values().any(|job| self.trust.is_proven(worker, job.gas_estimate()));
+            let gas = self.running.iter().map(|id| self.jobs[id].gas_estimate()).min().unwrap_or(0);
+            let was_proven = self.trust.is_proven(worker, gas);
             self.trust.convict(worker, now);
-            touched.insert(worker);
+            self.touched.insert(worker);
             for (id, job) in &mut self.jobs {
                 queue.extend(job.strike(worker, was_proven).into_iter().map(|unit| (*id, unit)));
             }
-            if let Some(worker) = self.workers.get_mut(&worker) {
-                worker.window = 0;
-            }
+            self.expel(worker, queue);
         }
-        for worker in touched {
-            self.actions.push(OwnerAction::Persist(Fact::Standing(worker, self.trust.standing(worker))));
+        for worker in consequences.touched {
+            self.note_standing(worker);
+            self.touched.insert(worker);
         }
     }
 
+    /// A convicted worker gets no more work, and what it holds is offered to others.
+    fn expel(&mut self, worker: PeerId, queue: &mut VecDeque<(JobId, UnitIndex)>) {
+        self.roster.recount();
+        self.roster.set_window(worker, 0);
+        let held = self.roster.get(worker).map(|state| state.leases.clone()).unwrap_or_default();
+        for key in &held {
+            self.release(key);
+            queue.push_back((key.job, key.unit));
+        }
+        let jobs: BTreeSet<_> = held.iter().map(|key| key.job).collect();
+        self.actions.extend(jobs.into_iter().map(|job| OwnerAction::Revoke { to: worker, job }));
+    }
+
     fn advance(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let Some(fact) = job.advance() else { return };
-        self.actions.push(OwnerAction::Persist(fact));
-        if job.state.has_ended() {
-            self.end(id);
-        } else {
-            self.actions.push(OwnerAction::Announce(id));
+        let Some(job) = self.jobs.get(&id) else { return };
+        let (before, reached) = (job.state, job.reached());
+        if reached == before {
+            return;
+        }
+        self.set_state(id, reached);
+        match (before.has_ended(), reached.has_ended()) {
+            (_, true) => self.end(id),
+            (_, false) => self.actions.push(OwnerAction::Announce(id)),
         }
     }
 
     /// The job has ended: nothing of it is to run any more.
     fn end(&mut self, id: JobId) {
-        for key in self.leases.of_job(id) {
-            if let Some(worker) = self.leases.remove(&key) {
-                if let Some(worker) = self.workers.get_mut(&worker) {
-                    worker.leases.remove(&key);
-                }
-                self.actions.push(OwnerAction::Revoke { to: worker, job: id });
-            }
-            if let Some(job) = self.jobs.get_mut(&id) {
-                job.units[key.unit.0 as usize].leased = 0;
-            }
-        }
+        let out: Vec<_> = self.leases.of_job(id).map(|(key, _)| key).collect();
+        let holders: BTreeSet<_> = out.iter().filter_map(|key| self.release(key)).collect();
+        self.actions.extend(holders.into_iter().map(|to| OwnerAction::Revoke { to, job: id }));
         self.actions.push(OwnerAction::Announce(id));
-        let revoke = |action: &OwnerAction| matches!(action, OwnerAction::Revoke { job, .. } if *job == id);
-        let mut seen = BTreeSet::new();
-        self.actions.retain(|action| match action {
-            OwnerAction::Revoke { to, .. } if revoke(action) => seen.insert(*to),
-            _ => true,
-        });
+    }
+
+    /// Whether any job still has something to run.
+    pub fn has_open_units(&self) -> bool {
+        !self.running.is_empty()
     }
 
     /// Proven peers that are attached now.
-    fn proven_online(&self) -> usize {
-        let gas = self.jobs.values().filter(|job| !job.state.has_ended()).map(OwnJob::gas_estimate).max().unwrap_or(0);
-        self.workers.keys().filter(|&&worker| worker != self.me && self.trust.is_proven(worker, gas)).count()
+    fn proven_online(&mut self, now: Instant) -> usize {
+        let Self { roster, trust, jobs, running, me, .. } = self;
+        roster.proven(now, *me, trust, || running.iter().map(|id| jobs[id].gas_estimate()).max().unwrap_or(0))
     }
 
     /// Everything that this peer has observed about others, for people.
     pub fn standings(&self) -> impl Iterator<Item = (PeerId, Standing)> {
         self.trust.standings()
     }
-}
-
-/// How a lease ended.
-enum LeaseEnd {
-    /// With a value.
-    Answered,
-    /// Without one: the worker said why.
-    Failed(PeerId, AttemptFailure),
-    /// The worker was not heard of in time, or is gone.
-    Dropped,
 }
 
 #[cfg(test)]

@@ -1,25 +1,27 @@
-//! One of this peer's own jobs: its units, what they want, and how they are judged.
+//! One of this peer's own jobs: its units, what they want, and what was given by whom. How units are judged is in `judge`.
 
-use super::unit::{FAILED_WORKERS_KEPT, FailureRecord, Phase, Unit, UnitVote, Want, Wanted};
+use super::unit::{FailureRecord, Phase, Unit, UnitVote, Want, Wanted};
 use crate::protocol::{
-    fact::{Fact, Failures, JobState, SavedJob, Verdict, Vote},
+    fact::{Fact, Failures, JobState, Verdict, Vote},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Value},
-    trust::Trust,
-    verify::{self, AuditState, Ballot, Decision, JobSecret, Judgement, Rules, Voter, Weight},
+    time::Instant,
+    verify::{self, AuditState, JobSecret},
 };
+use core::time::Duration;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-/// Failed attempts by proven peers (or the owner) after which a unit has failed.
-const FAILURES_BY_PROVEN_MAX: u32 = 3;
-/// Failed attempts by anybody after which a unit has failed, so that no unit is tried for ever where nobody is proven.
-const FAILURES_MAX: u32 = 12;
 /// A job is stopped when this many units are decided and none of them succeeded.
 const CANARIES: u32 = 3;
+/// As long as none has succeeded, each of these periods doubles how many units may be out: long units hold up nothing, and nor does
+/// a worker that never answers.
+const CANARY_PATIENCE: Duration = Duration::from_secs(10);
+/// Weight of the newest measurement in the smoothed time of a unit.
+const SMOOTHING: f64 = 0.1;
 
 /// An own job.
 #[derive(Clone, Debug)]
@@ -33,13 +35,29 @@ pub(super) struct OwnJob {
     pub counts: Counts,
     pub audit: AuditState,
     /// The rate at which units were last selected for audit.
-    audit_rate: f64,
+    pub audit_rate: f64,
     pub failures: BTreeMap<UnitIndex, FailureRecord>,
     /// What each worker gave, by votes.
     pub contributions: BTreeMap<PeerId, Contribution>,
+    /// The units that each worker voted on, to find them when it is convicted.
+    pub voted_on: BTreeMap<PeerId, Vec<UnitIndex>>,
     /// Undecided units that each worker voted on.
-    pub undecided: BTreeMap<PeerId, u32>,
-    gas_of_votes: u64,
+    undecided: BTreeMap<PeerId, Undecided>,
+    /// The owner wants it to go on although nothing has succeeded.
+    pub insisted: bool,
+    /// When the first unit went out.
+    first_lease: Option<Instant>,
+    /// Smoothed time that a unit took, as reported.
+    pub unit_seconds: Option<f64>,
+    gas_of_verified: u128,
+    verified_values: u32,
+}
+
+/// How many units a worker voted on that are not decided.
+#[derive(Clone, Copy, Default, Debug)]
+struct Undecided {
+    provisional: u32,
+    others: u32,
 }
 
 /// How many units are in each state; `units` is the denominator.
@@ -81,8 +99,6 @@ pub(super) struct Consequences {
     pub convict: BTreeSet<PeerId>,
     /// Standings that changed.
     pub touched: BTreeSet<PeerId>,
-    /// Units that are decided now and were not.
-    pub decided: Vec<UnitIndex>,
 }
 
 impl OwnJob {
@@ -100,61 +116,41 @@ impl OwnJob {
             audit_rate: verify::AUDIT_RATE,
             failures: BTreeMap::new(),
             contributions: BTreeMap::new(),
+            voted_on: BTreeMap::new(),
             undecided: BTreeMap::new(),
-            gas_of_votes: 0,
+            insisted: false,
+            first_lease: None,
+            unit_seconds: None,
+            gas_of_verified: 0,
+            verified_values: 0,
         }
-    }
-
-    /// Rebuilds a job from its facts. Verdicts stand as they were made; units without one are judged anew by the caller.
-    pub fn restore(saved: SavedJob, owner: PeerId, trust: &Trust) -> Self {
-        let mut job = Self::new(saved.id, Arc::new(saved.manifest), JobSecret(saved.secret));
-        job.state = saved.state;
-        for vote in &saved.votes {
-            let struck = vote.worker != owner && trust.standing(vote.worker).strikes > 0;
-            job.push_vote(vote, struck);
-        }
-        for (unit, failures) in saved.failures {
-            let record = FailureRecord { seen: failures, proven: 0, workers: BTreeSet::new() };
-            job.failures.insert(unit, record);
-        }
-        for (unit, verdict) in saved.verdicts {
-            let phase = match verdict {
-                Verdict::Open => Phase::Reopened,
-                Verdict::Verified { value, by_owner } => Phase::Verified { value, by_owner },
-                Verdict::Failed => Phase::Failed,
-            };
-            if let Some(known) = job.units.get_mut(unit.0 as usize).filter(|_| phase.is_decided()) {
-                for vote in &mut known.votes {
-                    vote.credited = matches!(phase, Phase::Verified { value, .. } if value == vote.value && !vote.struck);
-                }
-            }
-            job.set_phase(unit, phase);
-        }
-        job
     }
 
     pub fn unit(&self, unit: UnitIndex) -> Option<&Unit> {
         self.units.get(unit.0 as usize)
     }
 
-    /// The typical gas of this job's units, for estimates and for the weight of records.
+    /// The typical gas of this job's units, for estimates and for the weight of records. Rests on what is verified, since any
+    /// other claim may be a lie; zero before.
     pub fn gas_estimate(&self) -> u64 {
-        self.gas_of_votes / self.counts.executions.max(1)
+        (self.gas_of_verified / u128::from(self.verified_values.max(1))) as u64
     }
 
     /// Records a vote. The caller has checked the lease's token, and that the worker has not voted on the unit yet.
     pub fn push_vote(&mut self, vote: &Vote, struck: bool) {
         let Some(unit) = self.units.get_mut(vote.unit.0 as usize) else { return };
-        unit.votes.push(UnitVote { worker: vote.worker, ordinal: vote.ordinal, value: vote.value, struck, credited: false });
-        unit.next_attempt = unit.next_attempt.max(vote.attempt.0 + 1);
-        if !unit.phase.is_decided() {
-            *self.undecided.entry(vote.worker).or_default() += 1;
-        }
+        // Two votes are the rule, and a unit's memory counts.
+        unit.votes.reserve_exact(1);
+        let Vote { worker, ordinal, value, output_bytes, .. } = *vote;
+        unit.votes.push(UnitVote { worker, ordinal, value, output_bytes, struck, credited: false });
+        unit.next_attempt = unit.next_attempt.max(vote.attempt.0.saturating_add(1));
+        let phase = unit.phase;
+        self.count_undecided(vote.worker, phase, |count| *count += 1);
+        self.voted_on.entry(vote.worker).or_default().push(vote.unit);
         if vote.unit.0 >= self.wanted.fresh {
             self.touch_up_to(vote.unit);
         }
         self.counts.executions += 1;
-        self.gas_of_votes = self.gas_of_votes.saturating_add(vote.value.gas);
         let contribution = self.contributions.entry(vote.worker).or_default();
         contribution.votes += 1;
         contribution.gas = contribution.gas.saturating_add(vote.value.gas);
@@ -168,216 +164,116 @@ impl OwnJob {
         self.wanted.fresh = unit.0 + 1;
     }
 
-    /// Judges one unit and applies the judgement: its phase, what it wants, whom it credits.
-    pub fn judge(&mut self, index: UnitIndex, trust: &mut Trust, owner: PeerId, cold: bool, out: &mut Consequences) {
-        let ballots = self.ballots(index, trust, owner);
-        let Judgement { decision, convict, credit } = verify::accept(&ballots, self.rules(index, &ballots, trust, cold));
-        if let Some(wrong) = same_wrong_value(&ballots, &convict) {
-            self.audit.collusion |= wrong;
-        }
-        out.convict.extend(convict);
-        let exhausted =
-            self.failures.get(&index).is_some_and(|record| record.proven >= FAILURES_BY_PROVEN_MAX || record.seen.count >= FAILURES_MAX);
-        let phase = match decision {
-            Decision::Accept { value, by_owner } => Phase::Verified { value, by_owner },
-            Decision::Provisional { .. } | Decision::Disputed | Decision::Want(_) if exhausted => Phase::Failed,
-            Decision::Provisional { value } => Phase::Provisional(value),
-            Decision::Disputed => Phase::Disputed,
-            Decision::Want(_) => match self.units[index.0 as usize].phase {
-                Phase::Verified { .. } | Phase::Failed | Phase::Reopened => Phase::Reopened,
-                Phase::Open | Phase::Provisional(_) | Phase::Disputed => Phase::Open,
-            },
-        };
-        self.settle(index, phase, &credit, trust, out);
-        self.want(index, decision);
-    }
-
-    fn ballots(&self, index: UnitIndex, trust: &Trust, owner: PeerId) -> Vec<Ballot> {
-        let votes = self.unit(index).map(|unit| unit.votes.as_slice()).unwrap_or_default();
-        let gas = self.gas_estimate().max(votes.iter().map(|vote| vote.value.gas).min().unwrap_or(0));
-        let weight = |vote: &UnitVote| match vote {
-            vote if vote.worker == owner => Weight::Owner,
-            UnitVote { struck: true, .. } => Weight::Struck,
-            vote => trust.weight(vote.worker, gas),
-        };
-        let ballot = |vote: &UnitVote| Ballot {
-            worker: vote.worker,
-            weight: weight(vote),
-            prefix: trust.prefix(vote.worker),
-            lineage: trust.standing(vote.worker).lineage,
-            ordinal: vote.ordinal,
-            value: vote.value,
-        };
-        votes.iter().map(ballot).collect()
-    }
-
-    fn rules(&self, index: UnitIndex, ballots: &[Ballot], trust: &Trust, cold: bool) -> Rules {
-        let audited = self.secret.audit_number(index) < self.audit_rate;
-        let first = ballots.iter().find(|ballot| ballot.weight != Weight::Struck);
-        let record = first
-            .filter(|ballot| ballot.weight == Weight::Proven)
-            .map(|ballot| trust.record_in_units(ballot.worker, self.gas_estimate()).max(verify::PROVEN_UNITS));
-        let need = verify::votes_needed(self.manifest.policy, audited, self.secret.lottery_number(index), record, self.audit_rate);
-        Rules { need, provisional_allowed: cold && !self.audit.collusion }
-    }
-
-    /// Brings the unit into `phase`, with all that hangs on it.
-    fn settle(&mut self, index: UnitIndex, phase: Phase, credit: &[PeerId], trust: &mut Trust, out: &mut Consequences) {
-        let before = self.units[index.0 as usize].phase;
-        self.adjust_credit(index, credit, trust, out);
-        if before == phase {
-            return;
-        }
-        let verdict = match (before.is_decided(), phase) {
-            (_, Phase::Verified { value, by_owner }) => Some(Verdict::Verified { value, by_owner }),
-            (_, Phase::Failed) => Some(Verdict::Failed),
-            (true, Phase::Open | Phase::Reopened | Phase::Provisional(_) | Phase::Disputed) => Some(Verdict::Open),
-            (false, Phase::Open | Phase::Reopened | Phase::Provisional(_) | Phase::Disputed) => None,
-        };
-        out.facts.extend(verdict.map(|verdict| Fact::Verdict(self.id, index, verdict)));
-        self.set_phase(index, phase);
-        if phase.is_decided() && !before.is_decided() {
-            out.decided.push(index);
-        }
-    }
-
-    fn adjust_credit(&mut self, index: UnitIndex, credit: &[PeerId], trust: &mut Trust, out: &mut Consequences) {
-        for vote in &mut self.units[index.0 as usize].votes {
-            let due = !vote.struck && credit.contains(&vote.worker);
-            match (vote.credited, due) {
-                (false, true) => trust.credit(vote.worker, vote.value.gas),
-                (true, false) if !vote.struck => trust.discredit(vote.worker, vote.value.gas),
-                (true, false | true) | (false, false) => {
-                    vote.credited = due;
-                    continue;
-                }
-            }
-            vote.credited = due;
-            out.touched.insert(vote.worker);
-        }
-    }
-
-    fn set_phase(&mut self, index: UnitIndex, phase: Phase) {
+    /// Changes a unit's phase and every count that depends on it.
+    pub fn set_phase(&mut self, index: UnitIndex, phase: Phase) {
         let Some(unit) = self.units.get_mut(index.0 as usize) else { return };
         let before = core::mem::replace(&mut unit.phase, phase);
         self.counts.remove(&before);
         self.counts.add(&phase);
-        if before.is_decided() != phase.is_decided() {
-            for vote in &unit.votes {
-                let undecided = self.undecided.entry(vote.worker).or_default();
-                *undecided = if phase.is_decided() { undecided.saturating_sub(1) } else { *undecided + 1 };
-            }
+        let voters: Vec<_> = self.units[index.0 as usize].votes.iter().map(|vote| vote.worker).collect();
+        for worker in voters {
+            self.count_undecided(worker, before, |count| *count = count.saturating_sub(1));
+            self.count_undecided(worker, phase, |count| *count += 1);
         }
+        self.count_verified(index, before, phase);
         if index.0 >= self.wanted.fresh {
             self.touch_up_to(index);
         }
     }
 
-    /// Enters the unit where it belongs among those that want a lease; nowhere while one is out, since votes are sequential.
-    fn want(&mut self, index: UnitIndex, decision: Decision) {
+    fn count_verified(&mut self, index: UnitIndex, before: Phase, phase: Phase) {
         let unit = &self.units[index.0 as usize];
-        let idle = unit.leased == 0 && self.state == JobState::Running;
-        if !idle || unit.phase.is_decided() {
-            self.wanted.remove(index);
+        let bytes = |value: Value| unit.votes.iter().find(|vote| vote.value == value).map_or(0, |vote| vote.output_bytes);
+        if let Phase::Verified { value, .. } = before {
+            self.gas_of_verified -= u128::from(value.gas);
+            self.verified_values -= 1;
+            self.counts.output_bytes = self.counts.output_bytes.saturating_sub(bytes(value));
+        }
+        if let Phase::Verified { value, .. } = phase {
+            self.gas_of_verified += u128::from(value.gas);
+            self.verified_values += 1;
+            self.counts.output_bytes = self.counts.output_bytes.saturating_add(bytes(value));
+        }
+    }
+
+    fn count_undecided(&mut self, worker: PeerId, phase: Phase, step: impl Fn(&mut u32)) {
+        if phase.is_decided() {
             return;
         }
-        let want = match decision {
-            Decision::Accept { .. } => return,
-            Decision::Provisional { .. } => Want::Another(Voter::Proven),
-            Decision::Disputed => Want::Owner,
-            Decision::Want(_) if unit.votes.iter().all(|vote| vote.struck) => Want::First,
-            Decision::Want(voter) => Want::Another(voter),
-        };
-        self.wanted.insert(index, want);
+        let undecided = self.undecided.entry(worker).or_default();
+        match phase {
+            Phase::Provisional(_) => step(&mut undecided.provisional),
+            Phase::Open | Phase::Reopened | Phase::Disputed | Phase::Verified { .. } | Phase::Failed => step(&mut undecided.others),
+        }
+        if undecided.provisional + undecided.others == 0 {
+            self.undecided.remove(&worker);
+        }
     }
 
-    /// An attempt ended without a value. The caller judges the unit next.
-    pub fn record_failure(&mut self, index: UnitIndex, worker: PeerId, proven: bool, failure: AttemptFailure) -> Fact {
-        let record = self.failures.entry(index).or_insert_with(|| FailureRecord {
-            seen: Failures { count: 0, last: failure },
-            proven: 0,
-            workers: BTreeSet::new(),
-        });
-        record.seen = Failures { count: record.seen.count.saturating_add(1), last: failure };
-        record.proven += u32::from(proven);
-        if record.workers.len() < FAILED_WORKERS_KEPT {
-            record.workers.insert(worker);
-        }
-        Fact::Failures(self.id, index, record.seen)
+    /// Units that wait for a decision and that the worker voted on. Provisional ones are as far as they can come while nobody
+    /// proven is within reach, and do not count then.
+    pub fn pending(&self, worker: PeerId, proven_within_reach: bool) -> u32 {
+        let undecided = self.undecided.get(&worker).copied().unwrap_or_default();
+        undecided.others + if proven_within_reach { undecided.provisional } else { 0 }
     }
 
-    /// Strikes all votes of a convicted worker. Returns the units to judge again: those that the owner did not check itself.
-    pub fn strike(&mut self, worker: PeerId, was_proven: bool) -> Vec<UnitIndex> {
-        let mut again = Vec::new();
-        for (index, unit) in (0..).map(UnitIndex).zip(&mut self.units) {
-            let mut found = false;
-            for vote in unit.votes.iter_mut().filter(|vote| vote.worker == worker && !vote.struck) {
-                vote.struck = true;
-                vote.credited = false;
-                found = true;
-            }
-            if found && !matches!(unit.phase, Phase::Verified { by_owner: true, .. }) {
-                again.push(index);
-            }
-        }
-        if was_proven && !again.is_empty() {
-            self.audit.convicted += 1;
-        }
-        again
+    /// A unit took so long, says its worker; at most what the job allows.
+    pub fn measure(&mut self, wall: Duration) {
+        let seconds = wall.min(self.manifest.limits.wall).as_secs_f64();
+        self.unit_seconds = Some(self.unit_seconds.map_or(seconds, |known| known + SMOOTHING * (seconds - known)));
     }
 
-    /// Follows the audit rate. Returns the accepted units which a higher rate now selects.
-    pub fn update_audit_rate(&mut self) -> Vec<UnitIndex> {
-        let before = self.audit_rate;
-        self.audit_rate = self.audit.rate(self.counts.decided());
-        if self.audit_rate <= before {
-            return Vec::new();
-        }
-        let selected = |&index: &UnitIndex| {
-            let number = self.secret.audit_number(index);
-            before <= number && number < self.audit_rate
-        };
-        let provisional = |unit: &Unit| self.audit.collusion && matches!(unit.phase, Phase::Provisional(_));
-        let standing = |unit: &Unit| matches!(unit.phase, Phase::Verified { by_owner: false, .. });
-        let units = (0..).map(UnitIndex).zip(&self.units);
-        units.filter(|(index, unit)| provisional(unit) || (standing(unit) && selected(index))).map(|(index, _)| index).collect()
-    }
-
-    /// The state that the job has reached, if it changed.
-    pub fn advance(&mut self) -> Option<Fact> {
+    /// The state that the job has reached.
+    pub fn reached(&self) -> JobState {
         let counts = &self.counts;
-        let reached = match self.state {
+        match self.state {
             JobState::Cancelled => JobState::Cancelled,
             JobState::Running | JobState::Done | JobState::Failed | JobState::Stopped => {
                 if counts.decided() == counts.units {
                     if counts.failed == 0 { JobState::Done } else { JobState::Failed }
-                } else if counts.verified == 0 && counts.failed >= CANARIES {
+                } else if !self.insisted && self.has_only_failures() {
                     JobState::Stopped
                 } else {
                     JobState::Running
                 }
             }
-        };
-        (reached != self.state).then(|| {
-            self.state = reached;
-            Fact::JobState(self.id, reached)
-        })
-    }
-
-    /// How many units may be out at once: few until one has succeeded, so that a broken job burns no grid.
-    pub fn leases_allowed(&self) -> usize {
-        let seen = self.counts.decided() + u32::from(self.counts.executions > 0);
-        if self.counts.verified > 0 || self.units.iter().take(CANARIES as usize).any(Unit::has_succeeded) {
-            usize::MAX
-        } else if seen == 0 && self.failures.is_empty() {
-            1
-        } else {
-            CANARIES as usize
         }
     }
 
-    /// Makes failed units open again.
+    /// Enough units are decided to say that the job is broken.
+    pub fn has_only_failures(&self) -> bool {
+        self.counts.verified == 0 && self.counts.failed >= CANARIES
+    }
+
+    /// How many units may be out at once: few until one has succeeded, so that a broken job burns no grid. `None`: any number.
+    pub fn leases_allowed(&self, now: Instant) -> Option<usize> {
+        if self.insisted || self.counts.verified > 0 || self.units.iter().take(CANARIES as usize).any(Unit::has_succeeded) {
+            return None;
+        }
+        let answered = self.counts.executions > 0 || self.counts.decided() > 0 || !self.failures.is_empty();
+        let first = if answered { CANARIES as usize } else { 1 };
+        let periods = self.first_lease.map_or(0, |first| now.since(first).as_secs() / CANARY_PATIENCE.as_secs());
+        let patient = 1usize.checked_shl(u32::try_from(periods).unwrap_or(u32::MAX)).filter(|&allowed| allowed > 0)?;
+        Some(patient.max(first))
+    }
+
+    /// When more may be out without anything having happened. The caller knows that too few are allowed now.
+    pub fn more_allowed_at(&self, now: Instant) -> Option<Instant> {
+        let first = self.first_lease?;
+        let periods = u32::try_from(now.since(first).as_secs() / CANARY_PATIENCE.as_secs()).ok()?;
+        Some(first.after(CANARY_PATIENCE.saturating_mul(periods + 1)))
+    }
+
+    /// A unit goes out.
+    pub fn note_lease(&mut self, now: Instant) {
+        self.first_lease.get_or_insert(now);
+    }
+
+    /// Makes failed units open again, and lets the job go on whatever they end in. Units whose program failed stay failed: it would
+    /// do so again everywhere.
     pub fn retry(&mut self) -> (Vec<UnitIndex>, Vec<Fact>) {
+        self.insisted = true;
+        self.first_lease = None;
         let failed = |unit: &Unit| matches!(unit.phase, Phase::Failed);
         let again: Vec<_> = (0..).map(UnitIndex).zip(&self.units).filter(|(_, unit)| failed(unit)).map(|(i, _)| i).collect();
         let mut facts = Vec::new();
@@ -434,11 +330,4 @@ impl Counts {
             }
         }
     }
-}
-
-/// Whether two convicted voters said the same wrong thing; `None` when nobody was convicted.
-fn same_wrong_value(ballots: &[Ballot], convicted: &[PeerId]) -> Option<bool> {
-    let mut seen = BTreeSet::new();
-    let wrong = ballots.iter().filter(|ballot| convicted.contains(&ballot.worker));
-    (!convicted.is_empty()).then(|| wrong.map(|ballot| ballot.value).any(|value| !seen.insert(value)))
 }

@@ -2,62 +2,68 @@
 
 use super::{
     Owner, OwnerAction,
-    lease::{Lease, LeaseKey},
-    own_job::OwnJob,
+    lease::{Held, Lease, LeaseKey},
+    pick::Picker,
     unit::{LeaseToken, Want},
 };
 use crate::protocol::{
-    fact::JobState,
     ids::{JobId, PeerId, UnitIndex},
     time::Instant,
-    trust::Trust,
-    verify::Voter,
+    verify::PROVEN_UNITS,
 };
-use core::time::Duration;
+use core::{cell::Cell, time::Duration};
 use rand_chacha::rand_core::Rng;
 use std::collections::BTreeMap;
 
-/// The most undecided units that a newcomer may be involved in, so that a swarm of new keys cannot fill a job.
-pub const NEWCOMER_PENDING_MAX: u32 = 20;
-/// How many units are looked at for one offer before the next set is tried.
-const CANDIDATES_MAX: usize = 16;
 /// A lease lasts this many times the estimate.
 const LEASE_OVER_ESTIMATE: f64 = 3.0;
+/// A worker of unknown speed is taken to be this many times slower than what the job's units took so far.
+const UNKNOWN_SPEED: f64 = 4.0;
 /// The shortest lease: enough for a slow link and a cold start.
 const LEASE_MIN: Duration = Duration::from_secs(30);
 /// Added to the job's own time limit for the longest lease: fetching, compiling, queueing.
 const LEASE_SLACK: Duration = Duration::from_secs(300);
 /// The most leases in one batch.
 pub const LEASE_BATCH_MAX: usize = 1024;
+/// Offers without a suitable unit in a row, after which the rest are left for a second.
+const FRUITLESS_MAX: usize = 256;
+/// When that second is over.
+const FRUITLESS_PAUSE: Duration = Duration::from_secs(1);
+/// When nothing else is left to hand out, an attempt is backed up after this and [`BACKUP_OVER_TYPICAL`] typical units.
+const BACKUP_AFTER: Duration = Duration::from_secs(5);
+/// See [`BACKUP_AFTER`].
+const BACKUP_OVER_TYPICAL: f64 = 3.0;
+/// The most leases of one unit at once: the attempt and two backups.
+const LEASES_PER_UNIT_MAX: u8 = 3;
+/// With more leases out than this a job is not at its end, and nothing is backed up.
+const TAIL_LEASES_MAX: usize = 1024;
+/// How many offers are tried for one backup.
+const BACKUP_TRIES: usize = 8;
+
+/// Leases by whom they go to.
+pub(super) type Batches = BTreeMap<(PeerId, JobId), Vec<Lease>>;
+
+/// A worker with room.
+#[derive(Clone, Copy)]
+struct Offer {
+    peer: PeerId,
+    free: u32,
+}
 
 impl Owner {
     /// Leases units to live offers until either runs out.
     pub(super) fn schedule(&mut self, now: Instant) {
-        let mut batches: BTreeMap<(PeerId, JobId), Vec<Lease>> = BTreeMap::new();
-        let mut offers = self.offers(now);
-        let mut jobs: Vec<(i8, JobId)> =
-            self.jobs.values().filter(|job| job.state == JobState::Running).map(|job| (job.manifest.priority, job.id)).collect();
-        jobs.sort_by_key(|&(priority, id)| (core::cmp::Reverse(priority), id));
-        let proven_online = self.proven_online();
+        self.wake = None;
+        let mut jobs: Vec<_> = self.running.iter().map(|id| (core::cmp::Reverse(self.jobs[id].manifest.priority), *id)).collect();
+        jobs.sort_unstable();
+        let mut offers = if jobs.is_empty() { Vec::new() } else { self.offers(now) };
+        let mut batches = Batches::new();
         for (_, id) in jobs {
-            let mut live = offers.clone();
-            while !live.is_empty() {
-                let Some(mut budget) = self.budget(id, live.len()) else { break };
-                let at = self.draw(live.len());
-                let (worker, free) = live[at];
-                budget = budget.min(free as usize);
-                let leased = self.lease_to(now, id, worker, budget, proven_online, &mut batches);
-                let left = offers.iter_mut().find(|(peer, _)| *peer == worker).map(|offer| {
-                    offer.1 -= leased as u32;
-                    offer.1
-                });
-                if leased < budget || left == Some(0) {
-                    live.swap_remove(at);
-                } else {
-                    live[at].1 -= leased as u32;
-                }
+            if offers.is_empty() {
+                break;
             }
-            offers.retain(|(_, free)| *free > 0);
+            self.hand_out(now, id, &mut offers, &mut batches);
+            self.back_up(now, id, &mut offers, &mut batches);
         }
         for ((to, job), mut leases) in batches {
             while !leases.is_empty() {
@@ -68,49 +74,97 @@ impl Owner {
         }
     }
 
-    /// Workers with room, and how much.
-    fn offers(&self, now: Instant) -> Vec<(PeerId, u32)> {
-        let free = |(peer, worker): (&PeerId, &super::Worker)| {
-            let free = worker.window.saturating_sub(worker.leases.len() as u32);
-            (free > 0 && (*peer == self.me || !self.trust.is_barred(*peer, now))).then_some((*peer, free))
-        };
-        self.workers.iter().filter_map(free).collect()
+    fn offers(&self, now: Instant) -> Vec<Offer> {
+        let hungry = self.roster.hungry().filter(|(peer, _)| *peer == self.me || !self.trust.is_barred(*peer, now));
+        hungry.map(|(peer, free)| Offer { peer, free }).collect()
     }
 
-    /// How many units one offer may get in one draw: a share, so that the last units are spread. `None`: no unit is open.
-    fn budget(&self, id: JobId, offers: usize) -> Option<usize> {
-        let job = self.jobs.get(&id)?;
+    fn hand_out(&mut self, now: Instant, id: JobId, offers: &mut Vec<Offer>, batches: &mut Batches) {
+        let mut live: Vec<usize> = (0..offers.len()).collect();
+        let mut fruitless = 0;
+        while !live.is_empty() {
+            let room = self.room(now, id);
+            if room == 0 {
+                break;
+            }
+            if fruitless >= FRUITLESS_MAX {
+                self.wake_by(now.after(FRUITLESS_PAUSE));
+                break;
+            }
+            let at = self.draw(live.len());
+            let offer = &mut offers[live[at]];
+            // A share for each, so that the last units are spread.
+            let budget = room.div_ceil(2 * live.len()).min(offer.free as usize);
+            let leased = self.lease_to(now, id, offer.peer, budget, batches);
+            offer.free -= leased as u32;
+            let spent = leased < budget || offer.free == 0;
+            fruitless = if leased == 0 { fruitless + 1 } else { 0 };
+            if spent {
+                live.swap_remove(at);
+            }
+        }
+        offers.retain(|offer| offer.free > 0);
+    }
+
+    /// How many units may be handed out now.
+    fn room(&mut self, now: Instant, id: JobId) -> usize {
+        let job = &self.jobs[&id];
         let open = job.wanted.len(job.counts.units);
-        let allowed = job.leases_allowed();
-        let room = if allowed == usize::MAX { open } else { allowed.saturating_sub(self.leases.count_of_job(id)).min(open) };
-        (room > 0).then(|| room.div_ceil(2 * offers))
+        let Some(allowed) = job.leases_allowed(now) else { return open };
+        let room = allowed.saturating_sub(self.leases.of_job(id).take(allowed).count());
+        if room < open
+            && let Some(at) = job.more_allowed_at(now)
+        {
+            self.wake_by(at);
+        }
+        room.min(open)
     }
 
     fn draw(&mut self, below: usize) -> usize {
         self.rng.next_u32() as usize % below.max(1)
     }
 
+    /// Asks to schedule again then, whatever happens.
+    fn wake_by(&mut self, at: Instant) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
     /// Leases up to `budget` units of one job to one worker; returns how many.
-    fn lease_to(
-        &mut self,
-        now: Instant,
-        id: JobId,
-        worker: PeerId,
-        budget: usize,
-        proven_online: usize,
-        batches: &mut BTreeMap<(PeerId, JobId), Vec<Lease>>,
-    ) -> usize {
+    fn lease_to(&mut self, now: Instant, id: JobId, worker: PeerId, budget: usize, batches: &mut Batches) -> usize {
         let mut leased = 0;
         while leased < budget {
-            let pivot = self.rng.next_u32();
-            let Some(job) = self.jobs.get(&id) else { break };
-            let picker = Picker { job, trust: &self.trust, worker, me: self.me, proven_online, workers_online: self.workers.len(), pivot };
-            let Some((unit, want)) = picker.pick() else { break };
+            let picked = self.with_picker(now, id, worker, |picker| picker.pick());
+            let Some((unit, want)) = picked else { break };
             let lease = self.make_lease(now, id, unit, want, worker);
             batches.entry((worker, id)).or_default().push(lease);
             leased += 1;
         }
         leased
+    }
+
+    fn with_picker<T>(&mut self, now: Instant, id: JobId, worker: PeerId, ask: impl FnOnce(&Picker<'_>) -> T) -> T {
+        let pivot = self.rng.next_u32();
+        let job = &self.jobs[&id];
+        let gas = job.gas_estimate();
+        let picker = Picker {
+            job,
+            trust: &self.trust,
+            worker,
+            me: self.me,
+            proven: self.trust.is_proven(worker, gas),
+            holds: self.roster.get(worker).map_or(0, |state| state.leases.len()),
+            proven_online: self.roster.proven_at_last(),
+            proven_within_reach: self.proven_within_reach(),
+            workers_online: self.roster.len(),
+            pivot,
+            now,
+            again_at: Cell::new(None),
+        };
+        let answer = ask(&picker);
+        if let Some(at) = picker.again_at.get() {
+            self.wake_by(at);
+        }
+        answer
     }
 
     fn make_lease(&mut self, now: Instant, id: JobId, index: UnitIndex, want: Option<Want>, worker: PeerId) -> Lease {
@@ -120,16 +174,16 @@ impl Owner {
             Some(_) => job.wanted.remove(index),
             None => job.wanted.fresh = index.0 + 1,
         }
+        job.note_lease(now);
         let unit = &mut job.units[index.0 as usize];
-        unit.leased += 1;
+        unit.leased = unit.leased.saturating_add(1);
         let attempt = unit.take_attempt();
         let ordinal = unit.votes.len() as u32;
         let token = LeaseToken::make(&job.secret, id, index, attempt, ordinal, worker);
         let key = LeaseKey { job: id, unit: index, attempt };
-        self.leases.insert(key, worker, now.after(duration));
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.leases.insert(key);
-        }
+        let want = want.unwrap_or(Want::First);
+        self.leases.insert(key, Held { worker, issued: now, expiry: now.after(duration), want });
+        self.roster.hold(worker, key);
         Lease { unit: index, attempt, ordinal, token, duration }
     }
 
@@ -137,82 +191,82 @@ impl Owner {
     fn lease_duration(&self, id: JobId, worker: PeerId) -> Duration {
         let job = &self.jobs[&id];
         let longest = job.manifest.limits.wall.saturating_add(LEASE_SLACK);
-        let speed = self.trust.standing(worker).gas_per_second;
-        let (gas, state) = (job.gas_estimate(), self.workers.get(&worker));
-        let (Some(state), true) = (state, speed > 0.0 && gas > 0) else { return longest };
+        let (speed, gas) = (self.trust.standing(worker).gas_per_second, job.gas_estimate());
+        let seconds = if speed > 0.0 && gas > 0 { Some(gas as f64 / speed) } else { job.unit_seconds.map(|known| known * UNKNOWN_SPEED) };
+        let (Some(seconds), Some(state)) = (seconds, self.roster.get(worker)) else { return longest };
         let queue = 1.0 + state.leases.len() as f64 / f64::from(state.slots.max(1));
-        let estimate = Duration::try_from_secs_f64(LEASE_OVER_ESTIMATE * queue * gas as f64 / speed).unwrap_or(longest);
+        let estimate = Duration::try_from_secs_f64(LEASE_OVER_ESTIMATE * queue * seconds).unwrap_or(longest);
         estimate.saturating_add(LEASE_MIN).min(longest)
     }
-}
 
-/// Chooses a unit of one job for one worker.
-struct Picker<'a> {
-    job: &'a OwnJob,
-    trust: &'a Trust,
-    worker: PeerId,
-    me: PeerId,
-    proven_online: usize,
-    workers_online: usize,
-    /// Where in the sets to begin: drawn anew for each unit.
-    pivot: u32,
-}
-
-impl Picker<'_> {
-    /// The unit and the set that it is in; `None` for the set: it was never leased.
-    fn pick(&self) -> Option<(UnitIndex, Option<Want>)> {
-        let fresh = || {
-            let next = UnitIndex(self.job.wanted.fresh);
-            (next.0 < self.job.counts.units).then_some((next, None))
-        };
-        let from = |want: Want| self.from_set(want).map(|unit| (unit, Some(want)));
-        let (any, proven) = (Want::Another(Voter::Anyone), Want::Another(Voter::Proven));
-        if self.worker == self.me {
-            let judge = from(Want::Owner);
-            // The owner's own votes settle a unit at once. While nobody else is proven they prove the first newcomers.
-            return if self.proven_online == 0 {
-                judge.or_else(|| from(proven)).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh)
-            } else {
-                judge.or_else(|| from(Want::First)).or_else(fresh).or_else(|| from(any)).or_else(|| from(proven))
-            };
+    /// The end of a job: whoever has nothing else to do also runs what takes another too long. The first answer is the vote; the
+    /// others are compared and add no weight.
+    fn back_up(&mut self, now: Instant, id: JobId, offers: &mut Vec<Offer>, batches: &mut Batches) {
+        let job = &self.jobs[&id];
+        if offers.is_empty() || job.wanted.len(job.counts.units) > 0 || self.leases.count() > TAIL_LEASES_MAX {
+            return;
         }
-        if self.trust.is_proven(self.worker, self.job.gas_estimate()) {
-            return from(proven).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh);
+        let typical = Duration::try_from_secs_f64(BACKUP_OVER_TYPICAL * job.unit_seconds.unwrap_or_default()).unwrap_or(Duration::MAX);
+        let patience = BACKUP_AFTER.saturating_add(typical);
+        let mut late = Vec::new();
+        let mut next: Option<Instant> = None;
+        for (key, held) in self.leases.of_job(id) {
+            let leased = job.units[key.unit.0 as usize].leased;
+            let due = held.issued.after(patience.saturating_mul(u32::from(leased)));
+            match (leased < LEASES_PER_UNIT_MAX, due <= now) {
+                (true, true) => late.push((key.unit, held.want)),
+                (true, false) => next = Some(next.map_or(due, |next| next.min(due))),
+                (false, true | false) => {}
+            }
         }
-        if self.job.undecided.get(&self.worker).copied().unwrap_or(0) >= NEWCOMER_PENDING_MAX {
-            return None;
+        late.dedup_by_key(|(unit, _)| *unit);
+        for (unit, want) in late {
+            if !self.back_up_unit(now, id, unit, want, offers, batches) {
+                next = Some(next.map_or(now.after(BACKUP_AFTER), |next| next.min(now.after(BACKUP_AFTER))));
+            }
         }
-        from(any).or_else(|| from(Want::First)).or_else(fresh)
+        if let Some(next) = next {
+            self.wake_by(next);
+        }
     }
 
-    /// A suitable unit of a set, beginning at a random place.
-    fn from_set(&self, want: Want) -> Option<UnitIndex> {
-        let set = self.job.wanted.set(want);
-        let pivot = UnitIndex(self.pivot % self.job.counts.units.max(1));
-        let around = set.range(pivot..).chain(set.range(..pivot));
-        around.take(CANDIDATES_MAX).copied().find(|&unit| self.suits(unit))
-    }
-
-    /// Whether this worker's vote would be independent of those that the unit has.
-    fn suits(&self, index: UnitIndex) -> bool {
-        let Some(unit) = self.job.unit(index) else { return false };
-        if unit.votes.iter().any(|vote| vote.worker == self.worker) {
-            return false;
-        }
-        if self.worker == self.me {
+    fn back_up_unit(
+        &mut self,
+        now: Instant,
+        id: JobId,
+        unit: UnitIndex,
+        want: Want,
+        offers: &mut Vec<Offer>,
+        batches: &mut Batches,
+    ) -> bool {
+        let holders: Vec<_> = self.leases.of_unit(id, unit).iter().filter_map(|key| Some(self.leases.get(key)?.worker)).collect();
+        for _ in 0..BACKUP_TRIES.min(offers.len()) {
+            let at = self.draw(offers.len());
+            let peer = offers[at].peer;
+            if holders.contains(&peer) || !self.with_picker(now, id, peer, |picker| picker.may_back_up(unit, want)) {
+                continue;
+            }
+            let lease = self.make_lease(now, id, unit, Some(want), peer);
+            batches.entry((peer, id)).or_default().push(lease);
+            offers[at].free -= 1;
+            if offers[at].free == 0 {
+                offers.swap_remove(at);
+            }
             return true;
         }
-        // Whoever failed on it is asked again only when everybody else has failed as well.
-        let failed = self.job.failures.get(&index).map(|record| &record.workers);
-        if failed.is_some_and(|failed| failed.contains(&self.worker) && failed.len() < self.workers_online) {
-            return false;
+        false
+    }
+
+    /// Whether a vote that carries a verdict can be had at all now.
+    pub(super) fn proven_within_reach(&self) -> bool {
+        self.roster.proven_at_last() > 0 || self.roster.is_working(self.me)
+    }
+
+    /// A standing below what makes a peer proven has changed, so the count of proven peers may have.
+    pub(super) fn note_standing(&mut self, worker: PeerId) {
+        let standing = self.trust.standing(worker);
+        if standing.verified_units <= PROVEN_UNITS || standing.strikes > 0 {
+            self.roster.recount();
         }
-        let (prefix, lineage) = (self.trust.prefix(self.worker), self.trust.standing(self.worker).lineage);
-        unit.votes.iter().filter(|vote| !vote.struck).all(|vote| {
-            let other = self.trust.standing(vote.worker).lineage;
-            (prefix.is_none() || self.trust.prefix(vote.worker) != prefix)
-                && (lineage.is_none() || (other != lineage && lineage != Some(vote.worker)))
-                && other != Some(self.worker)
-        })
     }
 }

@@ -4,6 +4,7 @@ use crate::protocol::{
     fact::Failures,
     ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::Value,
+    time::Instant,
     verify::{JobSecret, Voter},
 };
 use std::collections::BTreeSet;
@@ -23,7 +24,7 @@ pub(super) struct Unit {
 /// How far a unit's verification has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Phase {
-    /// Not decided. `reopened`: it was, until a contributor was caught.
+    /// Not decided.
     #[default]
     Open,
     /// Was decided, until a contributor was caught or the audit rate rose.
@@ -53,6 +54,8 @@ pub(super) struct UnitVote {
     pub worker: PeerId,
     pub ordinal: u32,
     pub value: Value,
+    /// Bytes of output.
+    pub output_bytes: u64,
     /// Its worker was convicted after it was cast.
     pub struck: bool,
     /// Its worker's record includes it.
@@ -65,6 +68,8 @@ pub(super) struct FailureRecord {
     pub seen: Failures,
     /// How many of them by the owner or a proven peer.
     pub proven: u32,
+    /// When the last one was.
+    pub last_at: Instant,
     /// Who failed on it, so that others are asked first; at most [`FAILED_WORKERS_KEPT`].
     pub workers: BTreeSet<PeerId>,
 }
@@ -87,7 +92,7 @@ pub(super) struct Wanted {
     owner: BTreeSet<UnitIndex>,
 }
 
-/// One of the sets.
+/// One of the sets. What a unit wants says who may be asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Want {
     First,

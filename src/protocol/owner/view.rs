@@ -112,7 +112,7 @@ impl Owner {
     /// One job.
     pub fn job_view(&self, id: JobId) -> Option<JobView> {
         let job = self.jobs.get(&id)?;
-        let running = self.leases.count_of_job(id) as u32;
+        let running = self.leases.of_job(id).count() as u32;
         let mut contributors: Vec<_> = job
             .contributions
             .iter()
@@ -148,16 +148,16 @@ impl Owner {
         if job.state.has_ended() || running > 0 {
             return None;
         }
-        if self.workers.is_empty() {
+        if self.roster.len() == 0 {
             return Some(WaitReason::NoWorkers);
         }
-        if job.counts.disputed > 0 && !self.workers.contains_key(&self.me) {
+        if job.counts.disputed > 0 && self.roster.get(self.me).is_none() {
             return Some(WaitReason::Disputed);
         }
-        if self.workers.values().all(|worker| worker.window as usize <= worker.leases.len()) {
+        if self.roster.hungry().next().is_none() {
             return Some(WaitReason::NoFreeWorkers);
         }
-        if self.proven_online() == 0 && job.wanted.awaiting() > 0 {
+        if self.roster.proven_at_last() == 0 && job.wanted.awaiting() > 0 {
             return Some(WaitReason::NeedsProvenVoter);
         }
         (job.wanted.awaiting() > 0).then_some(WaitReason::NeedsIndependentVoter)
@@ -188,20 +188,7 @@ impl Owner {
     }
 
     fn vote_views(&self, job: &OwnJob, votes: &[UnitVote], value: Option<Value>) -> Vec<VoteView> {
-        let weight = |vote: &UnitVote| match vote {
-            vote if vote.worker == self.me => Weight::Owner,
-            vote if vote.struck => Weight::Struck,
-            vote => self.trust.weight(vote.worker, job.gas_estimate()),
-        };
-        let ballot = |vote: &UnitVote| Ballot {
-            worker: vote.worker,
-            weight: weight(vote),
-            prefix: self.trust.prefix(vote.worker),
-            lineage: self.trust.standing(vote.worker).lineage,
-            ordinal: vote.ordinal,
-            value: vote.value,
-        };
-        let ballots: Vec<_> = votes.iter().map(ballot).collect();
+        let ballots = job.ballots(votes, &self.trust, self.me);
         let counted = value.map(|value| counted_ballots(&ballots, value)).unwrap_or_default();
         let view = |(at, ballot): (usize, &Ballot)| VoteView {
             worker: ballot.worker,
