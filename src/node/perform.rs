@@ -216,13 +216,13 @@ impl Node {
         if !worker.described.insert(job) {
             return true;
         }
-        let described = tokio::task::block_in_place(|| self.store.job_description(job));
-        let (Ok(Some((encoded, signature))), Some(manifest)) = (described, self.peer.owner().manifest(job)) else {
+        let described = tokio::task::block_in_place(|| self.store.signed_manifest(job));
+        let (Ok(Some(signed)), Some(manifest)) = (described, self.peer.owner().manifest(job)) else {
             tracing::error!(job = %job.short(), "a job's description cannot be read");
             self.refuse_worker(to);
             return false;
         };
-        let description = JobDescription { job, manifest: (*manifest).clone(), encoded, signature };
+        let description = JobDescription { job, manifest: (*manifest).clone(), encoded: signed.encoded, signature: signed.signature };
         self.send_to_worker(to, CoordinatorMessage::Job(Box::new(description)));
         true
     }

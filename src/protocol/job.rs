@@ -71,7 +71,7 @@ pub enum Inputs {
     Table {
         /// How many.
         units: u32,
-        /// Digest over all rows, see [`table_digest`].
+        /// Digest over all rows, see [`TableDigest`].
         digest: Digest,
     },
 }
@@ -227,6 +227,11 @@ impl Manifest {
             Inputs::Range(range) => u32::try_from(range.units()).unwrap_or(UNITS_MAX),
             Inputs::Table { units, .. } => units,
         }
+    }
+
+    /// Whether units have inputs of their own.
+    pub fn has_table(&self) -> bool {
+        matches!(self.inputs, Inputs::Table { .. })
     }
 
     /// The arguments of one unit; `name` is its input's name, empty for a range.

@@ -98,7 +98,7 @@ impl Identity {
         self.secret.sign(signed_digest(context, parts).as_bytes()).to_bytes()
     }
 
-    pub(super) fn secret(&self) -> &SecretKey {
+    pub(crate) fn secret(&self) -> &SecretKey {
         &self.secret
     }
 }
