@@ -33,7 +33,7 @@ const BATCH_TARGET: Duration = Duration::from_millis(50);
 const BATCH_MAX: usize = 256;
 
 /// A job of one coordinator, as the slots need it.
-type JobKey = (PeerId, JobId);
+pub(super) type JobKey = (PeerId, JobId);
 
 #[derive(Debug)]
 struct JobHere {
