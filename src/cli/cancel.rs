@@ -12,7 +12,7 @@ use crate::{control::error::grouped, wire::control::JobState};
 /// Cancel jobs; what is verified already stays
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  manyhands cancel k7f3q
+  manyhands cancel 7f3a9
   manyhands jobs -o id | xargs manyhands cancel")]
 pub struct Args {
     /// Ids, unique prefixes or @last

@@ -8,7 +8,9 @@ use std::{
     ffi::OsString,
     io::{self, IsTerminal as _, Write},
     path::PathBuf,
+    sync::Arc,
 };
+use tokio::sync::Notify;
 
 /// How data is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
@@ -58,6 +60,30 @@ impl Terminals {
     }
 }
 
+/// How a command that waits is interrupted.
+#[derive(Clone, Debug, Default)]
+pub enum Interrupt {
+    /// By Ctrl-C.
+    #[default]
+    CtrlC,
+    /// By whoever holds the other end.
+    Notified(Arc<Notify>),
+}
+
+impl Interrupt {
+    /// Returns when interrupted.
+    pub async fn wait(&self) {
+        match self {
+            // Where no handler can be installed, Ctrl-C ends the process as usual.
+            Self::CtrlC => match tokio::signal::ctrl_c().await {
+                Ok(()) => {}
+                Err(_) => std::future::pending().await,
+            },
+            Self::Notified(notify) => notify.notified().await,
+        }
+    }
+}
+
 /// The surroundings of a command.
 pub struct Context {
     /// The node's directory.
@@ -70,6 +96,8 @@ pub struct Context {
     pub terminals: Terminals,
     /// Standard input, until it is taken.
     pub stdin: Option<Box<dyn io::Read + Send>>,
+    /// How waiting is interrupted.
+    pub interrupt: Interrupt,
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
 }
@@ -78,7 +106,7 @@ impl Context {
     /// A context that prints to `out` and talks to `err`.
     pub fn new(data_dir: PathBuf, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
         let (format, volume, terminals) = (Format::Table, Volume::Normal, Terminals::default());
-        Self { data_dir, format, volume, terminals, stdin: None, out, err }
+        Self { data_dir, format, volume, terminals, stdin: None, interrupt: Interrupt::default(), out, err }
     }
 
     /// Prints a line of data.

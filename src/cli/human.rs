@@ -27,6 +27,12 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
         .collect()
 }
 
+/// A number with its noun: `1 unit`, `10,000 units`.
+pub fn count(n: impl Into<u64>, noun: &str) -> String {
+    let n = n.into();
+    format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" })
+}
+
 /// A duration with its two largest units: `2m10s`, `3d4h`.
 pub fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
@@ -45,7 +51,7 @@ pub fn size(bytes: u64) -> String {
         return format!("{bytes} B");
     }
     let power = ((63 - bytes.leading_zeros()) / 10).min(4);
-    let tenths = u128::from(bytes) * 10 >> (10 * power);
+    let tenths = (u128::from(bytes) * 10) >> (10 * power);
     format!("{}.{} {}", tenths / 10, tenths % 10, units[power as usize - 1])
 }
 
@@ -97,7 +103,7 @@ pub fn counts(job: &Job) -> String {
 
 /// The third line of progress: who works, how fast, at what cost.
 pub fn pace(job: &Job) -> String {
-    let mut parts = vec![format!("{} {}", grouped(job.workers), if job.workers == 1 { "peer" } else { "peers" })];
+    let mut parts = vec![count(job.workers, "peer")];
     if job.units_per_second > 0.0 {
         let digits = usize::from(job.units_per_second < 10.0);
         parts.push(format!("{:.digits$} units/s", job.units_per_second));

@@ -2,12 +2,9 @@
 //!
 //! Reading blocks, so it runs on a thread of its own. `protocol::split` says where units end.
 
-use super::{amount::ByteSize, context::Context, failure::Failure, job_options::JobOptions, module_check::missing};
+use super::{amount::ByteSize, context::Context, failure::Failure, human, job_options::JobOptions, module_check::missing};
 use crate::{
-    control::{
-        error::grouped,
-        submission::{NAME_BYTES_MAX, PART_BYTES_MAX, UNITS_MAX, range_units, too_many_units},
-    },
+    control::submission::{NAME_BYTES_MAX, PART_BYTES_MAX, UNITS_MAX, range_units, too_many_units},
     protocol::split::{Cut, Piece, SplitError, Splitter},
     wire::control::{Range, UnitPart},
 };
@@ -100,7 +97,7 @@ fn find_range(options: &mut JobOptions, context: &mut Context) -> Result<Range, 
     if numbers.start >= numbers.end {
         range_units(numbers.start, numbers.end, 1)?;
     }
-    let per_unit = per_unit_or_chosen(options, numbers.end - numbers.start, "numbers", context);
+    let per_unit = per_unit_or_chosen(options, numbers.end - numbers.start, "number", context);
     range_units(numbers.start, numbers.end, per_unit.get())?;
     Ok(Range { start: numbers.start, end: numbers.end, per_unit: per_unit.get() })
 }
@@ -115,8 +112,8 @@ fn per_unit_or_chosen(options: &mut JobOptions, total: u64, what: &str, context:
         chosen = chosen.saturating_mul(NonZeroU64::new(10).expect("ten"));
     }
     options.per_unit = Some(super::amount::Count(chosen.get()));
-    let units = grouped(total.div_ceil(chosen.get()));
-    context.say(format!("chosen: {} {what} per unit, {units} units   (change it with --per-unit N)", grouped(chosen.get())));
+    let (size, units) = (human::count(chosen.get(), what), human::count(total.div_ceil(chosen.get()), "unit"));
+    context.say(format!("chosen: {size} per unit, {units}   (change it with --per-unit N)"));
     chosen
 }
 
@@ -175,9 +172,9 @@ fn find_chunks(options: &JobOptions) -> Result<Source, Failure> {
 fn find_records(options: &mut JobOptions, context: &mut Context) -> Result<Source, Failure> {
     type Make = fn(NonZeroU64) -> Cut;
     let (path, cut, what): (_, Make, _) = match (&options.lines, &options.csv, &options.jsonl) {
-        (Some(path), _, _) => (path.clone(), Cut::Lines, "lines"),
-        (_, Some(path), _) => (path.clone(), Cut::Csv, "records"),
-        (_, _, path) => (path.clone().expect("a splitter is set"), Cut::Jsonl, "lines"),
+        (Some(path), _, _) => (path.clone(), Cut::Lines, "line"),
+        (_, Some(path), _) => (path.clone(), Cut::Csv, "record"),
+        (_, _, path) => (path.clone().expect("a splitter is set"), Cut::Jsonl, "line"),
     };
     let length = length_of(&path)?;
     let total = match (length, options.per_unit) {
@@ -197,7 +194,7 @@ fn length_of(path: &Path) -> Result<Option<u64>, Failure> {
     if path == Path::new("-") {
         return Ok(None);
     }
-    let metadata = std::fs::metadata(path).map_err(|error| missing(path, &error).hint("check the path, or give - for standard input"))?;
+    let metadata = std::fs::metadata(path).map_err(|error| missing(path, &error))?;
     if metadata.is_dir() {
         let failure = Failure::usage("NOT_A_FILE", format!("{} is a directory", path.display()));
         return Err(failure.hint(format!("--files '{}/*'", path.display())));

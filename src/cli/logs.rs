@@ -14,7 +14,7 @@ use std::io::Write as _;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   manyhands logs @last
-  manyhands logs k7f3q --unit 17")]
+  manyhands logs 7f3a9 --unit 17")]
 pub struct Args {
     /// Id, unique prefix or @last
     #[arg(value_name = "JOB", default_value = "@last")]

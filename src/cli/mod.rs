@@ -77,6 +77,7 @@ use failure::Failure;
 /// Lend spare CPU, submit WebAssembly jobs, get verified results.
 #[derive(Parser, Debug)]
 #[command(name = "manyhands", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(next_help_heading = "Everywhere")]
 pub struct Cli {
     /// The node's directory [default: ~/.local/share/manyhands]
     #[arg(long, global = true, env = "MANYHANDS_DATA_DIR", value_name = "DIR", hide_env_values = true)]
@@ -106,7 +107,7 @@ enum Command {
     Join(join::Args),
     Status(status::Args),
     Peers(peers::Args),
-    Try(try_here::Args),
+    Try(Box<try_here::Args>),
     Submit(Box<submit::Args>),
     Jobs(jobs::Args),
     Watch(watch::WatchArgs),
@@ -124,7 +125,7 @@ enum Command {
 }
 
 /// Examples come before everything but the first words.
-const HELP_TEMPLATE: &str = "{about-with-newline}{after-help}\n\n{usage-heading} {usage}\n\n{all-args}";
+const HELP_TEMPLATE: &str = "{about}{after-help}\n\n{usage-heading} {usage}\n\n{all-args}";
 
 /// The whole command line with its help.
 pub fn command() -> clap::Command {
@@ -197,7 +198,7 @@ async fn execute(command: Command, context: &mut Context) -> Result<Exit, Failur
         Command::Join(args) => join::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Peers(args) => peers::run(args, context).await,
-        Command::Try(args) => try_here::run(args, context).await,
+        Command::Try(args) => try_here::run(*args, context).await,
         Command::Submit(args) => submit::run(*args, context).await,
         Command::Jobs(args) => jobs::run(args, context).await,
         Command::Watch(args) => watch::watch(args, context).await,
@@ -229,7 +230,9 @@ fn finish(outcome: Result<Exit, Failure>, context: &mut Context) -> Exit {
 /// Help and version are data; a wrong command line is an error like any other, but in clap's words, which suggest a fix.
 fn report_usage(error: &clap::Error, arguments: &[OsString], context: &mut Context) -> Exit {
     use clap::error::ErrorKind;
-    let wants_json = arguments.iter().any(|arg| arg.to_str().is_some_and(|arg| matches!(arg, "-ojson" | "-ojsonl" | "json" | "jsonl")));
+    let wants_json = arguments.iter().any(|arg| {
+        arg.to_str().is_some_and(|arg| matches!(arg, "json" | "jsonl" | "-ojson" | "-ojsonl" | "--format=json" | "--format=jsonl"))
+    });
     let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if wants_json && !help {
         context.format = Format::Json;

@@ -32,7 +32,7 @@ pub fn missing(path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => error.to_string(),
     };
-    Failure::usage("FILE", format!("{} cannot be read", path.display())).cause(cause)
+    Failure::usage("FILE", format!("{} cannot be read", path.display())).cause(cause).hint(format!("ls -l {}", path.display()))
 }
 
 /// Integration point: checks a module's first bytes, which tell the usual mistakes apart. The sandbox's full inspection

@@ -102,14 +102,14 @@ impl Lines {
 pub fn ending(job: &Job) -> Vec<String> {
     use crate::wire::control::JobState;
     let (id, took) = (human::short_id(job), human::duration(job.elapsed_ms));
-    let units = grouped(job.units);
+    let units = human::count(job.units, "unit");
     match job.state() {
         JobState::Done => vec![
-            format!("✓ done: {units} units verified in {took} · {}", human::pace(job)),
+            format!("✓ done: {units} verified in {took} · {}", human::pace(job)),
             format!("results: manyhands results {id}     proof: manyhands verify {id}"),
         ],
         JobState::Failed => vec![
-            format!("✗ failed: {} of {units} units failed", grouped(job.failed)),
+            format!("✗ failed: {} of {units} failed", grouped(job.failed)),
             format!("why: manyhands why {id}     logs: manyhands logs {id}     again: manyhands retry {id}"),
         ],
         JobState::Stopped => {

@@ -25,8 +25,8 @@ use std::{
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   manyhands results @last > out.txt
-  manyhands results k7f3q --output out/      a file per unit, and results.jsonl
-  manyhands results k7f3q --follow | head")]
+  manyhands results 7f3a9 --output out/      a file per unit, and results.jsonl
+  manyhands results 7f3a9 --follow | head")]
 pub struct Args {
     /// Id, unique prefix or @last
     #[arg(value_name = "JOB", default_value = "@last")]
@@ -69,7 +69,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         context.say(format!("{} of {} units are missing     why: manyhands why {id}", grouped(job.units - given), grouped(job.units)));
     }
     if let Some(directory) = &args.output {
-        context.say(format!("{} files in {}     proof: manyhands verify {id}", grouped(given), directory.display()));
+        context.say(format!("{} in {}     proof: manyhands verify {id}", human::count(given, "file"), directory.display()));
     }
     Ok(Exit::Ok)
 }

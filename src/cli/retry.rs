@@ -14,7 +14,7 @@ use crate::control::error::grouped;
 /// Units that are verified stay as they are.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  manyhands retry k7f3q
+  manyhands retry 7f3a9
   manyhands retry @last --failed && manyhands wait @last")]
 pub struct Args {
     /// Id, unique prefix or @last

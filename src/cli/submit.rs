@@ -109,6 +109,9 @@ pub fn prepare(options: JobOptions, context: &mut Context) -> Result<Draft, Fail
 async fn send(draft: Draft, context: &mut Context) -> Result<SubmitResponse, Failure> {
     let mut client = context.connect().await?;
     let stdin = context.stdin.take();
+    if draft.source == Source::Stdin {
+        context.say("reading standard input …");
+    }
     let (parts, queue) = mpsc::channel(PARTS_QUEUED_MAX);
     let reader = tokio::task::spawn_blocking(move || produce(&draft, stdin, &parts));
     let answer = client.submit(ReceiverStream::new(queue)).await;
@@ -142,13 +145,13 @@ fn produce(draft: &Draft, stdin: Option<Box<dyn Read + Send>>, parts: &mpsc::Sen
 fn summary(response: &SubmitResponse) -> String {
     let job = response.job.clone().unwrap_or_default();
     let (id, name, policy) = (human::short_id(&job), human::shown(&job.name), human::shown(&job.policy));
-    let (units, noun) = (grouped(job.units), if job.units == 1 { "unit" } else { "units" });
+    let units = human::count(job.units, "unit");
     let sent = if response.already_existed {
         "submitted before; this is the same job".to_owned()
     } else {
         format!("{} sent", human::size(response.bytes_received))
     };
-    format!("job {id}  {name}  {units} {noun}, {policy} verification   ({sent})")
+    format!("job {id}  {name}  {units}, {policy} verification   ({sent})")
 }
 
 fn report(response: &SubmitResponse, context: &mut Context) -> Result<(), Failure> {
@@ -205,8 +208,8 @@ fn dry_run(draft: &Draft, context: &mut Context) -> Result<(), Failure> {
     })?;
     context.print(format!("# units: {}", grouped(units)))?;
     context.print_bytes(text.as_bytes())?;
-    let (units, module) = (grouped(units), human::size(draft.module.len() as u64));
-    context.say(format!("{units} units, a module of {module}; nothing was submitted"));
+    let (units, module) = (human::count(units, "unit"), human::size(draft.module.len() as u64));
+    context.say(format!("{units}, a module of {module}; nothing was submitted"));
     context.say("save it and submit: manyhands submit job.toml     run the first units here: manyhands try job.toml");
     Ok(())
 }

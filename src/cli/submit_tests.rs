@@ -129,7 +129,7 @@ async fn the_size_of_units_is_chosen_and_said() {
     assert!(ran.err.starts_with("chosen: 100,000 numbers per unit, 10,000 units   (change it with --per-unit N)\n"), "{}", ran.err);
     assert_eq!(inputs(&node).len(), 10_000);
     let few = run(dir.path(), "submit @/app.wasm --range 0..5000", None).await;
-    assert!(few.err.starts_with("chosen: 1 numbers per unit, 5,000 units"), "{}", few.err);
+    assert!(few.err.starts_with("chosen: 1 number per unit, 5,000 units"), "{}", few.err);
 }
 
 #[tokio::test]
@@ -210,4 +210,15 @@ async fn toml_is_for_dry_runs_only() {
     let (dir, _node) = served().await;
     assert_eq!(run(dir.path(), "submit @/app.wasm --dry-run -o toml", None).await.code, 0);
     assert_eq!(run(dir.path(), "jobs -o toml", None).await.code, 2);
+}
+
+#[test]
+fn every_flag_is_a_key_of_the_job_file() {
+    use clap::Args as _;
+    let command = super::job_options::JobOptions::augment_args(clap::Command::new("job"));
+    let error = toml::from_str::<super::job_options::JobOptions>("none = 1").expect_err("no such key").to_string();
+    for arg in command.get_arguments() {
+        let key = arg.get_long().unwrap_or(arg.get_id().as_str());
+        assert!(error.contains(&format!("`{key}`")), "{key} is no key: {error}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     command,
-    context::{Context, Terminals},
+    context::{Context, Interrupt, Terminals, Volume},
     execute, exit, finish, parse, prepare,
 };
 use crate::{
@@ -19,8 +19,11 @@ use std::{
 #[must_use = "look at the output or at the exit code"]
 #[derive(Debug, PartialEq)]
 pub struct Ran {
+    /// The exit code.
     pub code: u8,
+    /// Standard output.
     pub out: String,
+    /// Standard error.
     pub err: String,
 }
 
@@ -44,10 +47,14 @@ impl Write for Shared {
     }
 }
 
+fn context(dir: &Path) -> (Context, Shared, Shared) {
+    let (out, err) = (Shared::default(), Shared::default());
+    (Context::new(dir.to_owned(), Box::new(out.clone()), Box::new(err.clone())), out, err)
+}
+
 /// Runs a command line against the node of `dir`; `stdin` is a pipe where given.
 pub async fn run_with(dir: &Path, arguments: &[&str], stdin: Option<&str>) -> Ran {
-    let (out, err) = (Shared::default(), Shared::default());
-    let mut context = Context::new(dir.to_owned(), Box::new(out.clone()), Box::new(err.clone()));
+    let (mut context, out, err) = context(dir);
     context.terminals = Terminals { stdin: stdin.is_none(), ..Terminals::default() };
     context.stdin = stdin.map(|text| Box::new(io::Cursor::new(text.to_owned())) as Box<dyn io::Read + Send>);
     let begin = ["manyhands", "--data-dir", dir.to_str().expect("text")];
@@ -212,9 +219,10 @@ async fn jobs_are_a_table_ids_or_json() {
 f00d1  evil?[2J   33%   0/3           1       0      0s     failed: 1 unit failed
 abcde  primes     61%   6,120/10,000  0       14     2m10s  running
 ";
-    assert_eq!(table.out.replace("evil?[2J ", "evil?[2J  ").replace("primes  ", "primes   ").lines().count(), 3);
-    let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(squeeze(&table.out), squeeze(expect));
+    assert_eq!(
+        table.out,
+        expect.replace("evil?[2J   ", "evil?[2J  ").replace("primes     ", "primes    ").replace("NAME       ", "NAME      ")
+    );
     assert_eq!(table.err, "progress: manyhands watch f00d1\n");
     let ids = run(dir.path(), &["jobs", "-o", "id"]).await.out;
     assert_eq!(ids, format!("{:0<64}\n{:0<64}\n", "f00d1", "abcde"));
@@ -255,6 +263,21 @@ results: manyhands results abcde     proof: manyhands verify abcde
     node.add_job("beef1", |job| job.units = 4);
     let end = run(dir.path(), &["wait", "--quiet", "-o", "jsonl"]).await;
     assert!(end.out.lines().count() == 1 && end.out.contains(r#""state":"done""#) && end.err.is_empty(), "{end:?}");
+}
+
+#[tokio::test]
+async fn ctrl_c_detaches_and_says_that_the_job_continues() {
+    let (dir, node) = served().await;
+    node.add_job("abcde", |job| job.name = "hang".to_owned());
+    let (mut context, out, err) = context(dir.path());
+    let notify = Arc::new(tokio::sync::Notify::new());
+    notify.notify_one();
+    (context.interrupt, context.volume) = (Interrupt::Notified(notify), Volume::Normal);
+    let cli = parse(&["manyhands", "watch", "abcde"].map(Into::into)).expect("right");
+    let code = finish(execute(cli.command, &mut context).await, &mut context).code();
+    assert_eq!((code, out.text()), (130, String::new()));
+    let last = "detached; the job continues     watch: manyhands watch abcde     stop it: manyhands cancel abcde\n";
+    assert!(err.text().ends_with(last), "{}", err.text());
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use serde::Serialize;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   manyhands verify @last
-  manyhands verify k7f3q --sample 100")]
+  manyhands verify 7f3a9 --sample 100")]
 pub struct Args {
     /// Id, unique prefix or @last
     #[arg(value_name = "JOB", default_value = "@last")]

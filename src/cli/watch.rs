@@ -21,7 +21,7 @@ use std::time::Duration;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   manyhands watch
-  manyhands watch k7f3q && manyhands results k7f3q > out.txt
+  manyhands watch 7f3a9 && manyhands results 7f3a9 > out.txt
   manyhands watch @last -o jsonl | jq .verified")]
 pub struct WatchArgs {
     /// Id, unique prefix or @last
@@ -35,7 +35,7 @@ pub struct WatchArgs {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   manyhands wait @last --timeout 1h
-  manyhands wait k7f3q -o json | jq .state")]
+  manyhands wait 7f3a9 -o json | jq .state")]
 pub struct WaitArgs {
     /// Id, unique prefix or @last
     #[arg(value_name = "JOB", default_value = "@last")]
@@ -76,13 +76,11 @@ async fn follow(reference: &str, timeout: Option<Duration>, printed: Printed, co
     let programs = matches!(context.format, Format::Json | Format::Jsonl);
     let mut progress = if programs && printed == Printed::EachChange { Progress::Hidden } else { Progress::new(context) };
     let short = human::short_id(&job).to_owned();
-    let ended = {
-        let following = until_ended(&mut changes, &mut progress, printed, context);
-        tokio::select! {
-            ended = following => ended?,
-            _ = tokio::signal::ctrl_c() => Ended::Detached,
-            () = expired(timeout) => Ended::TimedOut,
-        }
+    let interrupt = context.interrupt.clone();
+    let ended = tokio::select! {
+        ended = until_ended(&mut changes, &mut progress, printed, context) => ended?,
+        () = interrupt.wait() => Ended::Detached,
+        () = expired(timeout) => Ended::TimedOut,
     };
     progress.clear();
     match ended {
@@ -122,18 +120,13 @@ async fn until_ended(
 ) -> Result<Ended, Failure> {
     let mut now: Option<Job> = None;
     loop {
-        match tokio::time::timeout(progress::LINE_INTERVAL, changes.next()).await {
-            Ok(change) => match change? {
-                Some(job) => {
-                    if printed == Printed::EachChange {
-                        print_change(&job, context)?;
-                    }
-                    now = Some(job);
-                }
-                None => return now.map(|job| Ended::Job(Box::new(job))).ok_or_else(no_answer),
-            },
-            // Nothing changed for a while: a plain line is due.
-            Err(_) => {}
+        // Where nothing changes for a while, a plain line is due all the same.
+        if let Ok(change) = tokio::time::timeout(progress::LINE_INTERVAL, changes.next()).await {
+            let Some(job) = change? else { return now.map(|job| Ended::Job(Box::new(job))).ok_or_else(no_answer) };
+            if printed == Printed::EachChange {
+                print_change(&job, context)?;
+            }
+            now = Some(job);
         }
         if let Some(job) = &now {
             progress.update(job, context);

@@ -21,7 +21,9 @@ use std::{
 /// One submitted job with what it consists of.
 #[derive(Clone, Debug, Default)]
 pub struct FakeJob {
+    /// As it is shown.
     pub job: Job,
+    /// As it was submitted.
     pub spec: JobSpec,
     /// Name and input of each unit.
     pub units: Vec<(String, Vec<u8>)>,
@@ -30,9 +32,13 @@ pub struct FakeJob {
 /// The fake node: every field is there for a test to set or to look at.
 #[derive(Debug, Default)]
 pub struct FakeNode {
+    /// The oldest first.
     pub jobs: Mutex<Vec<FakeJob>>,
+    /// What `status` answers.
     pub status: Mutex<Status>,
+    /// What `peers` answers.
     pub peers: Mutex<Vec<PeerView>>,
+    /// How it was told to stop.
     pub stopped: Mutex<Option<Stop>>,
     /// How often `submit` ended in an error, which must leave nothing behind.
     pub submissions_failed: Mutex<u32>,
