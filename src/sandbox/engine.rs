@@ -157,6 +157,7 @@ fn configuration(level: OptLevel) -> Config {
         .wasm_backtrace_max_frames(None)
         .native_unwind_info(false)
         .max_wasm_stack(WASM_STACK)
+        .async_stack_size(THREAD_STACK)
         .cranelift_opt_level(level)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
