@@ -381,5 +381,5 @@ async fn commit(store: &Store, sink: StoreSink, digest: Digest) -> Result<(), St
     store.commit(vec![Write::Staged { blob, pin: None }]).await
 }
 
-/// The most bytes of a message on a work stream that this peer sends.
-pub(super) const _: () = assert!(wire::bounds::WORK_MESSAGE_BYTES_MAX <= limits::MAX_MESSAGE_BYTES);
+// A work message fits what the network carries.
+const _: () = assert!(wire::bounds::WORK_MESSAGE_BYTES_MAX <= limits::MAX_MESSAGE_BYTES);

@@ -19,7 +19,6 @@ use crate::{
         self,
         announce::SignedAnnouncement,
         bounds::{BATCH_INLINE_BYTES_MAX, LOG_BYTES_MAX, SIGNATURE_BYTES},
-        peer as pb,
         receipt::{Claim, Receipts},
         work::{CoordinatorMessage, JobDescription, OutcomeBatch, UnitInput, UnitOutcome, WorkerMessage},
     },
@@ -265,4 +264,3 @@ fn outcome(outgoing: Outgoing) -> UnitOutcome {
 
 // What travels inline is kept in the database.
 const _: () = assert!(wire::bounds::INLINE_BYTES_MAX <= SMALL_BYTES_MAX);
-

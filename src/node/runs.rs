@@ -133,7 +133,8 @@ impl Runs {
             let Some(key) = self.next_job(self.slots.loaded(slot)) else { break };
             let Some(job) = self.jobs.get_mut(&key) else { break };
             let share = job.waiting.len().div_ceil(self.slots.count().max(1)).max(1);
-            let fits = job.unit_time.map_or(1, |time| (BATCH_TARGET.as_nanos() / time.as_nanos().max(1)).clamp(1, BATCH_MAX as u128) as usize);
+            let fits =
+                job.unit_time.map_or(1, |time| (BATCH_TARGET.as_nanos() / time.as_nanos().max(1)).clamp(1, BATCH_MAX as u128) as usize);
             let take = fits.min(share).min(job.waiting.len());
             let runs: Vec<RunId> = job.waiting.drain(..take).collect();
             if job.module == ModuleState::Here {
@@ -288,4 +289,3 @@ impl Node {
         }
     }
 }
-

@@ -39,6 +39,11 @@ pub(super) struct Cache {
 pub(super) struct Key(Digest);
 
 impl Key {
+    /// The digest that it consists of.
+    pub(super) fn digest(self) -> Digest {
+        self.0
+    }
+
     /// The entry of a module for an engine.
     pub(super) fn new(module: Digest, engine: Digest) -> Self {
         Self(Digest::of_parts(&[module.as_bytes(), &super::PASS_VERSION.to_le_bytes(), engine.as_bytes()]))

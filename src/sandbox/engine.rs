@@ -157,6 +157,7 @@ fn configuration(level: OptLevel) -> Config {
         .wasm_backtrace_max_frames(None)
         .native_unwind_info(false)
         .max_wasm_stack(WASM_STACK)
+        .async_stack_size(THREAD_STACK)
         .cranelift_opt_level(level)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
@@ -310,7 +311,6 @@ pub fn validation_class() -> String {
 
 /// The engine's major version, as in `Cargo.toml`; a test compares.
 const WASMTIME_MAJOR: u32 = 48;
-
 
 #[cfg(test)]
 mod tests;

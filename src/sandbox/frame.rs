@@ -3,7 +3,11 @@
 //! A frame is a kind, a length and a body. The child believes its parent; the parent believes nothing: once a slot runs a
 //! stranger's code, whatever it says is bounded, parsed and checked against what it was asked.
 
-use super::{engine::Finished, jail::Protection, wasi::{Given, InputFile}};
+use super::{
+    engine::Finished,
+    jail::Protection,
+    wasi::{Given, InputFile},
+};
 use crate::protocol::{
     ids::Digest,
     outcome::{AttemptFailure, Exit, Trap, UnitLimits},
@@ -186,7 +190,7 @@ pub(super) fn encode_ready(protection: &Protection, engine: Digest) -> Vec<u8> {
 pub(super) fn decode_ready(body: &[u8]) -> Result<(Protection, Digest), Malformed> {
     let mut reader = Reader(body);
     let engine = Digest(reader.array32()?);
-    let protection = Protection::from_byte(reader.byte()?);
+    let protection = Protection::from_byte(reader.byte()?)?;
     reader.end()?;
     Ok((protection, engine))
 }
@@ -218,7 +222,7 @@ fn index_of<T: PartialEq>(all: &[T], one: &T) -> u32 {
 }
 
 /// Appends a report's frame.
-pub(super) fn encode_report(finished: &Finished, out: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn encode_report(finished: &Finished, wall: Duration, out: &mut Vec<u8>) -> io::Result<()> {
     let (tag, detail) = match finished.end {
         Ok(Exit::Code(code)) => (0u8, code),
         Ok(Exit::Trap(trap)) => (1, index_of(&TRAPS, &trap)),
@@ -227,20 +231,22 @@ pub(super) fn encode_report(finished: &Finished, out: &mut Vec<u8>) -> io::Resul
         Ok(Exit::SleepLimit) => (4, 0),
         Err(failure) => (5, index_of(&FAILURES, &failure)),
     };
-    let length = 1 + 4 + 8 + 4 + finished.output.len() + 4 + finished.log.len();
+    let length = 1 + 4 + 8 + 8 + 4 + finished.output.len() + 4 + finished.log.len();
     out.extend_from_slice(&header(Kind::Report, length)?);
     out.push(tag);
     out.extend_from_slice(&detail.to_le_bytes());
     out.extend_from_slice(&finished.gas.to_le_bytes());
+    out.extend_from_slice(&u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).to_le_bytes());
     put_bytes(out, &finished.output);
     put_bytes(out, &finished.log);
     Ok(())
 }
 
 /// Reads a report, which must respect the limits that its task had.
-pub(super) fn decode_report(body: &[u8], limits: &UnitLimits) -> Result<Finished, Malformed> {
+pub(super) fn decode_report(body: &[u8], limits: &UnitLimits) -> Result<(Finished, Duration), Malformed> {
     let mut reader = Reader(body);
     let (tag, detail, gas) = (reader.byte()?, reader.u32()?, reader.u64()?);
+    let wall = Duration::from_nanos(reader.u64()?);
     let (output, log) = (reader.bytes()?, reader.bytes()?);
     reader.end()?;
     let end = match tag {
@@ -256,7 +262,7 @@ pub(super) fn decode_report(body: &[u8], limits: &UnitLimits) -> Result<Finished
     if !bounded {
         return Err(Malformed);
     }
-    Ok(Finished { end, gas, output: output.to_vec(), log: log.to_vec() })
+    Ok((Finished { end, gas, output: output.to_vec(), log: log.to_vec() }, wall))
 }
 
 #[cfg(test)]
@@ -281,8 +287,9 @@ mod tests {
         for end in ends.chain([Ok(Exit::Code(7)), Ok(Exit::OutOfGas), Ok(Exit::OutputLimit), Ok(Exit::SleepLimit)]) {
             let finished = Finished { end, gas: 5, output: b"out".to_vec(), log: b"log".to_vec() };
             let mut frame = Vec::new();
-            encode_report(&finished, &mut frame).unwrap();
-            let back = decode_report(&frame[HEADER..], &limits).unwrap();
+            encode_report(&finished, Duration::from_millis(3), &mut frame).unwrap();
+            let (back, wall) = decode_report(&frame[HEADER..], &limits).unwrap();
+            assert_eq!(wall, Duration::from_millis(3));
             assert_eq!((back.end, back.gas, back.output, back.log), (end, 5, b"out".to_vec(), b"log".to_vec()));
             for length in 0..frame.len() - HEADER {
                 assert!(decode_report(&frame[HEADER..HEADER + length], &limits).is_err());
@@ -296,7 +303,7 @@ mod tests {
         for (gas, output, log) in [(5, 0, 0), (0, 3, 0), (0, 0, 3)] {
             let finished = Finished { end: Ok(Exit::Code(0)), gas, output: vec![0; output], log: vec![0; log] };
             let mut frame = Vec::new();
-            encode_report(&finished, &mut frame).unwrap();
+            encode_report(&finished, Duration::from_millis(3), &mut frame).unwrap();
             assert!(decode_report(&frame[HEADER..], &limits).is_err());
         }
     }

@@ -235,24 +235,40 @@ impl Looks {
     }
 }
 
+/// The proposals that are off, by name.
+const PROPOSALS: &[(WasmFeatures, &str)] = &[
+    (WasmFeatures::THREADS, "threads (shared memory, atomics)"),
+    (WasmFeatures::SHARED_EVERYTHING_THREADS, "threads (shared-everything)"),
+    (WasmFeatures::RELAXED_SIMD, "relaxed SIMD"),
+    (WasmFeatures::EXCEPTIONS, "exception handling"),
+    (WasmFeatures::LEGACY_EXCEPTIONS, "exception handling (legacy)"),
+    (WasmFeatures::MEMORY64, "64-bit memory"),
+    (WasmFeatures::MULTI_MEMORY, "several memories"),
+    (WasmFeatures::GC, "garbage collection"),
+    (WasmFeatures::GC_TYPES, "garbage-collected references (externref)"),
+    (WasmFeatures::FUNCTION_REFERENCES, "typed function references"),
+    (WasmFeatures::CUSTOM_PAGE_SIZES, "custom page sizes"),
+    (WasmFeatures::STACK_SWITCHING, "stack switching"),
+    (WasmFeatures::WIDE_ARITHMETIC, "wide arithmetic"),
+    (WasmFeatures::COMPONENT_MODEL, "the component model"),
+];
+
 fn feature_name(missing: WasmFeatures) -> &'static str {
-    const NAMES: &[(WasmFeatures, &str)] = &[
-        (WasmFeatures::THREADS, "threads (shared memory, atomics)"),
-        (WasmFeatures::SHARED_EVERYTHING_THREADS, "threads (shared-everything)"),
-        (WasmFeatures::RELAXED_SIMD, "relaxed SIMD"),
-        (WasmFeatures::EXCEPTIONS, "exception handling"),
-        (WasmFeatures::LEGACY_EXCEPTIONS, "exception handling (legacy)"),
-        (WasmFeatures::MEMORY64, "64-bit memory"),
-        (WasmFeatures::MULTI_MEMORY, "several memories"),
-        (WasmFeatures::GC, "garbage collection"),
-        (WasmFeatures::GC_TYPES, "garbage-collected references (externref)"),
-        (WasmFeatures::FUNCTION_REFERENCES, "typed function references"),
-        (WasmFeatures::CUSTOM_PAGE_SIZES, "custom page sizes"),
-        (WasmFeatures::STACK_SWITCHING, "stack switching"),
-        (WasmFeatures::WIDE_ARITHMETIC, "wide arithmetic"),
-        (WasmFeatures::COMPONENT_MODEL, "the component model"),
-    ];
-    NAMES.iter().find(|(feature, _)| missing.intersects(*feature)).map_or("an unsupported proposal", |(_, name)| name)
+    PROPOSALS.iter().find(|(feature, _)| missing.intersects(*feature)).map_or("an unsupported proposal", |(_, name)| name)
+}
+
+/// Why a module does not validate. The validator does not always say which proposal is missing, so each is tried: the one with
+/// which it gets further is named.
+fn diagnose(bytes: &[u8], error: &wasmparser::Error) -> Rejection {
+    let helps = |feature: WasmFeatures| match Validator::new_with_features(FEATURES.union(feature)).validate_all(bytes) {
+        Ok(_) => true,
+        Err(other) => other.offset() > error.offset(),
+    };
+    let needed = error.missing_wasm_feature().is_none().then(|| PROPOSALS.iter().find(|(feature, _)| helps(*feature))).flatten();
+    match needed {
+        Some((_, feature)) => Rejection::Feature { feature, offset: error.offset() as u64 },
+        None => Rejection::invalid(error),
+    }
 }
 
 /// What [`admit`] learned about a module.
@@ -280,7 +296,7 @@ pub fn admit(bytes: &[u8]) -> Result<Facts, Rejection> {
         Some([0, b'a', b's', b'm', _, 0, 1, 0]) => return Err(Rejection::Component),
         _ => return Err(Rejection::NotWasm(Looks::of(bytes))),
     }
-    let invalid = |error| Rejection::invalid(&error);
+    let invalid = |error| diagnose(bytes, &error);
     let mut census = Census::default();
     let mut validator = Validator::new_with_features(FEATURES);
     let mut allocations = wasmparser::FuncValidatorAllocations::default();
@@ -448,8 +464,11 @@ mod tests {
     #[test]
     fn what_the_sandbox_lacks_is_named() {
         let whole = |body: &str| format!("(module (memory (export \"memory\") 1) (func (export \"_start\")) {body})");
-        assert!(matches!(reject("(module (import \"env\" \"abort\" (func)) (memory 1))"), Rejection::UnknownImports { count: 1, names } if names == ["env.abort"]));
-        assert!(matches!(reject(&whole("(memory 1)")), Rejection::Feature { feature: "several memories", .. }));
+        assert!(
+            matches!(reject("(module (import \"env\" \"abort\" (func)) (memory 1))"), Rejection::UnknownImports { count: 1, names } if names == ["env.abort"])
+        );
+        let two = reject(&whole("(memory 1)"));
+        assert!(matches!(two, Rejection::Feature { feature: "several memories", .. }), "{two:?}");
         assert!(matches!(reject("(module (memory 1 1 shared))"), Rejection::Feature { feature: "threads (shared memory, atomics)", .. }));
         assert!(matches!(reject("(module (memory i64 1))"), Rejection::Feature { feature: "64-bit memory", .. }));
         assert!(matches!(reject(&whole("(tag)")), Rejection::Feature { feature: "exception handling", .. }));
@@ -468,7 +487,8 @@ mod tests {
 
     #[test]
     fn damaged_modules_are_refused_without_a_panic() {
-        let good = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\") (loop (br_if 0 (i32.const 0)))))").unwrap();
+        let good =
+            wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\") (loop (br_if 0 (i32.const 0)))))").unwrap();
         assert!(admit(&good).is_ok());
         for length in 0..good.len() {
             assert!(admit(&good[..length]).is_err());

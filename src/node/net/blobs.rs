@@ -226,7 +226,9 @@ impl<S: BlobSink> Fetch<'_, S> {
     async fn turn(&mut self, holder: PeerId) -> io::Result<Turn> {
         let leased = match self.net.channel(holder, Lane::Bulk).await {
             Ok(leased) => leased,
-            Err(error @ (ConnectError::Unreachable(_) | ConnectError::TimedOut | ConnectError::Busy)) => return Ok(Turn::Again(error.into())),
+            Err(error @ (ConnectError::Unreachable(_) | ConnectError::TimedOut | ConnectError::Busy)) => {
+                return Ok(Turn::Again(error.into()));
+            }
             Err(error) => return Ok(Turn::Never(error.into())),
         };
         let request = pb::FetchBlobRequest { digest: self.wanted.digest.as_bytes().to_vec().into(), offset: self.offset };

@@ -53,7 +53,11 @@ pub enum PortMapping {
 
 impl Default for EndpointConfig {
     fn default() -> Self {
-        Self { bind: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))], local_discovery: LocalDiscovery::On, port_mapping: PortMapping::Off }
+        Self {
+            bind: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))],
+            local_discovery: LocalDiscovery::On,
+            port_mapping: PortMapping::Off,
+        }
     }
 }
 

@@ -54,7 +54,11 @@ pub(super) enum LinkCommand {
     Want(Want),
     Disconnect,
     /// A peer that dialled us has said Hello. `done` is answered once the run loop has been told.
-    Accepted { connection: PeerConnection, hello: PeerHello, done: oneshot::Sender<Result<(), ConnectError>> },
+    Accepted {
+        connection: PeerConnection,
+        hello: PeerHello,
+        done: oneshot::Sender<Result<(), ConnectError>>,
+    },
     /// A stream that the peer opened on the connection of this number.
     Incoming(usize, Box<IncomingStream>),
 }
@@ -330,7 +334,8 @@ impl Link {
         connection.admit(self.mailbox());
         let now = Instant::now();
         let stale = |side: Side, live: &Live| side == dialled_by || (dialled_by == Side::Them && now.duration_since(live.since) > CROSSED);
-        let old: Vec<usize> = self.connections.iter().filter(|(side, live)| stale(*side, live)).map(|(_, live)| number(&live.connection)).collect();
+        let old: Vec<usize> =
+            self.connections.iter().filter(|(side, live)| stale(*side, live)).map(|(_, live)| number(&live.connection)).collect();
         for connection in old {
             self.retire(connection, CloseCode::Replaced).await?;
         }
@@ -495,7 +500,8 @@ impl Link {
     }
 
     async fn drop_if_unused(&mut self) -> Result<(), Deaf> {
-        let idle = |(side, live): &(Side, Live)| *side == Side::Us && Arc::strong_count(&live.lease) == 1 && live.since.elapsed() >= UNUSED_LINK;
+        let idle =
+            |(side, live): &(Side, Live)| *side == Side::Us && Arc::strong_count(&live.lease) == 1 && live.since.elapsed() >= UNUSED_LINK;
         let unused = !self.keep && self.slots.iter().all(|slot| matches!(slot, Slot::Empty)) && self.connections.iter().all(idle);
         if unused { self.drop_connections(CloseCode::Unused).await } else { Ok(()) }
     }

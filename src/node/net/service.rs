@@ -67,11 +67,17 @@ impl PeerService {
                 (Vec::new(), Some(invitation.to_wire()))
             }
         };
-        let contact = |(peer, contact): &(crate::protocol::ids::PeerId, super::contact::Contact)| {
-            pb::Contact { peer: peer.as_bytes().to_vec().into(), hint: contact.encode().into() }
+        let contact = |(peer, contact): &(crate::protocol::ids::PeerId, super::contact::Contact)| pb::Contact {
+            peer: peer.as_bytes().to_vec().into(),
+            hint: contact.encode().into(),
         };
         let contacts = redeemed.contacts.iter().map(|known| prost::Message::encode_to_vec(&contact(known)).into()).collect();
-        pb::JoinResponse { grid_secret: secret(&membership.grid_secret).into(), household_secret: household_secret.into(), invitation, contacts }
+        pb::JoinResponse {
+            grid_secret: secret(&membership.grid_secret).into(),
+            household_secret: household_secret.into(),
+            invitation,
+            contacts,
+        }
     }
 
     async fn hand_over<T>(
@@ -116,7 +122,9 @@ fn ending() -> Status {
 
 fn hello_refused(error: HelloError) -> Status {
     match error {
-        HelloError::Refused(refused @ (Refused::AnotherGrid | Refused::NoProof | Refused::BadInvitation)) => Status::permission_denied(refused.to_string()),
+        HelloError::Refused(refused @ (Refused::AnotherGrid | Refused::NoProof | Refused::BadInvitation)) => {
+            Status::permission_denied(refused.to_string())
+        }
         HelloError::Malformed(what) => Status::invalid_argument(what),
     }
 }
@@ -155,8 +163,7 @@ impl Peer for PeerService {
 
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinResponse>, Status> {
         let connection = caller(&request)?;
-        let token: [u8; 16] =
-            request.get_ref().token[..].try_into().map_err(|_| Status::invalid_argument("a token has 16 bytes"))?;
+        let token: [u8; 16] = request.get_ref().token[..].try_into().map_err(|_| Status::invalid_argument("a token has 16 bytes"))?;
         let guest = connection.peer();
         let redeemed = self.ask_switchboard(|done| Command::Redeem { token, guest, done }).await?;
         let redeemed = redeemed.map_err(|failure| not_redeemed(&failure))?;
