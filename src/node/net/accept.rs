@@ -56,14 +56,8 @@ struct Door {
 
 /// Accepts until told to stop or the endpoint closes. Connections still open then are dropped.
 pub(super) async fn accept(endpoint: NetEndpoint, intake: Intake, mut stop: watch::Receiver<bool>) {
-    let mut door = Door {
-        intake,
-        tasks: JoinSet::new(),
-        owners: HashMap::new(),
-        per_key: BTreeMap::new(),
-        handshakes: 0,
-        attempts: BTreeMap::new(),
-    };
+    let mut door =
+        Door { intake, tasks: JoinSet::new(), owners: HashMap::new(), per_key: BTreeMap::new(), handshakes: 0, attempts: BTreeMap::new() };
     loop {
         tokio::select! {
             incoming = endpoint.quic.accept() => match incoming {

@@ -163,7 +163,8 @@ impl AddressBook {
 
     /// Remembers where `peer` is. Names that are no key and addresses that mean nothing here are ignored.
     pub fn learn(&mut self, peer: PeerId, contact: &Contact, source: Source) {
-        let usable = contact.addresses.iter().copied().filter(|a| self.loopback == Loopback::Usable || !a.ip().to_canonical().is_loopback());
+        let usable =
+            contact.addresses.iter().copied().filter(|a| self.loopback == Loopback::Usable || !a.ip().to_canonical().is_loopback());
         let contact = Contact::new(usable);
         let Ok(key) = identity::public_key(peer) else { return };
         if contact.addresses.is_empty() {

@@ -107,7 +107,8 @@ pub(super) async fn connect(endpoint: &NetEndpoint, peer: PeerId) -> Result<Peer
         return Err(ConnectError::Ourselves);
     }
     let dialled = timeout(CONNECT_TIMEOUT, endpoint.quic.connect(key, super::connector::ALPN)).await;
-    let connection = dialled.map_err(|_| ConnectError::TimedOut)?.map_err(|error| ConnectError::Unreachable(printable(&format!("{error:#}"))))?;
+    let connection =
+        dialled.map_err(|_| ConnectError::TimedOut)?.map_err(|error| ConnectError::Unreachable(printable(&format!("{error:#}"))))?;
     Ok(PeerConnection::new(connection))
 }
 
@@ -118,10 +119,22 @@ pub(super) fn call_failed(connection: &PeerConnection, status: &tonic::Status) -
         return ConnectError::Unreachable(printable(&reason.to_string()));
     }
     match status.code() {
-        Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument | Code::ResourceExhausted | Code::NotFound
-        | Code::Unauthenticated | Code::AlreadyExists | Code::OutOfRange | Code::Unimplemented => ConnectError::RefusedByPeer(printable(status.message())),
-        Code::Ok | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Aborted | Code::Internal | Code::Unavailable | Code::DataLoss => {
-            ConnectError::Unreachable(printable(status.message()))
-        }
+        Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::InvalidArgument
+        | Code::ResourceExhausted
+        | Code::NotFound
+        | Code::Unauthenticated
+        | Code::AlreadyExists
+        | Code::OutOfRange
+        | Code::Unimplemented => ConnectError::RefusedByPeer(printable(status.message())),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => ConnectError::Unreachable(printable(status.message())),
     }
 }

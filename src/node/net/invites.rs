@@ -90,8 +90,9 @@ impl Invites {
     pub fn load(path: &Path) -> Result<Self, InvitesError> {
         let open = match private_file::read(path, MAX_FILE_BYTES)? {
             None => Vec::new(),
-            Some(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|source| InvitesError::Malformed { path: path.display().to_string(), source })?,
+            Some(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| InvitesError::Malformed { path: path.display().to_string(), source })?
+            }
         };
         Ok(Self { path: Some(path.into()), open })
     }

@@ -6,8 +6,8 @@ use tonic::Code;
 
 use super::{
     connector::{CloseCode, Connect as _, client},
-    contact::{Contact, Source},
     contact::AddressBook,
+    contact::{Contact, Source},
     endpoint::NetEndpoint,
     event::{ConnectError, printable},
     hello,

@@ -147,7 +147,11 @@ impl Net {
     }
 }
 
-async fn serve(service: PeerService, streams: mpsc::Receiver<std::io::Result<super::connector::PeerStream>>, mut stop: watch::Receiver<bool>) {
+async fn serve(
+    service: PeerService,
+    streams: mpsc::Receiver<std::io::Result<super::connector::PeerStream>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let service = PeerServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES);
     let served = Server::builder()
         .max_concurrent_streams(MAX_CALLS_PER_STREAM)

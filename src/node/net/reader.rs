@@ -78,7 +78,9 @@ impl Allowance {
         let lock = |bucket| Mutex::lock(bucket).unwrap_or_else(PoisonError::into_inner);
         match pace {
             Pace::Gossip => {
-                length <= MAX_GOSSIP_BYTES && lock(&self.gossip_messages).take(1.0, now) && lock(&self.gossip_bytes).take(length as f64, now)
+                length <= MAX_GOSSIP_BYTES
+                    && lock(&self.gossip_messages).take(1.0, now)
+                    && lock(&self.gossip_bytes).take(length as f64, now)
             }
             Pace::Work => {
                 let wait = lock(&self.work_messages).take_and_wait(1.0, now);

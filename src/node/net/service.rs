@@ -5,7 +5,10 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::timeout,
+};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -15,7 +18,7 @@ use super::{
     event::{ConnectError, NetEvent},
     hello::{HelloError, Local},
     invites::RedeemError,
-    limits::{MAX_FETCHES, WATCH_QUEUE},
+    limits::{FETCH_QUEUE_TIME, MAX_FETCHES, WATCH_QUEUE},
     link::{IncomingStream, LinkCommand},
     membership::{Invitation, Refused},
     outbound::{Drain, queue},
@@ -67,11 +70,17 @@ impl PeerService {
                 (Vec::new(), Some(invitation.to_wire()))
             }
         };
-        let contact = |(peer, contact): &(crate::protocol::ids::PeerId, super::contact::Contact)| {
-            pb::Contact { peer: peer.as_bytes().to_vec().into(), hint: contact.encode().into() }
+        let contact = |(peer, contact): &(crate::protocol::ids::PeerId, super::contact::Contact)| pb::Contact {
+            peer: peer.as_bytes().to_vec().into(),
+            hint: contact.encode().into(),
         };
         let contacts = redeemed.contacts.iter().map(|known| prost::Message::encode_to_vec(&contact(known)).into()).collect();
-        pb::JoinResponse { grid_secret: secret(&membership.grid_secret).into(), household_secret: household_secret.into(), invitation, contacts }
+        pb::JoinResponse {
+            grid_secret: secret(&membership.grid_secret).into(),
+            household_secret: household_secret.into(),
+            invitation,
+            contacts,
+        }
     }
 
     async fn hand_over<T>(
@@ -116,7 +125,9 @@ fn ending() -> Status {
 
 fn hello_refused(error: HelloError) -> Status {
     match error {
-        HelloError::Refused(refused @ (Refused::AnotherGrid | Refused::NoProof | Refused::BadInvitation)) => Status::permission_denied(refused.to_string()),
+        HelloError::Refused(refused @ (Refused::AnotherGrid | Refused::NoProof | Refused::BadInvitation)) => {
+            Status::permission_denied(refused.to_string())
+        }
         HelloError::Malformed(what) => Status::invalid_argument(what),
     }
 }
@@ -155,8 +166,7 @@ impl Peer for PeerService {
 
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinResponse>, Status> {
         let connection = caller(&request)?;
-        let token: [u8; 16] =
-            request.get_ref().token[..].try_into().map_err(|_| Status::invalid_argument("a token has 16 bytes"))?;
+        let token: [u8; 16] = request.get_ref().token[..].try_into().map_err(|_| Status::invalid_argument("a token has 16 bytes"))?;
         let guest = connection.peer();
         let redeemed = self.ask_switchboard(|done| Command::Redeem { token, guest, done }).await?;
         let redeemed = redeemed.map_err(|failure| not_redeemed(&failure))?;
@@ -185,7 +195,11 @@ impl Peer for PeerService {
         let connection = member(&request)?;
         let pb::FetchBlobRequest { digest, offset } = request.into_inner();
         let digest = Digest::try_from(&digest[..]).map_err(|_| Status::invalid_argument("a digest has 32 bytes"))?;
-        let permits = [permit(connection.fetches())?, permit(self.fetches.clone())?];
+        let ours = permit(connection.fetches())?;
+        // A popular blob has a queue; it is bounded, since each connection has few fetches.
+        let turn = timeout(FETCH_QUEUE_TIME, self.fetches.clone().acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok).ok_or_else(|| Status::resource_exhausted("too many fetches at a time"))?;
+        let permits = [ours, turn];
         Ok(Response::new(blob_server::serve(self.blobs.clone(), digest, offset, permits).await?))
     }
 

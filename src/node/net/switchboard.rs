@@ -33,11 +33,24 @@ pub(super) enum Command {
     /// Something for a peer's link, which is made when there is none.
     Link(PeerId, LinkCommand),
     /// A peer that dialled us has said an acceptable Hello.
-    Admit { connection: PeerConnection, hello: PeerHello, done: oneshot::Sender<Result<(), ConnectError>> },
+    Admit {
+        connection: PeerConnection,
+        hello: PeerHello,
+        done: oneshot::Sender<Result<(), ConnectError>>,
+    },
     /// What somebody says about where a peer is.
     Learn(PeerId, Contact, Source),
-    Issue { kind: TicketKind, uses: u32, expires_unix: u64, done: oneshot::Sender<Result<Issued, InvitesError>> },
-    Redeem { token: [u8; 16], guest: PeerId, done: oneshot::Sender<Result<Redeemed, RedeemFailure>> },
+    Issue {
+        kind: TicketKind,
+        uses: u32,
+        expires_unix: u64,
+        done: oneshot::Sender<Result<Issued, InvitesError>>,
+    },
+    Redeem {
+        token: [u8; 16],
+        guest: PeerId,
+        done: oneshot::Sender<Result<Redeemed, RedeemFailure>>,
+    },
 }
 
 /// A new ticket's variable parts.

@@ -1,11 +1,7 @@
 //! Blobs from one holder, from several, and from liars.
 
 use super::*;
-use crate::node::net::{
-    FetchError, Wanted,
-    blobs::HolderFailure,
-    limits::BLOB_CHUNK_BYTES,
-};
+use crate::node::net::{FetchError, Wanted, blobs::HolderFailure, limits::BLOB_CHUNK_BYTES};
 
 /// Bytes that differ from chunk to chunk.
 fn bytes(length: usize) -> Vec<u8> {
@@ -100,11 +96,8 @@ async fn a_blob_that_nobody_can_give_is_an_error_with_reasons() {
     let holders = [empty.peer(), liar.peer(), large.peer()];
     let error = in_time(fetcher.handle.fetch_blob(wanted, &holders, Vec::new())).await.unwrap().unwrap_err();
     let FetchError::NoHolder { failures } = error else { panic!("{error:?}") };
-    let expected = [
-        (empty.peer(), HolderFailure::NotHeld),
-        (liar.peer(), HolderFailure::Lied),
-        (large.peer(), HolderFailure::WrongLength(2000)),
-    ];
+    let expected =
+        [(empty.peer(), HolderFailure::NotHeld), (liar.peer(), HolderFailure::Lied), (large.peer(), HolderFailure::WrongLength(2000))];
     assert_eq!(failures, expected);
     shutdown([fetcher, empty, liar, large]).await;
 }
