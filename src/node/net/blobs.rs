@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long one chunk may take: 32 fetchers of one slow uplink (1 Mbit/s) fit just in.
-const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
+const CHUNK_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often one holder is tried: a break is forgiven twice.
 const TRIES: u32 = 3;
 /// Holders considered for one blob.
@@ -232,6 +232,7 @@ impl<S: BlobSink> Fetch<'_, S> {
             Err(error) => return Ok(Turn::Never(error.into())),
         };
         let request = pb::FetchBlobRequest { digest: self.wanted.digest.as_bytes().to_vec().into(), offset: self.offset };
+        let _turn = leased.fetches.clone().acquire_owned().await.map_err(io::Error::other)?;
         let mut client = client(leased.channel.clone());
         match timeout(CONNECT_TIMEOUT, client.fetch_blob(request)).await {
             Ok(Ok(chunks)) => self.take(holder, chunks.into_inner()).await,

@@ -159,6 +159,11 @@ impl PeerConnection {
         self.0.fetches.clone()
     }
 
+    /// Whether the peer is being served neither a blob nor a job's progress on this connection.
+    pub(super) fn serves_nothing(&self) -> bool {
+        self.0.watches.available_permits() == MAX_WATCHES_PER_CONNECTION && self.0.fetches.available_permits() == MAX_FETCHES_PER_CONNECTION
+    }
+
     /// The other side's network address, when it is reached directly.
     pub(super) fn remote_address(&self) -> Option<std::net::SocketAddr> {
         let paths = self.0.connection.paths();

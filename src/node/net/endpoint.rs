@@ -3,12 +3,12 @@
 //! Nothing here contacts a server of anybody's: no relay, no DNS, no port mapping. Peers are found by ticket, by what they told
 //! about themselves, and on the local network when that is wanted.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use iroh::{
     Endpoint,
     address_lookup::memory::MemoryLookup,
-    endpoint::{PortmapperConfig, QuicTransportConfig, VarInt, presets},
+    endpoint::{BindOpts, PortmapperConfig, QuicTransportConfig, VarInt, presets},
 };
 
 use super::{
@@ -54,7 +54,7 @@ pub enum PortMapping {
 impl Default for EndpointConfig {
     fn default() -> Self {
         Self {
-            bind: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))],
+            bind: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))],
             local_discovery: LocalDiscovery::On,
             port_mapping: PortMapping::Off,
         }
@@ -125,7 +125,10 @@ impl NetEndpoint {
             .portmapper_config(port_mapping)
             .address_lookup(lookup.clone());
         for address in &config.bind {
-            builder = builder.bind_addr(*address).map_err(|error| failed(error.to_string()))?;
+            // A machine without IPv6 does without it.
+            let required = address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+            let options = BindOpts::default().set_is_required(required);
+            builder = builder.bind_addr_with_opts(*address, options).map_err(|error| failed(error.to_string()))?;
         }
         let quic = builder.bind().await.map_err(|error| failed(format!("{error:#}")))?;
         let all_loopback = config.bind.iter().all(|address| address.ip().is_loopback());
@@ -191,4 +194,31 @@ fn transport() -> QuicTransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_contact_names_addresses_that_others_can_use() {
+        let identity = Identity::generate().unwrap();
+        let config = EndpointConfig { local_discovery: LocalDiscovery::Off, ..EndpointConfig::default() };
+        let open = NetEndpoint::bind(identity.clone(), &config).await.unwrap();
+        // Nothing is demanded of a machine without a network.
+        assert!(open.contact().addresses.iter().all(|a| !a.ip().is_loopback() && !a.ip().is_unspecified() && a.port() != 0));
+        open.close().await;
+        let closed = NetEndpoint::bind(identity, &EndpointConfig::loopback()).await.unwrap();
+        assert_eq!(closed.contact().addresses, closed.sockets());
+        closed.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_a_clear_error() {
+        let first = NetEndpoint::bind(Identity::generate().unwrap(), &EndpointConfig::loopback()).await.unwrap();
+        let config = EndpointConfig { bind: first.sockets(), ..EndpointConfig::loopback() };
+        let error = NetEndpoint::bind(Identity::generate().unwrap(), &config).await.unwrap_err();
+        assert!(error.to_string().contains(&first.sockets()[0].to_string()), "{error}");
+        first.close().await;
+    }
 }

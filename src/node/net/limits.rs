@@ -78,6 +78,9 @@ pub const MAX_FETCHES_PER_CONNECTION: usize = 4;
 /// Blobs being served in all: each holds one thread of the blocking pool now and then.
 pub const MAX_FETCHES: usize = 32;
 
+/// How long a fetch may wait for its turn; less than its caller's [`CONNECT_TIMEOUT`].
+pub const FETCH_QUEUE_TIME: Duration = Duration::from_secs(8);
+
 /// Gossip messages from one key: an anti-entropy exchange may bring all live announcements at once, then it is calm.
 pub const GOSSIP_MESSAGES: Rate = Rate { burst: 4096.0, per_second: 256.0 };
 
@@ -87,8 +90,8 @@ pub const GOSSIP_BYTES: Rate = Rate { burst: (8 << 20) as f64, per_second: (512 
 /// Messages on a work stream from one key. A worker that hands in each of its tiny units alone would still fit.
 pub const WORK_MESSAGES: Rate = Rate { burst: 8192.0, per_second: 2048.0 };
 
-/// Unary calls and stream openings on one connection.
-pub const CALLS: Rate = Rate { burst: 64.0, per_second: 16.0 };
+/// Unary calls and stream openings on one connection: most are fetches of inputs by a busy worker.
+pub const CALLS: Rate = Rate { burst: 256.0, per_second: 128.0 };
 
 /// Connection attempts from one address (an IPv6 /64 counts as one): a campus behind one address starts at once.
 pub const ATTEMPTS: Rate = Rate { burst: 64.0, per_second: 8.0 };
@@ -97,13 +100,13 @@ pub const ATTEMPTS: Rate = Rate { burst: 64.0, per_second: 8.0 };
 pub const MAX_ATTEMPT_ADDRESSES: usize = 4096;
 
 /// How long a key that flooded us is refused. Keys are free, so this only saves the work of its next attempts.
-pub const SHUN: Duration = Duration::from_secs(60);
+pub const SHUN: Duration = Duration::from_mins(1);
 
 /// Keys remembered as shunned.
 pub const MAX_SHUNNED: usize = 1024;
 
 /// How long a link that was opened only for a fetch or a watch stays without use.
-pub const UNUSED_LINK: Duration = Duration::from_secs(60);
+pub const UNUSED_LINK: Duration = Duration::from_mins(1);
 
 /// Peers whose addresses are remembered.
 pub const MAX_BOOK: usize = 4096;

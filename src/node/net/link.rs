@@ -5,14 +5,13 @@
 //! (both dialled at once), and new streams then use the newer.
 
 use std::{
-    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
-    task::{AbortHandle, Id, JoinError, JoinSet},
+    sync::{Semaphore, mpsc, oneshot},
+    task::AbortHandle,
     time::{MissedTickBehavior, interval},
 };
 use tonic::{Status, Streaming, transport::Channel};
@@ -21,10 +20,11 @@ use super::{
     connector::{CloseCode, Connect as _, Intake, PeerConnection, serve_streams},
     event::{ConnectError, NetEvent, PeerHello, Side, StreamKind, printable},
     hello::Local,
-    limits::{LINK_MAILBOX, UNUSED_LINK},
+    limits::{LINK_MAILBOX, MAX_FETCHES_PER_CONNECTION, UNUSED_LINK},
     outbound::Drain,
     reader::{Allowance, Deaf, Ending, Events},
     streams::{self, Opened},
+    tasks::{Finished, Tasks},
 };
 use crate::{protocol::ids::PeerId, wire::peer as pb};
 
@@ -45,6 +45,8 @@ pub(super) enum Lane {
 pub(super) struct LeasedChannel {
     pub(super) channel: Channel,
     pub(super) connection: PeerConnection,
+    /// As many as the peer answers at a time; others wait here for their turn.
+    pub(super) fetches: Arc<Semaphore>,
     _lease: Arc<()>,
 }
 
@@ -103,6 +105,7 @@ struct Live {
     connection: PeerConnection,
     control: Channel,
     bulk: Channel,
+    fetches: Arc<Semaphore>,
     lease: Arc<()>,
     since: Instant,
 }
@@ -139,56 +142,10 @@ pub(super) struct Link {
     connections: Vec<(Side, Live)>,
     slots: [Slot; 3],
     waiting: Vec<Want>,
-    work: Work,
+    tasks: Tasks<Purpose, Done>,
+    dialling: bool,
     /// Whether the run loop wants this peer connected; otherwise the link goes when unused.
     keep: bool,
-}
-
-/// The link's tasks and what they are for.
-#[derive(Default)]
-struct Work {
-    tasks: JoinSet<Done>,
-    purposes: HashMap<Id, Purpose>,
-    /// Ended while another one was awaited.
-    early: VecDeque<Result<(Id, Done), JoinError>>,
-    dialling: bool,
-}
-
-impl Work {
-    fn spawn(&mut self, purpose: Purpose, task: impl Future<Output = Done> + Send + 'static) -> AbortHandle {
-        let handle = self.tasks.spawn(task);
-        self.purposes.insert(handle.id(), purpose);
-        handle
-    }
-
-    /// The next task to end. Must not be called without tasks.
-    async fn next(&mut self) -> Result<(Id, Done), JoinError> {
-        match self.early.pop_front() {
-            Some(done) => done,
-            None => match self.tasks.join_next_with_id().await {
-                Some(done) => done,
-                None => core::future::pending().await,
-            },
-        }
-    }
-
-    /// Aborts a task and waits until it does nothing any more.
-    async fn stop(&mut self, task: &AbortHandle) {
-        task.abort();
-        let ended_early = |done: &Result<(Id, Done), JoinError>| id_of(done) == task.id();
-        if let Some(at) = self.early.iter().position(ended_early) {
-            self.early.remove(at);
-            self.purposes.remove(&task.id());
-            return;
-        }
-        while let Some(done) = self.tasks.join_next_with_id().await {
-            if id_of(&done) == task.id() {
-                break;
-            }
-            self.early.push_back(done);
-        }
-        self.purposes.remove(&task.id());
-    }
 }
 
 impl Link {
@@ -201,7 +158,8 @@ impl Link {
             connections: Vec::new(),
             slots: [Slot::Empty, Slot::Empty, Slot::Empty],
             waiting: Vec::new(),
-            work: Work::default(),
+            tasks: Tasks::new(),
+            dialling: false,
             keep: false,
         }
     }
@@ -220,7 +178,7 @@ impl Link {
         while first || !self.is_over() {
             let step = tokio::select! {
                 Some(command) = self.mailbox.1.recv() => self.perform(command).await.map(|()| false),
-                done = self.work.next() => self.finish(done).await,
+                done = self.tasks.next() => self.finish(done).await,
                 _ = tick.tick() => self.drop_if_unused().await.map(|()| false),
             };
             first = false;
@@ -237,7 +195,7 @@ impl Link {
     }
 
     fn is_over(&self) -> bool {
-        self.connections.is_empty() && !self.work.dialling && self.waiting.is_empty()
+        self.connections.is_empty() && !self.dialling && self.waiting.is_empty()
     }
 
     async fn end(mut self, flooded: bool) -> LinkEnd {
@@ -247,13 +205,13 @@ impl Link {
         if flooded && told.is_ok() {
             drop(self.context.events.send(NetEvent::Flooded { peer: self.peer }).await);
         }
-        let Self { peer, mailbox: (_, mut receiver), mut work, .. } = self;
+        let Self { peer, mailbox: (_, mut receiver), tasks, .. } = self;
         receiver.close();
         let mut leftovers = Vec::new();
         while let Some(command) = receiver.recv().await {
             leftovers.push(command);
         }
-        work.tasks.shutdown().await;
+        tasks.shutdown().await;
         LinkEnd { peer, leftovers, flooded }
     }
 
@@ -279,22 +237,22 @@ impl Link {
             self.keep = true;
         }
         if let Some((_, live)) = self.connections.last() {
-            Self::satisfy(want, live, &mut self.work, &mut self.slots);
+            Self::satisfy(want, live, &mut self.tasks, &mut self.slots);
             return Ok(());
         }
         if self.waiting.len() >= LINK_MAILBOX {
             return self.disappoint(want, &ConnectError::Busy).await;
         }
         self.waiting.push(want);
-        if !self.work.dialling {
-            self.work.dialling = true;
+        if !self.dialling {
+            self.dialling = true;
             let (local, peer) = (self.context.local.clone(), self.peer);
-            self.work.spawn(Purpose::Dial, async move { Done::Dialled(Box::new(local.dial(peer).await)) });
+            self.tasks.spawn(Purpose::Dial, async move { Done::Dialled(Box::new(local.dial(peer).await)) });
         }
         Ok(())
     }
 
-    fn satisfy(want: Want, live: &Live, work: &mut Work, slots: &mut [Slot; 3]) {
+    fn satisfy(want: Want, live: &Live, tasks: &mut Tasks<Purpose, Done>, slots: &mut [Slot; 3]) {
         let kind = match want {
             Want::Connection => return,
             Want::Gossip => StreamKind::Gossip,
@@ -304,7 +262,8 @@ impl Link {
                     Lane::Control => live.control.clone(),
                     Lane::Bulk => live.bulk.clone(),
                 };
-                let leased = LeasedChannel { channel, connection: live.connection.clone(), _lease: live.lease.clone() };
+                let (connection, fetches) = (live.connection.clone(), live.fetches.clone());
+                let leased = LeasedChannel { channel, connection, fetches, _lease: live.lease.clone() };
                 // Who asked may have given up.
                 drop(reply.send(Ok(leased)));
                 return;
@@ -313,7 +272,7 @@ impl Link {
         let slot = &mut slots[index(kind)];
         if matches!(slot, Slot::Empty) {
             let opening = streams::open(kind, live.control.clone(), live.connection.clone());
-            *slot = Slot::Opening { task: work.spawn(Purpose::Open(kind), async move { Done::Opened(Box::new(opening.await)) }) };
+            *slot = Slot::Opening { task: tasks.spawn(Purpose::Open(kind), async move { Done::Opened(Box::new(opening.await)) }) };
         }
     }
 
@@ -343,7 +302,7 @@ impl Link {
         let id = number(&connection);
         let watched = connection.clone();
         let intake = self.context.intake.clone();
-        self.work.spawn(Purpose::Serve(id), async move {
+        self.tasks.spawn(Purpose::Serve(id), async move {
             match dialled_by {
                 Side::Us => serve_streams(watched, intake).await,
                 // The accept loop serves it; here only its end matters.
@@ -351,14 +310,16 @@ impl Link {
             }
             Done::Disconnected(id)
         });
-        let live = Live { control: connection.channel(), bulk: connection.channel(), connection, lease: Arc::new(()), since: now };
+        let (control, bulk) = (connection.channel(), connection.channel());
+        let fetches = Arc::new(Semaphore::new(MAX_FETCHES_PER_CONNECTION));
+        let live = Live { connection, control, bulk, fetches, lease: Arc::new(()), since: now };
         self.connections.push((dialled_by, live));
         if first {
             self.context.events.send(NetEvent::PeerConnected { peer: self.peer, hello }).await?;
         }
         let (_, live) = self.connections.last().expect("just pushed");
         for want in self.waiting.drain(..) {
-            Self::satisfy(want, live, &mut self.work, &mut self.slots);
+            Self::satisfy(want, live, &mut self.tasks, &mut self.slots);
         }
         Ok(())
     }
@@ -395,11 +356,11 @@ impl Link {
         match core::mem::replace(&mut self.slots[index(kind)], Slot::Empty) {
             Slot::Empty => Ok(()),
             Slot::Opening { task } => {
-                self.work.stop(&task).await;
+                self.tasks.stop(&task).await;
                 self.open_failed(kind, "the connection ended").await
             }
             Slot::Open { task, .. } => {
-                self.work.stop(&task).await;
+                self.tasks.stop(&task).await;
                 self.context.events.send(streams::closed(kind, self.peer)).await
             }
         }
@@ -424,7 +385,7 @@ impl Link {
                     }
                     Slot::Opening { task } => {
                         let task = task.clone();
-                        self.work.stop(&task).await;
+                        self.tasks.stop(&task).await;
                         self.slots[index(StreamKind::Gossip)] = Slot::Empty;
                     }
                     Slot::Empty | Slot::Open { .. } => self.clear(StreamKind::Gossip).await?,
@@ -448,29 +409,23 @@ impl Link {
             Err(reason) => return self.open_failed(kind, &reason).await,
         };
         self.context.events.send(event).await?;
-        let task = self.work.spawn(Purpose::Read(kind), async move { Done::Read(kind, reading.await) });
+        let task = self.tasks.spawn(Purpose::Read(kind), async move { Done::Read(kind, reading.await) });
         self.slots[index(kind)] = Slot::Open { task, opened_by, on };
         Ok(())
     }
 
     /// Takes up what one of the link's tasks came to; true when the peer flooded us.
-    async fn finish(&mut self, done: Result<(Id, Done), JoinError>) -> Result<bool, Deaf> {
-        let done = match done {
-            Ok((id, done)) => {
-                self.work.purposes.remove(&id);
-                done
+    async fn finish(&mut self, finished: Finished<Purpose, Done>) -> Result<bool, Deaf> {
+        let done = match finished {
+            Finished::Done(done) => done,
+            Finished::Broken(purpose, error) => {
+                tracing::error!(peer = %self.peer.short(), ?purpose, %error, "a network task ended abnormally");
+                after_panic(purpose)
             }
-            Err(error) => match self.work.purposes.remove(&error.id()) {
-                Some(purpose) => {
-                    tracing::error!(peer = %self.peer.short(), ?purpose, %error, "a network task ended abnormally");
-                    after_panic(purpose)
-                }
-                None => return Ok(false),
-            },
         };
         match done {
             Done::Dialled(result) => {
-                self.work.dialling = false;
+                self.dialling = false;
                 match *result {
                     Ok((connection, hello)) => self.register(Side::Us, connection, hello).await?,
                     Err(reason) => self.dial_failed(&reason).await?,
@@ -500,15 +455,13 @@ impl Link {
     }
 
     async fn drop_if_unused(&mut self) -> Result<(), Deaf> {
-        let idle =
-            |(side, live): &(Side, Live)| *side == Side::Us && Arc::strong_count(&live.lease) == 1 && live.since.elapsed() >= UNUSED_LINK;
+        let idle = |(side, live): &(Side, Live)| {
+            let used = Arc::strong_count(&live.lease) > 1 || !live.connection.serves_nothing();
+            *side == Side::Us && !used && live.since.elapsed() >= UNUSED_LINK
+        };
         let unused = !self.keep && self.slots.iter().all(|slot| matches!(slot, Slot::Empty)) && self.connections.iter().all(idle);
         if unused { self.drop_connections(CloseCode::Unused).await } else { Ok(()) }
     }
-}
-
-fn id_of(done: &Result<(Id, Done), JoinError>) -> Id {
-    done.as_ref().map_or_else(JoinError::id, |(id, _)| *id)
 }
 
 const KINDS: [StreamKind; 3] = [StreamKind::Gossip, StreamKind::Worker, StreamKind::Coordinator];

@@ -32,6 +32,7 @@ mod reader;
 mod service;
 mod streams;
 mod switchboard;
+mod tasks;
 pub mod ticket;
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::timeout,
+};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -15,7 +18,7 @@ use super::{
     event::{ConnectError, NetEvent},
     hello::{HelloError, Local},
     invites::RedeemError,
-    limits::{MAX_FETCHES, WATCH_QUEUE},
+    limits::{FETCH_QUEUE_TIME, MAX_FETCHES, WATCH_QUEUE},
     link::{IncomingStream, LinkCommand},
     membership::{Invitation, Refused},
     outbound::{Drain, queue},
@@ -192,7 +195,11 @@ impl Peer for PeerService {
         let connection = member(&request)?;
         let pb::FetchBlobRequest { digest, offset } = request.into_inner();
         let digest = Digest::try_from(&digest[..]).map_err(|_| Status::invalid_argument("a digest has 32 bytes"))?;
-        let permits = [permit(connection.fetches())?, permit(self.fetches.clone())?];
+        let ours = permit(connection.fetches())?;
+        // A popular blob has a queue; it is bounded, since each connection has few fetches.
+        let turn = timeout(FETCH_QUEUE_TIME, self.fetches.clone().acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok).ok_or_else(|| Status::resource_exhausted("too many fetches at a time"))?;
+        let permits = [ours, turn];
         Ok(Response::new(blob_server::serve(self.blobs.clone(), digest, offset, permits).await?))
     }
 

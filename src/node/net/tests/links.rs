@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    node::net::{Outbound, Side, StreamKind},
+    node::net::{Outbound, Side, StreamKind, endpoint::LocalDiscovery},
     protocol::ids::JobId,
     wire::peer as pb,
 };
@@ -155,6 +155,7 @@ async fn the_same_key_on_another_port_comes_back() {
     other.disconnected(identity.peer()).await;
     other.handle.open_gossip(identity.peer()).unwrap();
     let (_, outbound) = other.gossip_opened().await;
+    let (_, _held) = second.gossip_opened().await;
     outbound.try_send(urgent(true)).unwrap();
     assert_eq!(second.gossip_received().await, urgent(true));
     shutdown([other, second]).await;
@@ -223,4 +224,26 @@ async fn a_stream_that_cannot_be_opened_is_reported() {
         .await;
     assert_eq!(failed, (name, None::<StreamKind>));
     shutdown([a]).await;
+}
+
+async fn discoverable() -> Node {
+    let config = EndpointConfig { local_discovery: LocalDiscovery::On, ..EndpointConfig::default() };
+    let endpoint = NetEndpoint::bind(Identity::generate().unwrap(), &config).await.unwrap();
+    Node::on(endpoint, Membership::public(), Shelf::default())
+}
+
+#[tokio::test]
+async fn local_discovery_ends_with_the_network() {
+    shutdown([discoverable().await]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a network interface with multicast"]
+async fn peers_on_the_local_network_find_one_another() {
+    let (mut a, mut b) = (discoverable().await, discoverable().await);
+    let name = b.peer();
+    a.find(|event| matches!(event, NetEvent::Discovered { peer, .. } if peer == name).then_some(())).await;
+    a.handle.connect(b.peer()).unwrap();
+    b.connected(a.peer()).await;
+    shutdown([a, b]).await;
 }
