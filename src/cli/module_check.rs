@@ -35,8 +35,7 @@ pub fn missing(path: &Path, error: &io::Error) -> Failure {
     Failure::usage("FILE", format!("{} cannot be read", path.display())).cause(cause).hint(format!("ls -l {}", path.display()))
 }
 
-/// Integration point: checks a module's first bytes, which tell the usual mistakes apart. The sandbox's full inspection
-/// (`sandbox::inspect`, imports and limits included) belongs here once it is there; the node repeats it in any case.
+/// Checks a module as the sandbox does; the node repeats it in any case. The usual mistakes are told apart by the first bytes.
 ///
 /// # Errors
 /// It is not a core WebAssembly module. The message continues a sentence that begins with the file's name.
@@ -45,7 +44,10 @@ pub fn check_module(bytes: &[u8]) -> Result<(), Failure> {
     let rust = "cargo build --release --target wasm32-wasip1";
     match bytes {
         [] => Err(wrong("is empty").hint(rust)),
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => match crate::sandbox::admit(bytes) {
+            Ok(_) => Ok(()),
+            Err(rejection) => Err(wrong("cannot run in the sandbox").cause(rejection.to_string()).hint(rejection.hint())),
+        },
         [0, b'a', b's', b'm', _, 0, 1, 0, ..] => {
             let failure = wrong("is a WebAssembly component, not a module").cause("units are WASI preview 1 programs");
             Err(failure.hint(format!("build for preview 1: {rust}")))

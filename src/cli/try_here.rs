@@ -10,11 +10,17 @@ use super::{
     submit,
 };
 use crate::{
-    protocol::outcome::{Outcome, UnitLimits},
+    protocol::{
+        ids::{Digest, JobId, UnitIndex},
+        job::unit_seed,
+        outcome::{Outcome, UnitLimits},
+    },
+    sandbox::{SlotError, SlotProcess, Task, Workshop},
     wire::control::UnitPart,
 };
 use bytes::BytesMut;
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// The most bytes of input that are held for the units to try.
 const INPUT_BYTES_MAX: usize = 256 << 20;
@@ -61,12 +67,56 @@ pub struct LocalRun {
     pub wall_ms: u64,
 }
 
-/// Integration point: runs each unit in the sandbox, in the order given, once. Called twice, to compare.
+/// Runs each unit in a jailed slot, in the order given, once. Called twice, to compare.
 ///
 /// # Errors
 /// The sandbox refuses the module or cannot start.
-pub fn run_locally(_module: &[u8], units: &[LocalUnit], _limits: &UnitLimits) -> Result<Vec<LocalRun>, Failure> {
-    Err(Failure::not_built("the sandbox").cause(format!("{} units are ready to run", units.len())))
+pub fn run_locally(module: &[u8], units: &[LocalUnit], limits: &UnitLimits) -> Result<Vec<LocalRun>, Failure> {
+    let failed = |what: &str, cause: String| Failure::new(Exit::Other, "SANDBOX", what).cause(cause);
+    let digest = Digest::of(module);
+    let cache = tempfile_dir().map_err(|error| failed("no temporary directory for compiled code", error.to_string()))?;
+    let workshop = Workshop::of_this_program(&cache.0, limits.memory_bytes);
+    let workshop = workshop.map_err(|error| failed("the sandbox cannot be set up", error.to_string()))?;
+    let mut slot = SlotProcess::spawn(workshop).map_err(|error| failed("a slot cannot be started", error.to_string()))?;
+    slot.load(digest, || Ok(module.to_vec())).map_err(|error| match error {
+        SlotError::Rejected(rejection) => {
+            Failure::usage("MODULE_REFUSED", format!("the module {rejection}")).hint(rejection.hint())
+        }
+        other => failed("the module cannot be made ready", other.to_string()),
+    })?;
+    let task = |unit: &LocalUnit| Task {
+        module: digest,
+        args: std::iter::once("try".as_bytes().to_vec()).chain(unit.args.iter().map(|arg| arg.clone().into_bytes())).collect(),
+        stdin: unit.stdin.clone().into(),
+        files: Vec::new(),
+        seed: unit_seed(JobId(digest.0), UnitIndex(unit.index)),
+        limits: *limits,
+    };
+    let tasks: Vec<Task> = units.iter().map(task).collect();
+    let mut runs = Vec::with_capacity(tasks.len());
+    slot.run_batch(&tasks, &mut |_, report| {
+        let wall_ms = u64::try_from(report.wall.as_millis()).unwrap_or(u64::MAX);
+        runs.push(LocalRun { outcome: report.outcome, stdout: report.output, stderr: report.log, wall_ms });
+    });
+    Ok(runs)
+}
+
+/// A directory that goes away with this value.
+struct TemporaryDir(PathBuf);
+
+fn tempfile_dir() -> std::io::Result<TemporaryDir> {
+    let mut name = [0; 8];
+    getrandom::fill(&mut name).map_err(std::io::Error::other)?;
+    let path = std::env::temp_dir().join(format!("manyhands-{}", data_encoding::HEXLOWER.encode(&name)));
+    std::fs::create_dir(&path)?;
+    Ok(TemporaryDir(path))
+}
+
+impl Drop for TemporaryDir {
+    fn drop(&mut self) {
+        // What stays is in the system's own place for such things.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
 }
 
 #[derive(Serialize)]

@@ -1,8 +1,12 @@
 //! `manyhands up`: runs a node.
 
 use super::{context::Context, exit::Exit, failure::Failure};
-use crate::control::{client::Client, error::Kind};
-use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+use crate::{
+    control::{client::Client, error::Kind, node_backend::NodeBackend, server::Server},
+    node::{self, NodeError, NodeOptions, net::nickname::nickname},
+};
+use std::{net::SocketAddr, process::Stdio, sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// Lend spare CPU and take part in the grid
 ///
@@ -25,10 +29,6 @@ pub struct Args {
     #[arg(long, value_name = "ADDR:PORT")]
     bind: Option<SocketAddr>,
 
-    /// Address under which peers reach this node, where a router forwards one; can be given more than once
-    #[arg(long, value_name = "ADDR:PORT")]
-    listen: Vec<SocketAddr>,
-
     /// Neither look for peers on the local network nor be found there
     #[arg(long)]
     no_mdns: bool,
@@ -37,55 +37,104 @@ pub struct Args {
     #[arg(long)]
     private: bool,
 
-    /// A relay for peers that cannot be reached directly; can be given more than once
-    #[arg(long, value_name = "URL")]
-    relay: Vec<String>,
+    /// Run strangers' code also where this machine has no jail for it
+    #[arg(long)]
+    allow_unprotected: bool,
 }
 
-/// What `up` asks of a node.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NodeOptions {
-    /// Identity, facts, blobs and `control.json`; exists.
-    pub data_dir: PathBuf,
-    /// Units at once; `None`: the node's default. Zero lends nothing.
-    pub slots: Option<u32>,
-    /// Where to listen for peers; `None`: any free port on all interfaces.
-    pub bind: Option<SocketAddr>,
-    /// Addresses to announce besides those that are found.
-    pub announce: Vec<SocketAddr>,
-    /// Find peers on the local network.
-    pub mdns: Mdns,
-    /// The grid to begin with, for a node that has none yet.
-    pub grid: NewGrid,
-    /// Relays to use; none: direct connections only.
-    pub relays: Vec<String>,
-}
+/// Memory for units where nothing else is said, in bytes: what one unit may have at most.
+const MEMORY_BYTES: u64 = 4 << 30;
 
-/// Whether to look for peers on the local network.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mdns {
-    /// Look and be found.
-    On,
-    /// Neither.
-    Off,
-}
-
-/// The grid of a new node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NewGrid {
-    /// The one that everybody shares.
-    Public,
-    /// One of its own, with a secret.
-    Private,
-}
-
-/// Integration point: `crate::node::run(config)` goes here. It serves the local API (`control::server`), prints its
-/// own greeting through `say` and returns when the node has stopped.
+/// Runs a node until it is stopped: by Ctrl-C, a signal, or `manyhands stop`.
 ///
 /// # Errors
 /// The node cannot start.
-pub async fn start_node(options: NodeOptions, _say: &mut dyn FnMut(&str)) -> Result<(), Failure> {
-    Err(Failure::not_built("the node").cause(format!("nothing would serve {}", options.data_dir.display())))
+async fn run_node(options: NodeOptions, context: &mut Context) -> Result<(), Failure> {
+    let data_dir = options.data_dir.clone();
+    let server = Server::bind(&data_dir).await.map_err(|error| Failure::new(Exit::Other, "CONTROL", error.to_string()))?;
+    let (sender, mut current) = watch::channel(None);
+    let backend = Arc::new(NodeBackend::new(current.clone()));
+    let mut node = tokio::spawn(node::run(options, sender));
+    let started = current.wait_for(Option::is_some);
+    let handle: node::Handle = tokio::select! {
+        started = started => match started.map(|handle| handle.clone()) {
+            Ok(Some(handle)) => handle,
+            Ok(None) | Err(_) => return Err(ended(node.await)),
+        },
+        end = &mut node => return Err(ended(end)),
+    };
+    greet(&handle, context);
+    let (stop_server, server_stops) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(server.run(backend, async { drop(server_stops.await) }));
+    let end = tokio::select! {
+        end = &mut node => end,
+        () = stop_signal() => {
+            context.say("stopping: running units are handed back   (Ctrl-C again: at once)");
+            if let Some(handle) = current.borrow().as_ref() {
+                handle.stop();
+            }
+            tokio::select! {
+                end = &mut node => end,
+                () = stop_signal() => std::process::exit(Exit::Interrupted.code().into()),
+            }
+        }
+    };
+    drop(stop_server);
+    drop(serving.await);
+    match end {
+        Ok(Ok(())) => Ok(()),
+        other => Err(ended(other)),
+    }
+}
+
+fn greet(handle: &node::Handle, context: &mut Context) {
+    let facts = &handle.facts;
+    let key = facts.data_dir.join("node.key");
+    context.say(format!("✓ node {}   identity {}", nickname(facts.me), key.display()));
+    let addresses: Vec<String> = handle.net.contact().addresses.iter().map(ToString::to_string).collect();
+    context.say(format!("✓ network: {}", if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") }));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let protection = if facts.protection.is_empty() { "none".to_owned() } else { facts.protection.join(", ") };
+    context.say(format!("✓ offering {} of {cores} cores · protection: {protection}", facts.slots));
+    context.say("Status: manyhands status      Invite: manyhands invite      Stop: Ctrl-C (units are handed back)");
+}
+
+fn ended(end: Result<Result<(), NodeError>, tokio::task::JoinError>) -> Failure {
+    match end {
+        Ok(Ok(())) => Failure::new(Exit::Other, "NODE_ENDED", "the node ended before it had started"),
+        Ok(Err(error)) => cannot_start(&error),
+        Err(panic) => Failure::new(Exit::Other, "NODE_BROKE", "the node broke").cause(panic.to_string()),
+    }
+}
+
+fn cannot_start(error: &NodeError) -> Failure {
+    let failure = Failure::new(Exit::Other, "NODE_START", "the node cannot start").cause(error.to_string());
+    match error {
+        NodeError::Store(error) => error.hint().into_iter().fold(failure, |failure, hint| failure.hint(hint)),
+        NodeError::Unprotected => failure.hint("manyhands up --slots 0        (submit only)").hint("manyhands up --allow-unprotected"),
+        NodeError::Endpoint(_) => failure.hint("manyhands up --bind 0.0.0.0:0"),
+        NodeError::Identity(_)
+        | NodeError::Settings(_)
+        | NodeError::Invites(_)
+        | NodeError::Slots(_)
+        | NodeError::Slot(_)
+        | NodeError::NoRandomness(_) => failure,
+    }
+}
+
+/// Resolves at Ctrl-C, or when the system asks the node to end.
+async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return drop(tokio::signal::ctrl_c().await) };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            interrupt = tokio::signal::ctrl_c() => drop(interrupt),
+        }
+    }
+    #[cfg(not(unix))]
+    drop(tokio::signal::ctrl_c().await);
 }
 
 /// Runs the command.
@@ -98,16 +147,20 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     if args.detach {
         return detach(context).await;
     }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let slots = args.slots.unwrap_or_else(|| u32::try_from(cores.saturating_sub(1).max(1)).unwrap_or(1));
+    let any = |ip: std::net::IpAddr| SocketAddr::from((ip, 0));
+    let everywhere = [any(std::net::Ipv4Addr::UNSPECIFIED.into()), any(std::net::Ipv6Addr::UNSPECIFIED.into())];
     let options = NodeOptions {
         data_dir: context.data_dir.clone(),
-        slots: args.slots,
-        bind: args.bind,
-        announce: args.listen,
-        mdns: if args.no_mdns { Mdns::Off } else { Mdns::On },
-        grid: if args.private { NewGrid::Private } else { NewGrid::Public },
-        relays: args.relay,
+        slots,
+        memory_bytes: MEMORY_BYTES,
+        bind: args.bind.map_or_else(|| everywhere.to_vec(), |address| vec![address]),
+        local_discovery: !args.no_mdns,
+        private: args.private,
+        allow_unprotected: args.allow_unprotected,
     };
-    start_node(options, &mut |line| context.say(line)).await?;
+    run_node(options, context).await?;
     Ok(Exit::Ok)
 }
 
