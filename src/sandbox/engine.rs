@@ -315,3 +315,7 @@ const WASMTIME_MAJOR: u32 = 48;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod nan_tests;
