@@ -318,4 +318,6 @@ mod tests;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod nan_tests;
