@@ -61,11 +61,11 @@ impl Roster {
     }
 
     pub fn hold(&mut self, peer: PeerId, key: LeaseKey) {
-        self.change(peer, |worker| drop(worker.leases.insert(key)));
+        self.change(peer, |worker| _ = worker.leases.insert(key));
     }
 
     pub fn release(&mut self, peer: PeerId, key: &LeaseKey) {
-        self.change(peer, |worker| drop(worker.leases.remove(key)));
+        self.change(peer, |worker| _ = worker.leases.remove(key));
     }
 
     fn change(&mut self, peer: PeerId, step: impl FnOnce(&mut Worker)) {
