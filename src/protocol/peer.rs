@@ -516,3 +516,7 @@ fn own_report(outgoing: Outgoing) -> Report {
     let Finished { outcome, output_bytes, output, log: _, wall } = finished;
     Report { unit, attempt, ordinal, token, outcome, output_bytes, output, wall, proof: Arc::from([]) }
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;

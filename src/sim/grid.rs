@@ -26,10 +26,7 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// How long a dial to somebody out of reach takes to fail.
 const DIAL_FAILS_AFTER: Duration = Duration::from_secs(3);

@@ -228,16 +228,23 @@ impl Owner {
     /// The worker is gone; its units are offered again at once.
     pub fn detach(&mut self, now: Instant, worker: PeerId) {
         let dropped = self.roster.detach(worker);
+        if !dropped.is_empty() {
+            self.trust.drop_lease(worker);
+        }
         self.trust.set_present(worker, false);
         self.drop_leases(now, dropped);
     }
 
     /// Leases that ran out are offered again.
     pub fn expire(&mut self, now: Instant) {
-        let mut dropped = BTreeSet::new();
+        let (mut dropped, mut late) = (BTreeSet::new(), BTreeSet::new());
         while let Some(key) = self.leases.expired(now) {
-            self.release(&key);
+            late.extend(self.release(&key).filter(|&worker| worker != self.me));
             dropped.insert(key);
+        }
+        for worker in late {
+            self.trust.drop_lease(worker);
+            self.trust.let_run_out(worker, now);
         }
         self.drop_leases(now, dropped);
         if self.wake.is_some_and(|wake| wake <= now) {
@@ -283,6 +290,7 @@ impl Owner {
         if live {
             self.release(&key);
         }
+        self.trust.answered(from);
         match report.outcome {
             // Said once for each lease: whoever repeats it, or says it when the lease is over, makes no unit fail.
             Outcome::Failed(failure) if live => self.on_failure(now, id, unit, from, failure),

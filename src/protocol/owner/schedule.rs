@@ -74,9 +74,22 @@ impl Owner {
         }
     }
 
-    fn offers(&self, now: Instant) -> Vec<Offer> {
-        let hungry = self.roster.hungry().filter(|(peer, _)| *peer == self.me || !self.trust.is_barred(*peer, now));
-        hungry.map(|(peer, free)| Offer { peer, free }).collect()
+    /// Workers with room that get work now.
+    fn offers(&mut self, now: Instant) -> Vec<Offer> {
+        let mut offers = Vec::new();
+        let mut rested: Option<Instant> = None;
+        for (peer, free) in self.roster.hungry() {
+            match self.trust.rest(peer) {
+                _ if peer != self.me && self.trust.is_barred(peer, now) => {}
+                Some(until) if until > now => rested = Some(rested.map_or(until, |at| at.min(until))),
+                Some(_) => offers.push(Offer { peer, free: 1 }),
+                None => offers.push(Offer { peer, free }),
+            }
+        }
+        if let Some(at) = rested {
+            self.wake_by(at);
+        }
+        offers
     }
 
     fn hand_out(&mut self, now: Instant, id: JobId, offers: &mut Vec<Offer>, batches: &mut Batches) {
@@ -211,7 +224,11 @@ impl Owner {
         let mut late = Vec::new();
         let mut next: Option<Instant> = None;
         for (key, held) in self.leases.of_job(id) {
-            let leased = job.units[key.unit.0 as usize].leased;
+            let unit = &job.units[key.unit.0 as usize];
+            if unit.phase.is_decided() {
+                continue;
+            }
+            let leased = unit.leased;
             let due = held.issued.after(patience.saturating_mul(u32::from(leased)));
             match (leased < LEASES_PER_UNIT_MAX, due <= now) {
                 (true, true) => late.push((key.unit, held.want)),
