@@ -264,8 +264,8 @@ impl Owner {
 
     /// Takes a lease off the tables. Returns who held it.
     fn release(&mut self, key: &LeaseKey) -> Option<PeerId> {
-        let worker = self.leases.remove(key)?;
-        if let Some(job) = self.jobs.get_mut(&key.job) {
+        let lease::Held { worker, superseded, .. } = self.leases.remove(key)?;
+        if let Some(job) = self.jobs.get_mut(&key.job).filter(|_| !superseded) {
             let unit = &mut job.units[key.unit.0 as usize];
             unit.leased = unit.leased.saturating_sub(1);
         }
@@ -311,14 +311,14 @@ impl Owner {
     fn on_value(&mut self, now: Instant, id: JobId, from: PeerId, value: Value, report: Report) {
         let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, wall, proof } = report;
         // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight.
-        for key in self.leases.of_unit(id, unit) {
-            self.release(&key);
-        }
+        let superseded = self.leases.supersede(id, unit);
         self.trust.measure(from, value.gas, wall);
         let vote = Vote { unit, worker: from, attempt, ordinal, value, output_bytes, proof };
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
         let struck = from != self.me && self.trust.is_barred(from, now);
         if let Some(job) = self.jobs.get_mut(&id) {
+            let leased = &mut job.units[unit.0 as usize].leased;
+            *leased = leased.saturating_sub(superseded);
             job.measure(wall);
             job.push_vote(&vote, struck);
         }

@@ -83,6 +83,12 @@ impl Roster {
         self.workers.get(&peer)
     }
 
+    /// The leases that a worker holds.
+    pub fn leases(&self, peer: PeerId) -> &BTreeSet<LeaseKey> {
+        static NONE: BTreeSet<LeaseKey> = BTreeSet::new();
+        self.workers.get(&peer).map_or(&NONE, |worker| &worker.leases)
+    }
+
     /// Workers with room, and how much.
     pub fn hungry(&self) -> impl Iterator<Item = (PeerId, u32)> {
         self.hungry.iter().filter_map(|peer| Some((*peer, self.workers.get(peer)?.room())))

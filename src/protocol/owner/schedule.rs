@@ -165,7 +165,7 @@ impl Owner {
             worker,
             me: self.me,
             proven: self.trust.is_proven(worker, gas),
-            holds: self.roster.get(worker).map_or(0, |state| state.leases.len()),
+            holds: self.roster.leases(worker),
             proven_online: self.roster.proven_at_last(),
             proven_within_reach: self.proven_within_reach(),
             workers_online: self.roster.len(),
@@ -195,7 +195,7 @@ impl Owner {
         let token = LeaseToken::make(&job.secret, id, index, attempt, ordinal, worker);
         let key = LeaseKey { job: id, unit: index, attempt };
         let want = want.unwrap_or(Want::First);
-        self.leases.insert(key, Held { worker, issued: now, expiry: now.after(duration), want });
+        self.leases.insert(key, Held { worker, issued: now, expiry: now.after(duration), want, superseded: false });
         self.roster.hold(worker, key);
         Lease { unit: index, attempt, ordinal, token, duration }
     }
@@ -225,7 +225,8 @@ impl Owner {
         let mut next: Option<Instant> = None;
         for (key, held) in self.leases.of_job(id) {
             let unit = &job.units[key.unit.0 as usize];
-            if unit.phase.is_decided() {
+            // A unit that fails is tried with care, one attempt after the other.
+            if held.superseded || unit.phase.is_decided() || job.failures.contains_key(&key.unit) {
                 continue;
             }
             let leased = unit.leased;
@@ -256,11 +257,10 @@ impl Owner {
         offers: &mut Vec<Offer>,
         batches: &mut Batches,
     ) -> bool {
-        let holders: Vec<_> = self.leases.of_unit(id, unit).iter().filter_map(|key| Some(self.leases.get(key)?.worker)).collect();
         for _ in 0..BACKUP_TRIES.min(offers.len()) {
             let at = self.draw(offers.len());
             let peer = offers[at].peer;
-            if holders.contains(&peer) || !self.with_picker(now, id, peer, |picker| picker.may_back_up(unit, want)) {
+            if !self.with_picker(now, id, peer, |picker| picker.may_back_up(unit, want)) {
                 continue;
             }
             let lease = self.make_lease(now, id, unit, Some(want), peer);
