@@ -168,6 +168,9 @@ impl Node {
 
     /// Hands an event to the peer.
     pub(super) fn event(&mut self, event: Event) {
+        if let Event::Pause(paused) = event {
+            self.runs.set_paused(paused);
+        }
         self.peer.handle(self.clock.now(), event);
     }
 
