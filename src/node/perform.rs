@@ -115,7 +115,7 @@ impl Node {
             gossip::Action::Send { to, message } => {
                 if let (Some(outbound), Some(message)) = (self.gossip.get(&to), wire::gossip::write(&message)) {
                     // A stream that has ended says so by an event of its own; the machine lives with dropped messages.
-                    drop(outbound.send_dropping_oldest(message));
+                    let _ = outbound.send_dropping_oldest(message);
                 }
             }
             gossip::Action::Deliver(envelope) => self.hear(&envelope),

@@ -188,7 +188,7 @@ impl Node {
         self.pump();
         for reply in self.replies.drain(..) {
             // Whoever asked may have gone.
-            drop(reply.send(()));
+            let _ = reply.send(());
         }
     }
 

@@ -32,6 +32,9 @@ const BATCH_TARGET: Duration = Duration::from_millis(50);
 /// The most units in one batch.
 const BATCH_MAX: usize = 256;
 
+/// Jobs remembered although nothing of them waits, for the time that their units take. Each costs a manifest.
+const JOBS_KEPT_MAX: usize = 256;
+
 /// A job of one coordinator, as the slots need it.
 pub(super) type JobKey = (PeerId, JobId);
 
@@ -151,7 +154,9 @@ impl Runs {
             let tasks = runs.into_iter().map(|run| self.task(run, &manifest)).collect();
             self.slots.give(slot, Batch { key, manifest, tasks });
         }
-        self.jobs.retain(|_, job| !job.waiting.is_empty() || job.module == ModuleState::Compiling || job.unit_time.is_some());
+        if self.jobs.len() > JOBS_KEPT_MAX {
+            self.jobs.retain(|_, job| !job.waiting.is_empty() || matches!(job.module, ModuleState::Fetching | ModuleState::Compiling));
+        }
     }
 
     /// A job with units that can run now, the one that the slot has loaded before others.

@@ -69,7 +69,6 @@ pub(super) struct SlotEvent {
 #[derive(Debug)]
 pub(super) struct Slots {
     slots: Vec<Slot>,
-    paused: bool,
 }
 
 #[derive(Debug)]
@@ -86,7 +85,7 @@ impl Slots {
     /// Starts `count` threads. Their processes start with their first batch.
     pub fn start(count: u32, workshop: &Arc<Workshop>, store: &Store, events: &mpsc::Sender<SlotEvent>) -> io::Result<Self> {
         let slots = (0..count as usize).map(|slot| Slot::start(slot, workshop, store, events)).collect::<io::Result<_>>()?;
-        Ok(Self { slots, paused: false })
+        Ok(Self { slots })
     }
 
     pub fn count(&self) -> usize {
@@ -130,7 +129,9 @@ impl Slots {
     pub fn stop(&mut self, run: RunId) {
         for slot in &mut self.slots {
             let Some((_, runs)) = slot.given.front_mut() else { continue };
-            if runs.remove(&run) {
+            if runs.contains(&run) {
+                // Once for the whole batch: a second blow would hit the next one.
+                runs.clear();
                 slot.stopper.kill();
             }
         }
@@ -138,7 +139,6 @@ impl Slots {
 
     /// Freezes or continues every slot.
     pub fn set_paused(&mut self, paused: bool) {
-        self.paused = paused;
         for slot in &self.slots {
             if paused { slot.stopper.stop() } else { slot.stopper.cont() }
         }

@@ -24,7 +24,7 @@ use crate::{
     sandbox::{SlotError, Workshop, validation_class},
     store::{Store, StoreError},
 };
-use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::UNIX_EPOCH};
+use std::{collections::BTreeMap, io, sync::Arc, time::UNIX_EPOCH};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -214,9 +214,4 @@ impl BlobSource for Blobs {
         buffer.copy_from_slice(&bytes);
         Ok(())
     }
-}
-
-/// The path of the settings in a data directory.
-pub fn settings_path(data_dir: &Path) -> std::path::PathBuf {
-    data_dir.join("settings.json")
 }
