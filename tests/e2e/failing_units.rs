@@ -85,7 +85,7 @@ fn the_reason_of_a_failure_is_told() {
 #[test]
 fn a_node_that_ran_bad_units_goes_on_and_a_failed_unit_spoils_no_other() {
     let grid = Grid::of_own_devices(3);
-    // Every unit but the first two writes its number; those divide by zero.
+    // Each unit writes its number, and a line to its log; unit 7 traps.
     let module = grid.file(
         "some.wasm",
         with_body(

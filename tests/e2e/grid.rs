@@ -233,11 +233,6 @@ impl Grid {
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
-
-    /// The directory of a node.
-    pub fn data_dir(&self, at: usize) -> &Path {
-        &self.nodes[at].data_dir
-    }
 }
 
 /// Polls until there is something.

@@ -31,7 +31,7 @@ pub fn with_body(body: &str) -> Vec<u8> {
     .unwrap()
 }
 
-/// A program that works for about `rounds` billionths of a few seconds, then prints its last argument.
+/// A program that counts `rounds` down (a hundred million take about a tenth of a second), then prints its last argument.
 pub fn slow_echo(rounds: u64) -> Vec<u8> {
     with_body(&format!(
         "(local.set $i (i64.const {rounds}))

@@ -170,10 +170,10 @@ impl Peers {
             // The number of a process that was waited for may belong to another one by now; then there is no id.
             #[cfg(unix)]
             if let Some(pid) = peer.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw) {
-                drop(rustix::process::kill_process_group(pid, rustix::process::Signal::KILL));
+                let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
             }
             // It may have ended already.
-            drop(peer.child.start_kill());
+            let _ = peer.child.start_kill();
         }
     }
 }
