@@ -533,3 +533,7 @@ fn own_report(outgoing: Outgoing) -> Report {
     let Finished { outcome, output_bytes, output, log, wall } = finished;
     Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, proof: Arc::from([]) }
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;

@@ -13,6 +13,10 @@ use std::collections::BTreeMap;
 pub const QUARANTINE: Duration = Duration::from_secs(24 * 3600);
 /// The most peers remembered; beyond, those go first that are not here and whose record is worth nothing: a new key has as much.
 const RECORDS_MAX: usize = 65_536;
+/// How long a worker that let a lease run out gets no other; doubles each time in a row, until it answers.
+const REST: Duration = Duration::from_secs(10);
+/// The longest such rest.
+const REST_MAX: Duration = Duration::from_secs(600);
 /// Weight of the newest measurement in the smoothed speed.
 const SPEED_SMOOTHING: f64 = 0.2;
 
@@ -33,6 +37,10 @@ struct Record {
     quarantined_until: Option<Instant>,
     /// It is attached now, so its network must not be forgotten.
     present: bool,
+    /// How often in a row leases of its ran out without an answer from it.
+    unanswered: u32,
+    /// Until when it gets no lease because of that.
+    rests_until: Option<Instant>,
 }
 
 /// What decides how much a vote weighs.
@@ -40,6 +48,8 @@ struct Record {
 pub struct VoterFacts {
     /// Its weight.
     pub weight: Weight,
+    /// The owner's own device, its inviter or a friend, and never caught.
+    pub anchor: bool,
     /// Its network, where one is known that says something.
     pub prefix: Option<Prefix>,
     /// The guest through whose invitation it came.
@@ -67,6 +77,8 @@ impl Trust {
             standing,
             prefix: None,
             present: false,
+            unanswered: 0,
+            rests_until: None,
             quarantined_until: (standing.strikes > 0).then(|| now.after(QUARANTINE)),
         };
         Self { records: saved.into_iter().map(|(peer, standing)| (peer, record(standing))).collect() }
@@ -132,7 +144,8 @@ impl Trust {
     pub fn voter(&self, peer: PeerId, gas: u64) -> VoterFacts {
         let record = self.records.get(&peer).copied().unwrap_or_default();
         let weight = if record.is_proven(gas) { Weight::Proven } else { Weight::Newcomer };
-        VoterFacts { weight, prefix: record.prefix, lineage: record.standing.lineage }
+        let anchor = record.standing.anchor && record.standing.strikes == 0;
+        VoterFacts { weight, anchor, prefix: record.prefix, lineage: record.standing.lineage }
     }
 
     /// Whether it gets work.
@@ -183,5 +196,25 @@ impl Trust {
     pub fn drop_lease(&mut self, peer: PeerId) {
         let standing = &mut self.remember(peer).standing;
         standing.drops = standing.drops.saturating_add(1);
+    }
+
+    /// It let leases run out although it is there: it gets none for a while, and then one at a time until it answers.
+    pub fn let_run_out(&mut self, peer: PeerId, now: Instant) {
+        let record = self.remember(peer);
+        let rest = REST.saturating_mul(1 << record.unanswered.min(10)).min(REST_MAX);
+        record.unanswered = record.unanswered.saturating_add(1);
+        record.rests_until = Some(now.after(rest));
+    }
+
+    /// It has answered.
+    pub fn answered(&mut self, peer: PeerId) {
+        if let Some(record) = self.records.get_mut(&peer) {
+            (record.unanswered, record.rests_until) = (0, None);
+        }
+    }
+
+    /// Whether it has answered nothing since leases of its ran out, and until when it gets none.
+    pub fn rest(&self, peer: PeerId) -> Option<Instant> {
+        self.records.get(&peer).filter(|record| record.unanswered > 0).and_then(|record| record.rests_until)
     }
 }

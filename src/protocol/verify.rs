@@ -40,6 +40,8 @@ pub struct Ballot {
     pub worker: PeerId,
     /// Its weight.
     pub weight: Weight,
+    /// The owner's own device or a friend, never caught: it is not suspected of conspiring, so its vote counts whenever it was leased.
+    pub anchor: bool,
     /// Its network, where one is known that says something.
     pub prefix: Option<Prefix>,
     /// The guest through whose invitation it came.
@@ -178,7 +180,7 @@ struct Tally {
 }
 
 /// Counts the votes for `value` that are independent of one another: distinct key, network and lineage, and each leased only
-/// after the one counted before it was committed, so that no two voters could know that they hold the same unit.
+/// after those counted before it were committed, so that no two voters could know that they hold the same unit.
 fn tally(ballots: &[Ballot], value: Value) -> Tally {
     let counted = counted_ballots(ballots, value);
     let proven = counted.iter().filter(|&&at| ballots[at].weight == Weight::Proven).count();
@@ -192,8 +194,8 @@ pub fn counted_ballots(ballots: &[Ballot], value: Value) -> Vec<usize> {
         if ballot.value != value || ballot.weight == Weight::Struck {
             continue;
         }
-        let in_sequence = counted.last().is_none_or(|&last| ballot.ordinal as usize > last);
-        if in_sequence && counted.iter().all(|&other| independent(&ballots[other], ballot)) {
+        let in_sequence = |other: usize| ballot.anchor || ballots[other].anchor || ballot.ordinal as usize > other;
+        if counted.iter().all(|&other| in_sequence(other) && independent(&ballots[other], ballot)) {
             counted.push(position);
         }
     }

@@ -8,7 +8,7 @@ fn value(n: u8) -> Value {
 }
 
 fn ballot(worker: u8, weight: Weight, ordinal: u32, said: u8) -> Ballot {
-    Ballot { worker: PeerId([worker; 32]), weight, prefix: None, lineage: None, ordinal, value: value(said) }
+    Ballot { worker: PeerId([worker; 32]), weight, anchor: false, prefix: None, lineage: None, ordinal, value: value(said) }
 }
 
 const WARM: Rules = Rules { need: 2, provisional_allowed: false };
@@ -47,6 +47,14 @@ fn a_vote_leased_before_the_first_was_committed_adds_no_weight() {
     assert_eq!(decide(&concurrent, WARM), Decision::Want(Voter::Anyone));
     let third = [concurrent[0], concurrent[1], ballot(3, Proven, 2, 7)];
     assert_eq!(decide(&third, WARM), Decision::Accept { value: value(7), by_owner: false });
+}
+
+#[test]
+fn an_anchor_conspires_with_nobody_so_its_vote_counts_out_of_sequence() {
+    let mut concurrent = [ballot(1, Newcomer, 0, 7), ballot(2, Proven, 0, 7), ballot(3, Newcomer, 0, 7)];
+    concurrent[1].anchor = true;
+    assert!(matches!(decide(&concurrent[..2], WARM), Decision::Accept { .. }));
+    assert_eq!(counted_ballots(&concurrent, value(7)), [0, 1], "the third was leased before the first was committed");
 }
 
 #[test]

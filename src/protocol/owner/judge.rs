@@ -11,7 +11,7 @@ use crate::protocol::{
     ids::{PeerId, UnitIndex},
     outcome::{AttemptFailure, Value},
     time::Instant,
-    trust::Trust,
+    trust::{Trust, VoterFacts},
     verify::{self, Ballot, Decision, Judgement, Rules, Voter, Weight},
 };
 use std::collections::BTreeSet;
@@ -68,8 +68,8 @@ impl OwnJob {
                 UnitVote { struck: true, .. } => Weight::Struck,
                 _ => known.weight,
             };
-            let (prefix, lineage) = (known.prefix, known.lineage);
-            Ballot { worker: vote.worker, weight, prefix, lineage, ordinal: vote.ordinal, value: vote.value }
+            let VoterFacts { weight: _, anchor, prefix, lineage } = known;
+            Ballot { worker: vote.worker, weight, anchor, prefix, lineage, ordinal: vote.ordinal, value: vote.value }
         };
         votes.iter().map(ballot).collect()
     }
@@ -79,7 +79,9 @@ impl OwnJob {
         if ballots.is_empty() || ballots.iter().any(|ballot| ballot.weight == Weight::Owner) {
             return Rules { need: 2, provisional_allowed: false };
         }
-        let audited = self.secret.audit_number(index) < self.audit_rate;
+        // The owner's own devices and friends are not audited: two of them alone could finish no job.
+        let anchored = ballots.iter().filter(|ballot| ballot.weight != Weight::Struck).all(|ballot| ballot.anchor);
+        let audited = !anchored && self.secret.audit_number(index) < self.audit_rate;
         let first = ballots.iter().find(|ballot| ballot.weight != Weight::Struck);
         let record = first
             .filter(|ballot| ballot.weight == Weight::Proven)

@@ -74,6 +74,13 @@ pub(super) struct LeaseKey {
     pub attempt: Attempt,
 }
 
+impl LeaseKey {
+    /// The least and the greatest key of a unit.
+    pub fn bounds(job: JobId, unit: UnitIndex) -> (Self, Self) {
+        (Self { job, unit, attempt: Attempt(0) }, Self { job, unit, attempt: Attempt(u32::MAX) })
+    }
+}
+
 /// What the coordinator remembers of a lease.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
@@ -82,6 +89,8 @@ pub(super) struct Held {
     pub expiry: Instant,
     /// What the unit wanted: who may be asked instead.
     pub want: Want,
+    /// The unit got a vote meanwhile, so this one will be compared and adds no weight; the unit does not wait for it.
+    pub superseded: bool,
 }
 
 /// The leases that are out, by name and by expiry.
@@ -101,11 +110,17 @@ impl Leases {
         self.by_key.get(key)
     }
 
-    /// Returns who held it.
-    pub fn remove(&mut self, key: &LeaseKey) -> Option<PeerId> {
+    pub fn remove(&mut self, key: &LeaseKey) -> Option<Held> {
         let held = self.by_key.remove(key)?;
         self.by_expiry.remove(&(held.expiry, *key));
-        Some(held.worker)
+        Some(held)
+    }
+
+    /// The unit waits for these leases no longer. Returns for how many it did.
+    pub fn supersede(&mut self, job: JobId, unit: UnitIndex) -> u8 {
+        let (first, last) = LeaseKey::bounds(job, unit);
+        let waited = self.by_key.range_mut(first..=last).filter(|(_, held)| !held.superseded);
+        waited.map(|(_, held)| held.superseded = true).count() as u8
     }
 
     pub fn next_expiry(&self) -> Option<Instant> {
@@ -121,13 +136,6 @@ impl Leases {
     pub fn of_job(&self, job: JobId) -> impl Iterator<Item = (LeaseKey, &Held)> {
         let first = LeaseKey { job, unit: UnitIndex(0), attempt: Attempt(0) };
         self.by_key.range(first..).take_while(move |(key, _)| key.job == job).map(|(key, held)| (*key, held))
-    }
-
-    /// All leases of one unit.
-    pub fn of_unit(&self, job: JobId, unit: UnitIndex) -> Vec<LeaseKey> {
-        let first = LeaseKey { job, unit, attempt: Attempt(0) };
-        let last = LeaseKey { attempt: Attempt(u32::MAX), ..first };
-        self.by_key.range(first..=last).map(|(key, _)| *key).collect()
     }
 
     pub fn count(&self) -> usize {

@@ -244,16 +244,23 @@ impl Owner {
     /// The worker is gone; its units are offered again at once.
     pub fn detach(&mut self, now: Instant, worker: PeerId) {
         let dropped = self.roster.detach(worker);
+        if !dropped.is_empty() {
+            self.trust.drop_lease(worker);
+        }
         self.trust.set_present(worker, false);
         self.drop_leases(now, dropped);
     }
 
     /// Leases that ran out are offered again.
     pub fn expire(&mut self, now: Instant) {
-        let mut dropped = BTreeSet::new();
+        let (mut dropped, mut late) = (BTreeSet::new(), BTreeSet::new());
         while let Some(key) = self.leases.expired(now) {
-            self.release(&key);
+            late.extend(self.release(&key).filter(|&worker| worker != self.me));
             dropped.insert(key);
+        }
+        for worker in late {
+            self.trust.drop_lease(worker);
+            self.trust.let_run_out(worker, now);
         }
         self.drop_leases(now, dropped);
         if self.wake.is_some_and(|wake| wake <= now) {
@@ -273,8 +280,8 @@ impl Owner {
 
     /// Takes a lease off the tables. Returns who held it.
     fn release(&mut self, key: &LeaseKey) -> Option<PeerId> {
-        let worker = self.leases.remove(key)?;
-        if let Some(job) = self.jobs.get_mut(&key.job) {
+        let lease::Held { worker, superseded, .. } = self.leases.remove(key)?;
+        if let Some(job) = self.jobs.get_mut(&key.job).filter(|_| !superseded) {
             let unit = &mut job.units[key.unit.0 as usize];
             unit.leased = unit.leased.saturating_sub(1);
         }
@@ -302,6 +309,7 @@ impl Owner {
         if live {
             self.release(&key);
         }
+        self.trust.answered(from);
         match report.outcome {
             // Said once for each lease: whoever repeats it, or says it when the lease is over, makes no unit fail.
             Outcome::Failed(failure) if live => self.on_failure(now, id, unit, from, failure),
@@ -322,14 +330,14 @@ impl Owner {
     fn on_value(&mut self, now: Instant, id: JobId, from: PeerId, value: Value, report: Report) {
         let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, log: _, wall, proof } = report;
         // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight.
-        for key in self.leases.of_unit(id, unit) {
-            self.release(&key);
-        }
+        let superseded = self.leases.supersede(id, unit);
         self.trust.measure(from, value.gas, wall);
         let vote = Vote { unit, worker: from, attempt, ordinal, value, output_bytes, proof };
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
         let struck = from != self.me && self.trust.is_barred(from, now);
         if let Some(job) = self.jobs.get_mut(&id) {
+            let leased = &mut job.units[unit.0 as usize].leased;
+            *leased = leased.saturating_sub(superseded);
             job.measure(wall);
             job.push_vote(&vote, struck);
         }

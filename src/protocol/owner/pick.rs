@@ -1,6 +1,6 @@
 //! Chooses a unit of one job for one worker.
 
-use super::{own_job::OwnJob, unit::Want};
+use super::{lease::LeaseKey, own_job::OwnJob, unit::Want};
 use crate::protocol::{
     ids::{PeerId, UnitIndex},
     time::Instant,
@@ -8,6 +8,7 @@ use crate::protocol::{
     verify::{PROVEN_UNITS, Voter},
 };
 use core::{cell::Cell, time::Duration};
+use std::collections::BTreeSet;
 
 /// The most units that a newcomer may be involved in without their being decided, so that a swarm of new keys cannot fill a job.
 pub const NEWCOMER_PENDING_MAX: u32 = 20;
@@ -25,7 +26,7 @@ pub(super) struct Picker<'a> {
     /// The worker's vote can carry a verdict.
     pub proven: bool,
     /// Leases that the worker holds, of any job.
-    pub holds: usize,
+    pub holds: &'a BTreeSet<LeaseKey>,
     pub proven_online: usize,
     pub proven_within_reach: bool,
     pub workers_online: usize,
@@ -75,7 +76,7 @@ impl Picker<'_> {
     }
 
     fn newcomer_may_have_more(&self) -> bool {
-        self.job.pending(self.worker, self.proven_within_reach) as usize + self.holds < NEWCOMER_PENDING_MAX as usize
+        self.job.pending(self.worker, self.proven_within_reach) as usize + self.holds.len() < NEWCOMER_PENDING_MAX as usize
     }
 
     /// A suitable unit of a set, beginning at a random place. The owner prefers units whose voters are nearest to being proven.
@@ -105,6 +106,11 @@ impl Picker<'_> {
     fn suits(&self, index: UnitIndex) -> bool {
         let Some(unit) = self.job.unit(index) else { return false };
         if unit.votes.iter().any(|vote| vote.worker == self.worker) {
+            return false;
+        }
+        // It runs the unit already, and one worker has one vote.
+        let (first, last) = LeaseKey::bounds(self.job.id, index);
+        if self.holds.range(first..=last).next().is_some() {
             return false;
         }
         if self.worker == self.me {

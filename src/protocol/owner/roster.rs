@@ -61,11 +61,11 @@ impl Roster {
     }
 
     pub fn hold(&mut self, peer: PeerId, key: LeaseKey) {
-        self.change(peer, |worker| drop(worker.leases.insert(key)));
+        self.change(peer, |worker| _ = worker.leases.insert(key));
     }
 
     pub fn release(&mut self, peer: PeerId, key: &LeaseKey) {
-        self.change(peer, |worker| drop(worker.leases.remove(key)));
+        self.change(peer, |worker| _ = worker.leases.remove(key));
     }
 
     fn change(&mut self, peer: PeerId, step: impl FnOnce(&mut Worker)) {
@@ -81,6 +81,12 @@ impl Roster {
 
     pub fn get(&self, peer: PeerId) -> Option<&Worker> {
         self.workers.get(&peer)
+    }
+
+    /// The leases that a worker holds.
+    pub fn leases(&self, peer: PeerId) -> &BTreeSet<LeaseKey> {
+        static NONE: BTreeSet<LeaseKey> = BTreeSet::new();
+        self.workers.get(&peer).map_or(&NONE, |worker| &worker.leases)
     }
 
     /// Workers with room, and how much.

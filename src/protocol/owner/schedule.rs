@@ -74,9 +74,22 @@ impl Owner {
         }
     }
 
-    fn offers(&self, now: Instant) -> Vec<Offer> {
-        let hungry = self.roster.hungry().filter(|(peer, _)| *peer == self.me || !self.trust.is_barred(*peer, now));
-        hungry.map(|(peer, free)| Offer { peer, free }).collect()
+    /// Workers with room that get work now.
+    fn offers(&mut self, now: Instant) -> Vec<Offer> {
+        let mut offers = Vec::new();
+        let mut rested: Option<Instant> = None;
+        for (peer, free) in self.roster.hungry() {
+            match self.trust.rest(peer) {
+                _ if peer != self.me && self.trust.is_barred(peer, now) => {}
+                Some(until) if until > now => rested = Some(rested.map_or(until, |at| at.min(until))),
+                Some(_) => offers.push(Offer { peer, free: 1 }),
+                None => offers.push(Offer { peer, free }),
+            }
+        }
+        if let Some(at) = rested {
+            self.wake_by(at);
+        }
+        offers
     }
 
     fn hand_out(&mut self, now: Instant, id: JobId, offers: &mut Vec<Offer>, batches: &mut Batches) {
@@ -152,7 +165,7 @@ impl Owner {
             worker,
             me: self.me,
             proven: self.trust.is_proven(worker, gas),
-            holds: self.roster.get(worker).map_or(0, |state| state.leases.len()),
+            holds: self.roster.leases(worker),
             proven_online: self.roster.proven_at_last(),
             proven_within_reach: self.proven_within_reach(),
             workers_online: self.roster.len(),
@@ -182,7 +195,7 @@ impl Owner {
         let token = LeaseToken::make(&job.secret, id, index, attempt, ordinal, worker);
         let key = LeaseKey { job: id, unit: index, attempt };
         let want = want.unwrap_or(Want::First);
-        self.leases.insert(key, Held { worker, issued: now, expiry: now.after(duration), want });
+        self.leases.insert(key, Held { worker, issued: now, expiry: now.after(duration), want, superseded: false });
         self.roster.hold(worker, key);
         Lease { unit: index, attempt, ordinal, token, duration }
     }
@@ -211,7 +224,12 @@ impl Owner {
         let mut late = Vec::new();
         let mut next: Option<Instant> = None;
         for (key, held) in self.leases.of_job(id) {
-            let leased = job.units[key.unit.0 as usize].leased;
+            let unit = &job.units[key.unit.0 as usize];
+            // A unit that fails is tried with care, one attempt after the other.
+            if held.superseded || unit.phase.is_decided() || job.failures.contains_key(&key.unit) {
+                continue;
+            }
+            let leased = unit.leased;
             let due = held.issued.after(patience.saturating_mul(u32::from(leased)));
             match (leased < LEASES_PER_UNIT_MAX, due <= now) {
                 (true, true) => late.push((key.unit, held.want)),
@@ -239,11 +257,10 @@ impl Owner {
         offers: &mut Vec<Offer>,
         batches: &mut Batches,
     ) -> bool {
-        let holders: Vec<_> = self.leases.of_unit(id, unit).iter().filter_map(|key| Some(self.leases.get(key)?.worker)).collect();
         for _ in 0..BACKUP_TRIES.min(offers.len()) {
             let at = self.draw(offers.len());
             let peer = offers[at].peer;
-            if holders.contains(&peer) || !self.with_picker(now, id, peer, |picker| picker.may_back_up(unit, want)) {
+            if !self.with_picker(now, id, peer, |picker| picker.may_back_up(unit, want)) {
                 continue;
             }
             let lease = self.make_lease(now, id, unit, Some(want), peer);

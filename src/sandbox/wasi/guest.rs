@@ -16,7 +16,6 @@ pub(in crate::sandbox) enum Errno {
     Nospc = 51,
     Notdir = 54,
     Notempty = 55,
-    Notsock = 57,
     Notsup = 58,
     Overflow = 61,
     Rofs = 69,
