@@ -10,7 +10,7 @@ use crate::protocol::{
     ids::PeerId,
     owner::Report,
     peer::{Action, Event},
-    worker::Outgoing,
+    worker::{Finished, Outgoing},
 };
 use std::sync::Arc;
 
