@@ -30,22 +30,25 @@ pub(super) enum Class {
     Fixed,
     /// From arithmetic: a NaN in it may have any bits.
     Raw(Shape),
+    /// Raw or fixed, depending on the way that was taken; the number is that of a local where the ways met. Only a scalar.
+    Mixed(u32),
 }
 
 impl Class {
     /// The class of a place into which both may flow. A raw value that flows into a fixed place is made canonical on its way.
+    /// Mixed values are joined by [`super::flow`].
     pub(super) fn join(self, other: Self) -> Self {
         match (self, other) {
             (Self::Neutral, class) | (class, Self::Neutral) => class,
             (Self::Raw(a), Self::Raw(b)) if a == b => self,
-            (Self::Raw(_) | Self::Fixed, Self::Raw(_) | Self::Fixed) => Self::Fixed,
+            (Self::Raw(_) | Self::Fixed | Self::Mixed(_), Self::Raw(_) | Self::Fixed | Self::Mixed(_)) => Self::Fixed,
         }
     }
 
     pub(super) fn raw(self) -> Option<Shape> {
         match self {
             Self::Raw(shape) => Some(shape),
-            Self::Neutral | Self::Fixed => None,
+            Self::Neutral | Self::Fixed | Self::Mixed(_) => None,
         }
     }
 }
@@ -222,6 +225,11 @@ const CANONICAL_F32X4: i128 = 0x7fc0_0000_7fc0_0000_7fc0_0000_7fc0_0000;
 const CANONICAL_F64X2: i128 = 0x7ff8_0000_0000_0000_7ff8_0000_0000_0000;
 
 impl Shape {
+    /// Whether it has several lanes.
+    pub(super) fn is_vector(self) -> bool {
+        matches!(self, Self::F32x4 | Self::F64x2)
+    }
+
     /// The type of a value of this shape.
     pub(super) fn value_type(self) -> wasmparser::ValType {
         match self {
