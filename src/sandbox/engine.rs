@@ -312,12 +312,13 @@ pub fn validation_class() -> String {
 /// The engine's major version, as in `Cargo.toml`; a test compares.
 const WASMTIME_MAJOR: u32 = 48;
 
-
-#[cfg(test)]
-mod tests;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod measure;
 #[cfg(test)]
 mod nan_tests;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod tests;

@@ -17,9 +17,14 @@ type State = Vec<Class>;
 
 enum Block {
     Plain,
-    Loop { number: usize, assumed: Option<State> },
+    Loop {
+        number: usize,
+        assumed: Option<State>,
+    },
     /// The state at its beginning, until the `else`.
-    If { entry: Option<State> },
+    If {
+        entry: Option<State>,
+    },
 }
 
 struct Frame {

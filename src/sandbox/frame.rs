@@ -3,7 +3,11 @@
 //! A frame is a kind, a length and a body. The child believes its parent; the parent believes nothing: once a slot runs a
 //! stranger's code, whatever it says is bounded, parsed and checked against what it was asked.
 
-use super::{engine::Finished, jail::Protection, wasi::{Given, InputFile}};
+use super::{
+    engine::Finished,
+    jail::Protection,
+    wasi::{Given, InputFile},
+};
 use crate::protocol::{
     ids::Digest,
     outcome::{AttemptFailure, Exit, Trap, UnitLimits},

@@ -121,12 +121,9 @@ impl Meter {
     pub(super) fn before(&self, out: &mut Vec<u8>, op: &O<'_>, height: u32) {
         let outermost = height.saturating_sub(1);
         let leaves = match op {
-            O::Call { .. }
-            | O::CallIndirect { .. }
-            | O::ReturnCall { .. }
-            | O::ReturnCallIndirect { .. }
-            | O::Return
-            | O::Unreachable => true,
+            O::Call { .. } | O::CallIndirect { .. } | O::ReturnCall { .. } | O::ReturnCallIndirect { .. } | O::Return | O::Unreachable => {
+                true
+            }
             O::End => height == 1,
             O::Br { relative_depth } | O::BrIf { relative_depth } => *relative_depth == outermost,
             O::BrTable { targets } => {

@@ -69,8 +69,7 @@ impl Process {
         let pid = Pid::from_child(&child);
         stopper.attach(pid);
         let channel = Channel::new(ours).map_err(SlotError::Spawn)?;
-        let mut process =
-            Self { child, channel, protection: Protection::NONE, engine: Digest([0; 32]), stopper: stopper.clone() };
+        let mut process = Self { child, channel, protection: Protection::NONE, engine: Digest([0; 32]), stopper: stopper.clone() };
         let (kind, body) = process.receive(READY_WALL, MAX_MESSAGE)?;
         if kind != Kind::Ready {
             return Err(SlotError::Protocol);
@@ -251,8 +250,7 @@ impl SlotProcess {
             match process.channel.pop(most) {
                 Incoming::Frame(Kind::Report, body) => {
                     let elapsed = running.elapsed();
-                    let (finished, wall) =
-                        frame::decode_report(&body, &task.limits).map_err(|_| (AttemptFailure::Killed, elapsed))?;
+                    let (finished, wall) = frame::decode_report(&body, &task.limits).map_err(|_| (AttemptFailure::Killed, elapsed))?;
                     let outcome = finished.outcome();
                     report(current, Report { outcome, output: finished.output, log: finished.log, wall: wall.min(elapsed) });
                     window.returned(task);

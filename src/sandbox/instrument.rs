@@ -194,11 +194,9 @@ fn declared_locals(body: &FunctionBody<'_>) -> Result<Vec<(u32, ValType)>, Rejec
 fn assemble(declared: &[(u32, ValType)], new_locals: &[ValType], code: &[u8]) -> Vec<u8> {
     let added = new_locals.iter().map(|value_type| (1, *value_type));
     let locals = declared.iter().copied().chain(added);
-    let encoded = locals.map(|(count, value_type)| {
-        (count, RoundtripReencoder.val_type(value_type).expect("value types are encoded as they were read"))
-    });
+    let encoded = locals
+        .map(|(count, value_type)| (count, RoundtripReencoder.val_type(value_type).expect("value types are encoded as they were read")));
     let mut function = wasm_encoder::Function::new(encoded.collect::<Vec<_>>());
     function.raw(code.iter().copied());
     function.into_raw_body()
 }
-

@@ -36,14 +36,8 @@ pub struct Protection {
 
 impl Protection {
     /// No jail at all.
-    pub const NONE: Self = Self {
-        seccomp: false,
-        landlock: false,
-        landlock_full: false,
-        resource_limits: false,
-        no_privileges: false,
-        idle_priority: false,
-    };
+    pub const NONE: Self =
+        Self { seccomp: false, landlock: false, landlock_full: false, resource_limits: false, no_privileges: false, idle_priority: false };
 
     /// Whether strangers' code may run: even escaped code reaches no file, no socket and no other process.
     pub fn is_enough_for_strangers(&self) -> bool {

@@ -47,13 +47,7 @@ pub struct Report {
 
 impl Task {
     fn given(&self) -> Given {
-        Given {
-            args: self.args.clone(),
-            stdin: Arc::clone(&self.stdin),
-            files: self.files.clone(),
-            seed: self.seed,
-            limits: self.limits,
-        }
+        Given { args: self.args.clone(), stdin: Arc::clone(&self.stdin), files: self.files.clone(), seed: self.seed, limits: self.limits }
     }
 }
 
@@ -88,4 +82,3 @@ pub fn run_in_process(module: &[u8], tasks: &[Task], report: &mut (dyn FnMut(usi
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
-

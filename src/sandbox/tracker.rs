@@ -153,7 +153,7 @@ impl Tracker {
                     super::gas::encode(site.out, &[I::LocalGet(local)]);
                 }
                 if let (true, Some(shape)) = (wanted(self.stack[position]), self.stack[position].raw()) {
-                    let local = self.temporaries.take(shape.value_type());
+                    let local = self.temporaries.take(shape.temporary_type());
                     shape.canonicalise(site.out, local);
                     self.temporaries.give_back(local);
                 }

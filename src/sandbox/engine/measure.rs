@@ -81,7 +81,16 @@ impl Kernels {
 fn overhead_of_the_pass() {
     let Ok(path) = std::env::var("KERNELS") else { return };
     let wasm = std::fs::read(&path).unwrap();
-    let sizes = [(60_000, "primes"), (60_000, "nbody"), (200, "mandelbrot"), (180, "matmul"), (3_000_000, "sieve"), (29, "fib"), (400_000, "sort"), (20_000, "dot")];
+    let sizes = [
+        (60_000, "primes"),
+        (60_000, "nbody"),
+        (200, "mandelbrot"),
+        (180, "matmul"),
+        (3_000_000, "sieve"),
+        (29, "fib"),
+        (400_000, "sort"),
+        (20_000, "dot"),
+    ];
     deep(move || {
         let plain = configuration(OptLevel::Speed);
         let mut eager = configuration(OptLevel::Speed);

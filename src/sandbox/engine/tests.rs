@@ -88,8 +88,14 @@ fn values_are_what_the_module_does() {
         ("(loop (br 0))", Exit::OutOfGas),
         ("(loop (drop (call $clock (i32.const 0) (i64.const 0) (i32.const 16))) (br 0))", Exit::OutOfGas),
         ("(loop (call $write (i32.const 1) (i32.const 0) (i32.const 1000)) (br 0))", Exit::OutputLimit),
-        ("(i64.store (i32.const 124) (i64.const 100000000000)) (drop (call $poll (i32.const 100) (i32.const 200) (i32.const 1) (i32.const 300)))", Exit::SleepLimit),
-        ("(loop (i64.store (i32.const 124) (i64.const 1000000000)) (drop (call $poll (i32.const 100) (i32.const 200) (i32.const 1) (i32.const 300))) (br 0))", Exit::SleepLimit),
+        (
+            "(i64.store (i32.const 124) (i64.const 100000000000)) (drop (call $poll (i32.const 100) (i32.const 200) (i32.const 1) (i32.const 300)))",
+            Exit::SleepLimit,
+        ),
+        (
+            "(loop (i64.store (i32.const 124) (i64.const 1000000000)) (drop (call $poll (i32.const 100) (i32.const 200) (i32.const 1) (i32.const 300))) (br 0))",
+            Exit::SleepLimit,
+        ),
         ("(memory.fill (i32.const 0) (i32.const 0) (i32.const 65537))", Exit::Trap(Trap::MemoryOutOfBounds)),
     ];
     for (body, exit) in cases {
@@ -132,7 +138,8 @@ fn a_budget_cannot_be_escaped() {
 #[test]
 fn gas_is_exact_when_a_unit_traps() {
     // 1000 turns, then a trap; the panic path writes the counter back, other traps leave what was written back last.
-    let turns = "(local $i i32) (loop (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if 0 (i32.lt_u (local.get $i) (i32.const 1000))))";
+    let turns =
+        "(local $i i32) (loop (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if 0 (i32.lt_u (local.get $i) (i32.const 1000))))";
     let whole = run(&program(turns));
     let panicked = run(&program(&format!("{turns} unreachable")));
     assert_eq!(panicked.end, Ok(Exit::Trap(Trap::Unreachable)));
@@ -170,7 +177,9 @@ fn memory_grows_to_the_limit_and_no_further() {
 fn output_is_kept_to_the_limit_and_the_log_to_its_own() {
     let flood = run(&program("(loop (call $write (i32.const 1) (i32.const 0) (i32.const 1000)) (br 0))"));
     assert_eq!(flood.output.len() as u64, limits().output_bytes);
-    let talk = run(&program("(loop (call $write (i32.const 2) (i32.const 0) (i32.const 10)) (br_if 0 (i32.const 0))) (call $write (i32.const 2) (i32.const 0) (i32.const 10))"));
+    let talk = run(&program(
+        "(loop (call $write (i32.const 2) (i32.const 0) (i32.const 10)) (br_if 0 (i32.const 0))) (call $write (i32.const 2) (i32.const 0) (i32.const 10))",
+    ));
     assert_eq!((talk.end, talk.log.len()), (Ok(Exit::Code(0)), 16));
 }
 

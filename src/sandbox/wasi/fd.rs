@@ -84,9 +84,7 @@ pub(super) fn sync(call: &mut Call<'_>, fd: u32) -> Done {
 
 pub(super) fn fdstat_get(call: &mut Call<'_>, fd: u32, at: u32) -> Done {
     let (kind, flags, rights) = match call.world.descriptors.get(fd)? {
-        Descriptor::Stdin { .. } | Descriptor::Stdout | Descriptor::Stderr => {
-            (TYPE_UNKNOWN, 0, ALL_RIGHTS & !(RIGHT_SEEK | RIGHT_TELL))
-        }
+        Descriptor::Stdin { .. } | Descriptor::Stdout | Descriptor::Stderr => (TYPE_UNKNOWN, 0, ALL_RIGHTS & !(RIGHT_SEEK | RIGHT_TELL)),
         Descriptor::Directory(_) => (TYPE_DIRECTORY, 0, ALL_RIGHTS & !(RIGHT_READ | RIGHT_WRITE | RIGHT_SEEK)),
         Descriptor::File(file) => {
             let denied = if file.readable { 0 } else { RIGHT_READ } | if file.writable { 0 } else { RIGHT_WRITE };

@@ -106,7 +106,9 @@ impl FileSystem {
         for component in components {
             directory = match self.entry(directory, component).ok()? {
                 Some(node) => node,
-                None => self.create(directory, component, Kind::Directory { entries: BTreeMap::new(), parent: directory }, 0, u64::MAX).ok()?,
+                None => {
+                    self.create(directory, component, Kind::Directory { entries: BTreeMap::new(), parent: directory }, 0, u64::MAX).ok()?
+                }
             };
         }
         if self.entry(directory, name).ok()?.is_some() {
