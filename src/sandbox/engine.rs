@@ -319,7 +319,7 @@ mod fuzz;
 #[cfg(test)]
 mod measure;
 #[cfg(test)]
-mod nan_tests;
+mod pass_tests;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
