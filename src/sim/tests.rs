@@ -290,3 +290,12 @@ fn a_seed_replays_exactly() {
     };
     assert_eq!(run(), run());
 }
+
+/// `MANYHANDS_SEEDS=1000..3000 cargo test --release --no-default-features -- --ignored fresh_seeds`
+#[test]
+#[ignore = "many seeds, for the release profile"]
+fn fresh_seeds_of_the_fault_scenario() {
+    let range = std::env::var("MANYHANDS_SEEDS").unwrap_or_else(|_| "1000..2000".into());
+    let (first, last) = range.split_once("..").expect("FIRST..LAST");
+    (first.parse().unwrap()..last.parse().unwrap()).for_each(fault_scenario);
+}
