@@ -9,7 +9,7 @@ use super::{
 use core::time::Duration;
 
 /// The longest that an announcement may stay true: a peer that vanishes is forgotten after it.
-pub const LIFETIME_MAX: Duration = Duration::from_secs(3600);
+pub const LIFETIME_MAX: Duration = Duration::from_hours(1);
 /// The most bytes of an encoded announcement: with frames, it fits in two datagrams.
 pub const ANNOUNCEMENT_BYTES_MAX: usize = 2048;
 /// The most bytes of a hint how to reach a coordinator: a few addresses and a relay.

@@ -71,7 +71,7 @@ pub enum Inputs {
     Table {
         /// How many.
         units: u32,
-        /// Digest over all rows, see [`table_digest`].
+        /// Digest over all rows, see [`TableDigest`].
         digest: Digest,
     },
 }
@@ -229,7 +229,12 @@ impl Manifest {
         }
     }
 
-    /// The arguments of one unit; `name` is its input's name, empty for a range.
+    /// Whether units have inputs of their own.
+    pub fn has_table(&self) -> bool {
+        matches!(self.inputs, Inputs::Table { .. })
+    }
+
+    /// The arguments of one unit; `name` is its input's name. A unit of a range is named by its bounds.
     ///
     /// The first is the job's name, as a command's own name. An argument that outgrows [`ARG_BYTES_MAX`] is cut there.
     pub fn args_for(&self, unit: UnitIndex, name: &str) -> Vec<Vec<u8>> {
@@ -237,12 +242,13 @@ impl Manifest {
             Inputs::Range(range) => range.bounds(unit),
             Inputs::Table { .. } => (u64::from(unit.0), u64::from(unit.0) + 1),
         };
+        let name = if self.has_table() { name.to_owned() } else { format!("{start}..{end}") };
         let fill = |arg: &String| {
             let mut text = substitute(arg, |key| match key {
                 "start" => Some(start.to_string()),
                 "end" => Some(end.to_string()),
                 "index" => Some(unit.to_string()),
-                "name" | "" => Some(name.to_owned()),
+                "name" | "" => Some(name.clone()),
                 _ => None,
             })
             .into_bytes();
@@ -259,7 +265,7 @@ fn check_limits(limits: &UnitLimits) -> Result<(), ManifestError> {
     bounded("memory", limits.memory_bytes, max.memory_bytes)?;
     bounded("gas", limits.gas, max.gas)?;
     bounded("output", limits.output_bytes, max.output_bytes)?;
-    bounded("log", limits.log_bytes + 1, max.log_bytes + 1)?;
+    bounded("log", limits.log_bytes.saturating_add(1), max.log_bytes + 1)?;
     let wall_ms = |limits: &UnitLimits| u64::try_from(limits.wall.as_millis()).unwrap_or(u64::MAX);
     bounded("time", wall_ms(limits), wall_ms(&max))
 }
@@ -352,9 +358,9 @@ mod tests {
     #[test]
     fn arguments_are_filled_in_and_other_braces_stay() {
         let job = manifest(&["{start}-{end}", "{index}{}", "{\"a\":{name}}", "{open"], range(0, 100, 10));
-        let args = job.args_for(UnitIndex(2), "in.fa");
+        let args = job.args_for(UnitIndex(2), "");
         let text: Vec<_> = args.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
-        assert_eq!(text, ["job", "20-30", "2in.fa", "{\"a\":in.fa}", "{open"]);
+        assert_eq!(text, ["job", "20-30", "220..30", "{\"a\":20..30}", "{open"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     board::Board,
     fact::{Fact, JobState, Saved},
     gossip::{self, Gossip},
-    ids::{JobId, PeerId, UnitIndex},
+    ids::{Digest, JobId, PeerId, UnitIndex},
     job::Manifest,
     owner::{Lease, Owner, OwnerAction, Report, ReportRejected},
     time::Instant,
@@ -165,7 +165,23 @@ pub enum Action {
     /// Make durable before anything that follows is performed.
     Persist(Fact),
     /// Keep this output of an own job, durably, like a fact.
-    KeepOutput(Arc<[u8]>),
+    KeepOutput {
+        /// The job.
+        job: JobId,
+        /// SHA-256 of it.
+        digest: Digest,
+        /// The bytes; `None` when they are held as a blob already.
+        bytes: Option<Arc<[u8]>>,
+    },
+    /// Keep the standard error of a unit of an own job, durably, like a fact.
+    KeepLog {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// The bytes.
+        bytes: Arc<[u8]>,
+    },
     /// See [`gossip::Action`]; never `Deliver`.
     Gossip(gossip::Action),
     /// Decode this and hand it back as [`Event::Announced`].
@@ -408,7 +424,8 @@ impl Peer {
     fn perform_owner(&mut self, now: Instant, action: OwnerAction, acknowledged: &mut BTreeMap<(PeerId, JobId), Vec<UnitIndex>>) {
         match action {
             OwnerAction::Persist(fact) => self.actions.push(Action::Persist(fact)),
-            OwnerAction::KeepOutput(bytes) => self.actions.push(Action::KeepOutput(bytes)),
+            OwnerAction::KeepOutput { job, digest, bytes } => self.actions.push(Action::KeepOutput { job, digest, bytes }),
+            OwnerAction::KeepLog { job, unit, bytes } => self.actions.push(Action::KeepLog { job, unit, bytes }),
             OwnerAction::Lease { to, job, leases } if to == self.me() => self.worker.leased(now, to, job, &leases),
             OwnerAction::Lease { to, job, leases } => self.actions.push(Action::SendLeases { to, job, leases }),
             OwnerAction::Acknowledge { to, job, units } => acknowledged.entry((to, job)).or_default().extend(units),
@@ -513,8 +530,8 @@ impl Peer {
 /// An own outcome needs no signature: this peer believes itself.
 fn own_report(outgoing: Outgoing) -> Report {
     let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
-    let Finished { outcome, output_bytes, output, log: _, wall } = finished;
-    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, wall, proof: Arc::from([]) }
+    let Finished { outcome, output_bytes, output, log, wall } = finished;
+    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, proof: Arc::from([]) }
 }
 
 #[cfg(test)]

@@ -309,6 +309,11 @@ impl Worker {
         self.connect(now);
     }
 
+    /// Whether it takes no more work.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// What is to be done: outcomes first, then windows.
     pub fn take_actions(&mut self, now: Instant) -> Vec<WorkerAction> {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
@@ -407,7 +412,8 @@ impl Coordinator {
             let Some(outgoing) = self.unacknowledged.get(&run) else { continue };
             let bytes = outgoing.bytes();
             let fits = batch.as_ref().is_some_and(|(job, outcomes, held)| {
-                *job == run.job && outcomes.len() < OUTCOME_BATCH_MAX && held + bytes <= OUTCOME_BATCH_BYTES_MAX
+                let repeated = outcomes.last().is_some_and(|last: &Outgoing| last.unit == run.unit);
+                *job == run.job && !repeated && outcomes.len() < OUTCOME_BATCH_MAX && held + bytes <= OUTCOME_BATCH_BYTES_MAX
             });
             if !fits {
                 flush(batch.take());

@@ -10,7 +10,7 @@ use crate::protocol::{
     ids::PeerId,
     owner::Report,
     peer::{Action, Event},
-    worker::Outgoing,
+    worker::{Finished, Outgoing},
 };
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl Grid {
                 self.note(checkers::verdicts::check(&self.jobs, &fact));
                 self.machines[me].disk.keep(fact);
             }
-            Action::KeepOutput(_) | Action::Rejected { .. } => {}
+            Action::KeepOutput { .. } | Action::KeepLog { .. } | Action::Rejected { .. } => {}
             Action::Gossip(action) => self.perform_gossip(me, action),
             Action::Heard(envelope) => self.hear(me, &envelope),
             Action::Publish(announcement) => {
@@ -169,6 +169,6 @@ impl Grid {
 /// What the border makes of an outcome.
 pub(super) fn report(outgoing: Outgoing) -> Report {
     let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
-    let (outcome, output_bytes, output, wall) = (finished.outcome, finished.output_bytes, finished.output, finished.wall);
-    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, wall, proof: Arc::from([1]) }
+    let Finished { outcome, output_bytes, output, log, wall } = finished;
+    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, proof: Arc::from([1]) }
 }

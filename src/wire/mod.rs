@@ -15,5 +15,25 @@ pub mod control {
     tonic::include_proto!("manyhands.control.v1");
 }
 
+pub mod bounds;
+
+pub mod manifest;
+
+pub mod work;
+
+pub mod receipt;
+
+pub mod announce;
+
+pub mod gossip;
+
+pub mod progress;
+
+pub mod number;
+
+pub mod signing;
+
+pub use bounds::Rejection;
+
 /// The encoded descriptors of both packages, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

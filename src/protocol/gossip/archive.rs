@@ -5,7 +5,7 @@
 
 use super::{
     config::Config,
-    message::{Envelope, MAX_WINDOW, MessageId, Summary, Window},
+    message::{Envelope, MAX_WINDOW, MessageId, Path, Summary, Window},
 };
 use crate::protocol::{ids::PeerId, time::Instant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ pub(super) struct Archive {
     live: BTreeMap<MessageId, Live>,
     by_expiry: BTreeSet<(Instant, MessageId)>,
     by_author: BTreeMap<PeerId, BTreeSet<(Instant, MessageId)>>,
-    remembered: BTreeMap<MessageId, Instant>,
+    remembered: BTreeMap<MessageId, Path>,
     by_forgetting: BTreeSet<(Instant, MessageId)>,
     fold: u64,
 }
@@ -32,6 +32,11 @@ impl Archive {
         self.remembered.contains_key(&id)
     }
 
+    /// How this announcement came first, if it has been here.
+    pub(super) fn came_by(&self, id: MessageId) -> Option<Path> {
+        self.remembered.get(&id).copied()
+    }
+
     /// The announcement with what remains of its life, if any of it does.
     pub(super) fn get(&self, now: Instant, id: MessageId) -> Option<Envelope> {
         let live = self.live.get(&id)?;
@@ -40,14 +45,14 @@ impl Archive {
     }
 
     /// Takes in an announcement that is not known yet, making room where a bound is reached.
-    pub(super) fn insert(&mut self, now: Instant, envelope: Envelope, config: &Config) {
+    pub(super) fn insert(&mut self, now: Instant, envelope: Envelope, path: Path, config: &Config) {
         let (id, author) = (envelope.id(), envelope.author());
         let expires = now.after(envelope.lifetime());
         let forgotten = expires.after(config.tree.remember);
         if self.remembered.len() >= config.quotas.remembered {
             self.forget_soonest();
         }
-        self.remembered.insert(id, forgotten);
+        self.remembered.insert(id, path);
         self.by_forgetting.insert((forgotten, id));
         if self.by_author.get(&author).is_some_and(|own| own.len() >= config.quotas.live_per_author) {
             self.drop_soonest_of(author);
@@ -146,7 +151,7 @@ mod tests {
     fn an_announcement_expires_and_its_id_is_remembered_longer() {
         let (mut archive, config) = (Archive::default(), Config::default());
         let id = envelope(1, 1, 10).id();
-        archive.insert(at(0), envelope(1, 1, 10), &config);
+        archive.insert(at(0), envelope(1, 1, 10), Path::Tree, &config);
         assert_eq!(archive.get(at(4), id).unwrap().lifetime(), Duration::from_secs(6));
         archive.purge(at(10));
         assert_eq!((archive.get(at(10), id), archive.knows(id), archive.summary()), (None, true, Summary::default()));
@@ -157,14 +162,14 @@ mod tests {
     #[test]
     fn a_loud_author_displaces_its_own_announcements_only() {
         let (mut archive, config) = (Archive::default(), small());
-        archive.insert(at(0), envelope(2, 0, 5), &config);
+        archive.insert(at(0), envelope(2, 0, 5), Path::Tree, &config);
         for number in 0..5 {
-            archive.insert(at(0), envelope(1, number, 10 + u64::from(number)), &config);
+            archive.insert(at(0), envelope(1, number, 10 + u64::from(number)), Path::Tree, &config);
         }
         assert_eq!(archive.sizes(), (4, 6));
         assert!(archive.get(at(0), envelope(2, 0, 5).id()).is_some());
         assert!(archive.get(at(0), envelope(1, 1, 11).id()).is_none(), "the soonest to expire went");
-        archive.insert(at(0), envelope(3, 0, 10), &config);
+        archive.insert(at(0), envelope(3, 0, 10), Path::Tree, &config);
         assert_eq!(archive.sizes(), (4, 6), "the loudest author made room");
         assert!(archive.get(at(0), envelope(3, 0, 10).id()).is_some());
     }
@@ -173,16 +178,16 @@ mod tests {
     fn a_window_shows_what_either_side_lacks() {
         let (mut ours, mut theirs, config) = (Archive::default(), Archive::default(), Config::default());
         for number in 0..20 {
-            ours.insert(at(0), envelope(1, number, 10), &config);
+            ours.insert(at(0), envelope(1, number, 10), Path::Tree, &config);
             if number % 2 == 0 {
-                theirs.insert(at(0), envelope(1, number, 10), &config);
+                theirs.insert(at(0), envelope(1, number, 10), Path::Tree, &config);
             }
         }
         assert_ne!(ours.summary(), theirs.summary());
         let absent = ours.absent_from(&theirs.window(MessageId([7; 16])), 100);
         assert_eq!(absent.len(), 10);
         for id in absent {
-            theirs.insert(at(0), ours.get(at(0), id).unwrap(), &config);
+            theirs.insert(at(0), ours.get(at(0), id).unwrap(), Path::Tree, &config);
         }
         assert_eq!(ours.summary(), theirs.summary());
     }

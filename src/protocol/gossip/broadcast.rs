@@ -1,5 +1,5 @@
 //! The broadcast tree after PlumTree (Leitão, Pereira, Rodrigues 2007): announcements travel along *eager* edges, their ids along the
-//! *lazy* ones, and an id whose announcement stays away turns a lazy edge into an eager one.
+//! *lazy* ones. An announcement that stays away is asked for along a lazy edge, which becomes eager when that happens often.
 //!
 //! An edge that brings a duplicate is pruned, so the eager edges become a spanning tree. Whatever a neighbour promises (`IHave`) is
 //! bounded, asked for a bounded number of times and held against it when it does not come.
@@ -17,6 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 const MAX_HOLDERS: usize = 8;
 /// The least time between two prunes of one edge: what was under way when the first was sent needs no second.
 const PRUNE_PAUSE: Duration = Duration::from_millis(250);
+
+/// What one late announcement adds to the lateness; each that comes in time takes one away.
+const LATENESS: u8 = 3;
+/// The lateness at which the tree is mended instead of the gap filled: two late ones in a row, or more than a quarter of all.
+/// Mending at once would answer each lost message with a new edge, its duplicates and a prune, here and in the whole subtree.
+const LATENESS_TO_GRAFT: u8 = 6;
 
 struct Edge {
     eager: bool,
@@ -41,6 +47,8 @@ pub(super) struct Broadcast {
     missing: BTreeMap<MessageId, Missing>,
     by_due: BTreeSet<(Instant, MessageId)>,
     flush: Option<Instant>,
+    /// How often announcements were late recently.
+    lateness: u8,
 }
 
 impl Broadcast {
@@ -50,18 +58,25 @@ impl Broadcast {
         self.edges.insert(peer, edge);
     }
 
+    /// Losing an eager edge may have cut us off, so the next gap is taken for one in the tree.
     pub(super) fn on_down(&mut self, peer: PeerId) {
-        self.edges.remove(&peer);
+        if self.edges.remove(&peer).is_some_and(|edge| edge.eager) {
+            self.lateness = LATENESS_TO_GRAFT;
+        }
     }
 
     /// Sends an announcement that is in the archive to all neighbours but `except`: whole along the tree, as an id elsewhere.
-    pub(super) fn spread(&mut self, turn: &mut Turn<'_>, envelope: &Envelope, except: Option<PeerId>) {
+    ///
+    /// What came as a repair goes on as one: those who had it already, our parent in the tree above all, must not prune us for it.
+    /// A leaf's only edge leads to that parent, who has it or will.
+    pub(super) fn spread(&mut self, turn: &mut Turn<'_>, envelope: &Envelope, path: Path, except: Option<PeerId>) {
+        let leaf = path == Path::Repair && self.edges.values().filter(|edge| edge.eager).count() == 1;
         for (peer, edge) in &mut self.edges {
             if Some(*peer) == except {
                 continue;
             }
-            if edge.eager {
-                turn.send(*peer, Message::Data { envelope: envelope.clone(), path: Path::Tree });
+            if edge.eager && !leaf {
+                turn.send(*peer, Message::Data { envelope: envelope.clone(), path });
                 continue;
             }
             edge.unannounced.push(envelope.id());
@@ -73,8 +88,11 @@ impl Broadcast {
         }
     }
 
-    /// A duplicate came along the tree: one edge too many.
-    pub(super) fn on_duplicate(&mut self, turn: &mut Turn<'_>, from: PeerId) {
+    /// A duplicate came. When both copies came along the tree, it has one edge too many.
+    pub(super) fn on_duplicate(&mut self, turn: &mut Turn<'_>, from: PeerId, copies: [Path; 2]) {
+        if copies != [Path::Tree; 2] {
+            return;
+        }
         let Some(edge) = self.edges.get_mut(&from) else { return };
         edge.eager = false;
         if edge.pruned.is_none_or(|pruned| turn.now.since(pruned) >= PRUNE_PAUSE) {
@@ -85,14 +103,17 @@ impl Broadcast {
 
     /// An announcement has come and is no longer missing.
     pub(super) fn on_arrival(&mut self, id: MessageId, from: PeerId, path: Path) {
-        self.forget_missing(id);
-        if let (Some(edge), Path::Tree) = (self.edges.get_mut(&from), path) {
-            edge.eager = true;
+        if path == Path::Tree {
+            self.lateness = self.lateness.saturating_sub(1);
+            self.edges.entry(from).and_modify(|edge| edge.eager = true);
         }
+        self.forget_missing(id);
     }
 
     /// A neighbour holds announcements: those that we lack are waited for.
     pub(super) fn on_announced(&mut self, turn: &mut Turn<'_>, archive: &Archive, from: PeerId, ids: &[MessageId]) {
+        let leaf = self.edges.values().filter(|edge| edge.eager).count() <= 1;
+        let patience = turn.config.tree.graft_first * if leaf { 3 } else { 2 } / 2;
         let Some(edge) = self.edges.get_mut(&from) else { return };
         for id in ids.iter().filter(|id| !archive.knows(**id)) {
             if edge.promises >= turn.config.quotas.promises {
@@ -100,7 +121,7 @@ impl Broadcast {
                 return;
             }
             let missing = self.missing.entry(*id).or_insert_with(|| {
-                let due = turn.now.after(turn.config.tree.graft_first);
+                let due = turn.now.after(patience);
                 self.by_due.insert((due, *id));
                 Missing { holders: Vec::new(), asked: None, tries: 0, due }
             });
@@ -134,18 +155,22 @@ impl Broadcast {
                 turn.send(*peer, Message::IHave { ids: core::mem::take(&mut edge.unannounced) });
             }
         }
-        let mut grafts: BTreeMap<PeerId, Vec<MessageId>> = BTreeMap::new();
+        let mut asked: BTreeMap<PeerId, Vec<MessageId>> = BTreeMap::new();
         while let Some((due, id)) = self.by_due.first().copied()
             && due <= turn.now
         {
             if let Some(holder) = self.ask_next(turn, id) {
-                grafts.entry(holder).or_default().push(id);
+                asked.entry(holder).or_default().push(id);
             }
         }
-        for (peer, ids) in grafts {
-            self.edges.get_mut(&peer).expect("only neighbours are asked").eager = true;
-            for ids in ids.chunks(MAX_IDS) {
-                turn.send(peer, Message::Graft { ids: ids.to_vec() });
+        let graft = self.lateness >= LATENESS_TO_GRAFT;
+        for (peer, ids) in asked {
+            for ids in ids.chunks(MAX_IDS).map(<[MessageId]>::to_vec) {
+                turn.send(peer, if graft { Message::Graft { ids } } else { Message::Want { ids } });
+            }
+            if graft {
+                self.lateness = 0;
+                self.edges.get_mut(&peer).expect("only neighbours are asked").eager = true;
             }
         }
     }
@@ -170,6 +195,9 @@ impl Broadcast {
         if missing.holders.is_empty() || missing.tries >= turn.config.tree.graft_tries {
             self.forget_missing(id);
             return None;
+        }
+        if missing.tries == 0 {
+            self.lateness = self.lateness.saturating_add(LATENESS).min(LATENESS_TO_GRAFT);
         }
         let holder = missing.holders[usize::from(missing.tries) % missing.holders.len()];
         missing.tries += 1;

@@ -95,14 +95,14 @@ pub struct Repair {
     pub every: Duration,
     /// The time until the next comparison when the last one found a difference.
     pub catch_up: Duration,
-    /// After how many unanswered probes in a row a neighbour is dropped. With a twentieth of all messages lost, three drop an honest
-    /// one once in a thousand rounds.
+    /// After how many unanswered probes in a row a neighbour is dropped; they follow one another as fast as comparisons do that catch
+    /// up. With a twentieth of all messages lost, four drop an honest neighbour once in ten thousand rounds.
     pub silence: u8,
 }
 
 impl Default for Repair {
     fn default() -> Self {
-        Self { every: Duration::from_secs(10), catch_up: Duration::from_secs(2), silence: 3 }
+        Self { every: Duration::from_secs(10), catch_up: Duration::from_secs(2), silence: 4 }
     }
 }
 
@@ -118,7 +118,7 @@ pub struct Quotas {
     pub data: Rate,
     /// Ids that one neighbour may announce; at least twice the intake as well.
     pub announced: Rate,
-    /// Ids that one neighbour may ask for, each of which costs us a body.
+    /// Ids that one neighbour may ask for, each of which costs us a body; at least twice the intake, for one that lost its tree.
     pub asked: Rate,
     /// All other messages of one neighbour.
     pub control: Rate,
@@ -141,7 +141,7 @@ impl Default for Quotas {
             author: Rate { per_second: 5, burst: 256 },
             data: Rate { per_second: 100, burst: 2000 },
             announced: Rate { per_second: 200, burst: 4000 },
-            asked: Rate { per_second: 50, burst: 512 },
+            asked: Rate { per_second: 100, burst: 2000 },
             control: Rate { per_second: 50, burst: 200 },
             dials: Rate { per_second: 1, burst: 8 },
             live: 4096,
@@ -207,7 +207,9 @@ impl Config {
             ("data burst", quotas.data.burst as usize, "twice the intake's burst", 2 * quotas.intake.burst as usize),
             ("announced", quotas.announced.per_second as usize, "twice the intake", 2 * quotas.intake.per_second as usize),
             ("announced burst", quotas.announced.burst as usize, "twice the intake's burst", 2 * quotas.intake.burst as usize),
-            ("author", quotas.author.burst as usize, "one", 1),
+            ("asked", quotas.asked.per_second as usize, "twice the intake", 2 * quotas.intake.per_second as usize),
+            ("asked burst", quotas.asked.burst as usize, "twice the intake's burst", 2 * quotas.intake.burst as usize),
+            ("author burst", quotas.author.burst as usize, "one", 1),
         ];
         for (low, value, high, bound) in ordered {
             if value < bound {

@@ -12,8 +12,8 @@ use super::{
     book::{Book, Source},
     config::Config,
     draw,
-    message::{Contact, MAX_CONTACTS, Message},
-    quota::Bucket,
+    message::{Contact, MAX_CONTACTS, MAX_HINT, Message},
+    quota::{Bucket, Quota},
 };
 use crate::protocol::{ids::PeerId, time::Instant};
 use core::time::Duration;
@@ -58,6 +58,8 @@ struct Link {
     since: Instant,
     prefix: Option<Prefix>,
     hint: Arc<[u8]>,
+    /// When it last began a shuffle.
+    shuffled: Option<Instant>,
 }
 
 /// All links, and the contacts from which new ones are chosen.
@@ -116,12 +118,16 @@ impl Membership {
 
     /// Our own addresses changed; whoever we ask for a place hears of it.
     pub(super) fn on_own_hint(&mut self, hint: Arc<[u8]>) {
+        assert!(hint.len() <= MAX_HINT, "a longer hint would make every peer drop us");
         self.hint = hint;
     }
 
     /// Contacts from configuration, a ticket or the local network.
     pub(super) fn on_learned(&mut self, turn: &mut Turn<'_>, contacts: Vec<Contact>, bootstrap: bool) {
-        for contact in contacts.into_iter().filter(|contact| contact.peer != self.me) {
+        for mut contact in contacts.into_iter().filter(|contact| contact.peer != self.me) {
+            if contact.hint.len() > MAX_HINT {
+                contact = Contact::bare(contact.peer);
+            }
             if bootstrap && self.bootstrap.len() < MAX_BOOTSTRAP && self.bootstrap.iter().all(|known| known.peer != contact.peer) {
                 self.bootstrap.push(contact.clone());
             }
@@ -158,7 +164,7 @@ impl Membership {
                     turn.reject(oldest, Rejection::Crowded);
                     self.hang_up(turn, oldest);
                 }
-                let link = Link { stage: Stage::Visiting, since: turn.now, prefix, hint: Arc::from([]) };
+                let link = Link { stage: Stage::Visiting, since: turn.now, prefix, hint: Arc::from([]), shuffled: None };
                 self.links.insert(peer, link);
             }
         }
@@ -241,8 +247,13 @@ impl Membership {
         self.hang_up(turn, from);
     }
 
-    /// A neighbour shows contacts and gets some in return.
+    /// A neighbour shows contacts and gets some in return, a few times in the period in which an honest one does so at most once.
     pub(super) fn on_shuffle(&mut self, turn: &mut Turn<'_>, from: PeerId, contacts: Vec<Contact>) {
+        let link = self.links.get_mut(&from).expect("only neighbours shuffle");
+        if link.shuffled.is_some_and(|last| turn.now.since(last) < turn.config.views.shuffle_every / 4) {
+            return turn.reject(from, Rejection::Flood(Quota::Control));
+        }
+        link.shuffled = Some(turn.now);
         let reply = self.sample(turn, from);
         self.note(turn, from, contacts);
         turn.send(from, Message::ShuffleReply { contacts: reply });
@@ -327,7 +338,7 @@ impl Membership {
                 self.retry = turn.now.after(RETRY[0]);
                 break;
             }
-            let link = Link { stage: Stage::Dialling, since: turn.now, prefix: None, hint: contact.hint.clone() };
+            let link = Link { stage: Stage::Dialling, since: turn.now, prefix: None, hint: contact.hint.clone(), shuffled: None };
             self.links.insert(contact.peer, link);
             turn.out.push(Action::Connect(contact));
         }

@@ -128,7 +128,7 @@ impl Contact {
 pub enum Path {
     /// Along the broadcast tree: a duplicate shows an edge too many, which is pruned.
     Tree,
-    /// To fill a gap: a duplicate means nothing.
+    /// To fill a gap, or forwarded by somebody whose gap was filled so: a duplicate means nothing.
     Repair,
 }
 

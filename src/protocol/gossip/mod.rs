@@ -1,9 +1,9 @@
 //! Gossip: every peer learns what any peer announces, though each talks to a handful of neighbours only.
 //!
-//! Three small machines work side by side. [`membership`] decides who is a neighbour (a partial view after HyParView), [`broadcast`]
-//! forwards announcements along a tree of eager edges with lazy ones as its safety net (after PlumTree), and [`recovery`] compares
-//! archives with one neighbour at a time, so that late joiners and the survivors of a partition catch up. [`archive`] and [`book`]
-//! are what they remember, [`quota`] is what a neighbour may use up.
+//! Three small machines work side by side. `membership` decides who is a neighbour (a partial view after HyParView), `broadcast`
+//! forwards announcements along a tree of eager edges with lazy ones as its safety net (after PlumTree), and `recovery` compares
+//! archives with one neighbour at a time, so that late joiners and the survivors of a partition catch up. `archive` and `book`
+//! are what they remember, `quota` is what a neighbour may use up.
 //!
 //! Neighbours are strangers. Their keys are authenticated by the transport and the signatures of announcements are verified by `wire`
 //! before anything arrives here; all else is hostile: ids, counts, contacts, floods, forced joins, silence. So every table has a
@@ -73,7 +73,7 @@ pub enum Event {
     },
     /// A connection ended or a dial failed. Not owed for what [`Action::Disconnect`] ended.
     Disconnected(PeerId),
-    /// Contacts found by discovery or remembered from an earlier run.
+    /// Contacts found by discovery or remembered from an earlier run. A hint beyond [`MAX_HINT`] is left out.
     Learned(Vec<Contact>),
     /// Contacts to fall back to whenever there is no neighbour: from a ticket or the configuration. The first few are kept for good.
     Bootstrap(Vec<Contact>),
@@ -169,11 +169,13 @@ impl Rejection {
     const fn penalty(self) -> Penalty {
         match self {
             Self::Garbage(_) => Penalty::Expel,
-            Self::Flood(_) | Self::Unsolicited | Self::BrokenPromise | Self::PromiseQuota => Penalty::Strike,
+            Self::Flood(_) | Self::Unsolicited | Self::BrokenPromise => Penalty::Strike,
             Self::Unresponsive => Penalty::HangUp,
             // Also what an honest neighbour causes that believes a link to stand which we know to be over, or not yet begun.
             Self::NotNeighbour | Self::NotConnected => Penalty::None,
-            Self::AuthorQuota | Self::IntakeQuota | Self::Expired | Self::Shunned | Self::Crowded => Penalty::None,
+            // What an honest neighbour causes that relays a flood, or announces many messages which are late.
+            Self::AuthorQuota | Self::IntakeQuota | Self::PromiseQuota => Penalty::None,
+            Self::Expired | Self::Shunned | Self::Crowded => Penalty::None,
         }
     }
 }
@@ -250,8 +252,8 @@ impl Gossip {
             Event::Received { from, message } => self.on_message(now, from, message, out),
             Event::Broadcast(envelope) => {
                 if !archive.knows(envelope.id()) {
-                    archive.insert(now, envelope.clone(), config);
-                    broadcast.spread(&mut turn, &envelope, None);
+                    archive.insert(now, envelope.clone(), Path::Tree, config);
+                    broadcast.spread(&mut turn, &envelope, Path::Tree, None);
                 }
             }
             Event::Connected { peer, prefix } => {
@@ -307,27 +309,26 @@ impl Gossip {
             return turn.reject(from, reason);
         }
         match message {
-            Message::Request { hint, urgent } => return membership.on_request(&mut turn, from, hint, urgent),
-            Message::Accept { contacts } => return membership.on_accept(&mut turn, from, contacts),
-            Message::Refuse { contacts } => return membership.on_refuse(&mut turn, from, contacts),
-            _ if !membership.is_neighbour(from) => return turn.reject(from, Rejection::NotNeighbour),
+            Message::Request { hint, urgent } => membership.on_request(&mut turn, from, hint, urgent),
+            Message::Accept { contacts } => membership.on_accept(&mut turn, from, contacts),
+            Message::Refuse { contacts } => membership.on_refuse(&mut turn, from, contacts),
+            _ if !membership.is_neighbour(from) => turn.reject(from, Rejection::NotNeighbour),
             Message::Shuffle { contacts } => membership.on_shuffle(&mut turn, from, contacts),
             Message::ShuffleReply { contacts } => membership.on_shuffle_reply(&mut turn, from, contacts),
-            Message::Data { envelope, path } if archive.knows(envelope.id()) => match path {
-                Path::Tree => broadcast.on_duplicate(&mut turn, from),
-                Path::Repair => {}
-            },
             Message::Data { envelope, path } => {
+                if let Some(first) = archive.came_by(envelope.id()) {
+                    return broadcast.on_duplicate(&mut turn, from, [first, path]);
+                }
                 if envelope.lifetime().is_zero() {
                     return turn.reject(from, Rejection::Expired);
                 }
                 if let Err(reason) = ledger.take_in(now, envelope.author(), &config.quotas) {
                     return turn.reject(from, reason);
                 }
-                archive.insert(now, envelope.clone(), config);
+                archive.insert(now, envelope.clone(), path, config);
                 broadcast.on_arrival(envelope.id(), from, path);
                 turn.out.push(Action::Deliver(envelope.clone()));
-                broadcast.spread(&mut turn, &envelope, Some(from));
+                broadcast.spread(&mut turn, &envelope, path, Some(from));
             }
             Message::IHave { ids } => broadcast.on_announced(&mut turn, archive, from, &ids),
             Message::Graft { ids } => broadcast.on_graft(&mut turn, archive, from, &ids),

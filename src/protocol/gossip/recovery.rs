@@ -71,6 +71,7 @@ impl Recovery {
                 return;
             }
             silent = Some(peer);
+            self.next = Some(turn.now.after(draw::jitter(turn.rng, turn.config.repair.catch_up)));
         }
         let Some(peer) = silent.or_else(|| self.in_turn()) else { return };
         (self.probed, self.last) = (Some(peer), Some(peer));

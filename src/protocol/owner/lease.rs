@@ -44,6 +44,8 @@ pub struct Report {
     pub output_bytes: u64,
     /// The output, when it came with the report.
     pub output: Option<Arc<[u8]>>,
+    /// Kept standard error.
+    pub log: Arc<[u8]>,
     /// The worker's wall-clock time; used for estimates only.
     pub wall: Duration,
     /// The signature and what is needed to check it; empty for this peer's own.

@@ -20,7 +20,7 @@ pub use view::{JobView, UnitState, UnitView, VoteView, WaitReason};
 
 use crate::protocol::{
     fact::{Fact, JobState, Saved, Standing, Vote},
-    ids::{JobId, PeerId, UnitIndex},
+    ids::{Digest, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Outcome, Value},
     time::Instant,
@@ -45,8 +45,24 @@ use std::{
 pub enum OwnerAction {
     /// Make durable before anything that follows is performed.
     Persist(Fact),
-    /// Keep this output; its digest was checked.
-    KeepOutput(Arc<[u8]>),
+    /// Keep this output for the job; its digest was checked.
+    KeepOutput {
+        /// Whose.
+        job: JobId,
+        /// SHA-256 of it.
+        digest: Digest,
+        /// The bytes; `None` when they are held as a blob already.
+        bytes: Option<Arc<[u8]>>,
+    },
+    /// Keep a unit's standard error.
+    KeepLog {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// The bytes.
+        bytes: Arc<[u8]>,
+    },
     /// Hand these leases to the worker; may be this peer itself.
     Lease {
         /// Whom.
@@ -284,6 +300,9 @@ impl Owner {
         }
         let voted = known.votes.iter().any(|vote| vote.worker == from);
         self.actions.push(OwnerAction::Acknowledge { to: from, job: id, units: vec![unit] });
+        if !report.log.is_empty() {
+            self.actions.push(OwnerAction::KeepLog { job: id, unit, bytes: report.log.clone() });
+        }
         let key = LeaseKey { job: id, unit, attempt: report.attempt };
         // After a restart another may hold the attempt of this number.
         let live = self.leases.get(&key).is_some_and(|held| held.worker == from);
@@ -309,7 +328,7 @@ impl Owner {
     }
 
     fn on_value(&mut self, now: Instant, id: JobId, from: PeerId, value: Value, report: Report) {
-        let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, wall, proof } = report;
+        let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, log: _, wall, proof } = report;
         // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight.
         let superseded = self.leases.supersede(id, unit);
         self.trust.measure(from, value.gas, wall);
@@ -322,7 +341,7 @@ impl Owner {
             job.measure(wall);
             job.push_vote(&vote, struck);
         }
-        self.actions.extend(output.map(OwnerAction::KeepOutput));
+        self.actions.push(OwnerAction::KeepOutput { job: id, digest: value.output, bytes: output });
         self.actions.push(OwnerAction::Persist(Fact::Vote(id, vote)));
     }
 

@@ -94,7 +94,7 @@ impl Desk {
                 OwnerAction::Acknowledge { to, units, .. } => self.acknowledged.extend(units.into_iter().map(|unit| (to.0[0], unit))),
                 OwnerAction::Revoke { to, .. } => self.revoked.push(to.0[0]),
                 OwnerAction::Announce(_) => self.announced += 1,
-                OwnerAction::KeepOutput(_) => {}
+                OwnerAction::KeepOutput { .. } | OwnerAction::KeepLog { .. } => {}
             }
         }
     }
@@ -122,7 +122,7 @@ impl Desk {
     fn try_report(&mut self, worker: u8, lease: &Lease, outcome: Outcome) -> Result<(), ReportRejected> {
         let Lease { unit, attempt, ordinal, token, .. } = *lease;
         let wall = Duration::from_secs(1);
-        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes: 4, output: None, wall, proof: Arc::from([]) };
+        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes: 4, output: None, log: Arc::from([]), wall, proof: Arc::from([]) };
         let result = self.owner.report(self.now, key(worker), JOB, report);
         self.take();
         result

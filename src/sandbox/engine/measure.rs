@@ -1,0 +1,114 @@
+//! Measurements, run by hand: `cargo test --lib measure -- --ignored --nocapture`.
+
+use super::{tests::deep, *};
+use crate::sandbox::instrument;
+use std::time::Instant;
+use wasmtime::{Instance, OptLevel, TypedFunc};
+
+/// Runs the module that `MODULE` names with `ARGS`, and says how long each step took.
+#[test]
+#[ignore = "needs MODULE, a file"]
+fn one_module() {
+    let Ok(path) = std::env::var("MODULE") else { return };
+    let wasm = std::fs::read(&path).unwrap();
+    let args = std::env::var("ARGS").unwrap_or_default();
+    let stdin = std::env::var("STDIN").unwrap_or_default();
+    deep(move || {
+        let timed = |what: &str, began: Instant| println!("{what:12} {:?}", began.elapsed());
+        let began = Instant::now();
+        crate::sandbox::admit(&wasm).unwrap();
+        timed("admit", began);
+        let began = Instant::now();
+        let module = instrument(&wasm).unwrap();
+        timed("instrument", began);
+        println!("{} -> {} bytes", wasm.len(), module.len());
+        let machine = Machine::new().unwrap();
+        let began = Instant::now();
+        let native = machine.compile(&module).unwrap();
+        timed("compile", began);
+        println!("{} bytes of native code", native.len());
+        let began = Instant::now();
+        let program = machine.load(&native).unwrap();
+        timed("load", began);
+        let limits = UnitLimits::default();
+        let given = Given {
+            args: std::iter::once("unit").chain(args.split_whitespace()).map(|arg| arg.as_bytes().to_vec()).collect(),
+            stdin: stdin.as_bytes().into(),
+            files: Vec::new(),
+            seed: [0; 32],
+            limits,
+        };
+        let began = Instant::now();
+        let finished = machine.run(&program, given);
+        timed("run", began);
+        println!("{:?}, gas {}", finished.end, finished.gas);
+        println!("{}\n-- log --\n{}", String::from_utf8_lossy(&finished.output), String::from_utf8_lossy(&finished.log));
+    });
+}
+
+/// One engine with the kernels of a module.
+struct Kernels {
+    store: Store<()>,
+    run: TypedFunc<(u32, u32), u64>,
+}
+
+impl Kernels {
+    fn new(config: &Config, wasm: &[u8]) -> Self {
+        let engine = Engine::new(config).unwrap();
+        let module = wasmtime::Module::new(&engine, wasm).unwrap();
+        let mut store = Store::new(&engine, ());
+        let mut linker = Linker::new(&engine);
+        linker.define_unknown_imports_as_traps(&module).unwrap();
+        let instance: Instance = linker.instantiate(&mut store, &module).unwrap();
+        if let Some(gas) = instance.get_global(&mut store, GAS_EXPORT) {
+            gas.set(&mut store, Val::I64(i64::MAX)).unwrap();
+        }
+        let run = instance.get_typed_func(&mut store, "run").unwrap();
+        Self { store, run }
+    }
+
+    fn time(&mut self, kernel: u32, size: u32) -> (f64, u64) {
+        let began = Instant::now();
+        let result = self.run.call(&mut self.store, (kernel, size)).unwrap();
+        (began.elapsed().as_secs_f64(), result)
+    }
+}
+
+/// The kernels of the module that `KERNELS` names, which exports `run(kernel, size) -> u64`: plain, with our pass, and with
+/// Cranelift's canonicalization; the best of several interleaved runs.
+#[test]
+#[ignore = "needs KERNELS, a file"]
+fn overhead_of_the_pass() {
+    let Ok(path) = std::env::var("KERNELS") else { return };
+    let wasm = std::fs::read(&path).unwrap();
+    let sizes = [(60_000, "primes"), (60_000, "nbody"), (200, "mandelbrot"), (180, "matmul"), (3_000_000, "sieve"), (29, "fib"), (400_000, "sort"), (20_000, "dot")];
+    deep(move || {
+        let plain = configuration(OptLevel::Speed);
+        let mut eager = configuration(OptLevel::Speed);
+        eager.cranelift_nan_canonicalization(true);
+        let passed = instrument(&wasm).unwrap();
+        let mut all = [Kernels::new(&plain, &wasm), Kernels::new(&plain, &passed), Kernels::new(&eager, &wasm)];
+        println!("{:12} {:>10} {:>8} {:>8}", "kernel", "plain ms", "pass", "eager");
+        let mut means = [0.0; 3];
+        for (kernel, (size, name)) in (0..).zip(sizes) {
+            let mut best = [f64::MAX; 3];
+            for _ in 0..9 {
+                let results: Vec<u64> = all
+                    .iter_mut()
+                    .zip(&mut best)
+                    .map(|(kernels, best)| {
+                        let (seconds, result) = kernels.time(kernel, size);
+                        *best = best.min(seconds);
+                        result
+                    })
+                    .collect();
+                assert!(results.iter().all(|result| *result == results[0]), "{name}: {results:?}");
+            }
+            println!("{name:12} {:10.2} {:8.3} {:8.3}", best[0] * 1e3, best[1] / best[0], best[2] / best[0]);
+            for (mean, time) in means.iter_mut().zip(best) {
+                *mean += (time / best[0]).ln() / sizes.len() as f64;
+            }
+        }
+        println!("{:12} {:10} {:8.3} {:8.3}", "geomean", "", means[1].exp(), means[2].exp());
+    });
+}

@@ -1,0 +1,310 @@
+//! The messages between a slot and its parent, which share one socket.
+//!
+//! A frame is a kind, a length and a body. The child believes its parent; the parent believes nothing: once a slot runs a
+//! stranger's code, whatever it says is bounded, parsed and checked against what it was asked.
+
+use super::{
+    engine::Finished,
+    jail::Protection,
+    wasi::{Given, InputFile},
+};
+use crate::protocol::{
+    ids::Digest,
+    outcome::{AttemptFailure, Exit, Trap, UnitLimits},
+};
+use std::{io, sync::Arc, time::Duration};
+
+/// Kind and length.
+pub(super) const HEADER: usize = 5;
+
+/// The largest body, in bytes: native code, or a unit with its input.
+pub(super) const MAX_BODY: u64 = 1 << 30;
+
+/// What a frame is. Values below 16 go to the child, the others to the parent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Kind {
+    /// Native code to run from now on. Answered by `Loaded` or `Failed`.
+    Load = 1,
+    /// A module to instrument and compile. Answered by `Native` or `Failed`.
+    Compile = 2,
+    /// A unit to run. Answered by `Report`.
+    Task = 3,
+    /// The child is in its jail.
+    Ready = 16,
+    /// The code is ready to run.
+    Loaded = 17,
+    /// The request failed; the body says why.
+    Failed = 18,
+    /// Native code.
+    Native = 19,
+    /// What a unit ended in.
+    Report = 20,
+}
+
+impl Kind {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Load, Self::Compile, Self::Task, Self::Ready, Self::Loaded, Self::Failed, Self::Native, Self::Report]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// The header of a frame.
+pub(super) fn header(kind: Kind, length: usize) -> io::Result<[u8; HEADER]> {
+    let length = u32::try_from(length).ok().filter(|length| u64::from(*length) <= MAX_BODY);
+    let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "too large for one frame"))?;
+    let mut header = [kind as u8, 0, 0, 0, 0];
+    header[1..].copy_from_slice(&length.to_le_bytes());
+    Ok(header)
+}
+
+/// Reads a header.
+pub(super) fn parse_header(header: [u8; HEADER]) -> Option<(Kind, usize)> {
+    let [kind, length @ ..] = header;
+    let length = u32::from_le_bytes(length);
+    (u64::from(length) <= MAX_BODY).then_some(())?;
+    Some((Kind::from_byte(kind)?, length as usize))
+}
+
+/// A body that does not parse.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the message does not parse")]
+pub(super) struct Malformed;
+
+/// Reads a body from its front.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (front, rest) = self.0.split_at_checked(count).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(front)
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
+        Ok(self.take(1)?[0])
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(self.take(4)?.try_into().expect("four bytes")))
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
+        Ok(u64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes")))
+    }
+
+    pub(super) fn array32(&mut self) -> Result<[u8; 32], Malformed> {
+        Ok(self.take(32)?.try_into().expect("32 bytes"))
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = self.u32()?;
+        self.take(length as usize)
+    }
+
+    pub(super) fn end(&self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// What a unit is given, by reference.
+pub(super) struct TaskBody<'a> {
+    pub(super) args: &'a [Vec<u8>],
+    pub(super) stdin: &'a [u8],
+    pub(super) files: &'a [InputFile],
+    pub(super) seed: &'a [u8; 32],
+    pub(super) limits: &'a UnitLimits,
+}
+
+impl TaskBody<'_> {
+    /// About the size of its frame.
+    pub(super) fn size(&self) -> u64 {
+        let args: usize = self.args.iter().map(|arg| arg.len() + 4).sum();
+        let files: usize = self.files.iter().map(|file| file.path.len() + file.bytes.len() + 8).sum();
+        (args + files + self.stdin.len() + 128) as u64
+    }
+
+    /// Appends the frame; the task must fit one.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER]);
+        out.extend_from_slice(self.seed);
+        let wall = u64::try_from(self.limits.wall.as_nanos()).unwrap_or(u64::MAX);
+        for limit in [self.limits.memory_bytes, self.limits.gas, wall, self.limits.output_bytes, self.limits.log_bytes] {
+            out.extend_from_slice(&limit.to_le_bytes());
+        }
+        out.extend_from_slice(&u32::try_from(self.args.len()).unwrap_or(u32::MAX).to_le_bytes());
+        for arg in self.args {
+            put_bytes(out, arg);
+        }
+        put_bytes(out, self.stdin);
+        out.extend_from_slice(&u32::try_from(self.files.len()).unwrap_or(u32::MAX).to_le_bytes());
+        for file in self.files {
+            put_bytes(out, file.path.as_bytes());
+            put_bytes(out, &file.bytes);
+        }
+        let header = header(Kind::Task, out.len() - start - HEADER).expect("the caller has checked the size");
+        out[start..start + HEADER].copy_from_slice(&header);
+    }
+}
+
+/// Reads a task.
+pub(super) fn decode_task(body: &[u8]) -> Result<Given, Malformed> {
+    let mut reader = Reader(body);
+    let seed = reader.array32()?;
+    let limits = UnitLimits {
+        memory_bytes: reader.u64()?,
+        gas: reader.u64()?,
+        wall: Duration::from_nanos(reader.u64()?),
+        output_bytes: reader.u64()?,
+        log_bytes: reader.u64()?,
+    };
+    let mut args = Vec::new();
+    for _ in 0..reader.u32()? {
+        args.push(reader.bytes()?.to_vec());
+    }
+    let stdin: Arc<[u8]> = reader.bytes()?.into();
+    let mut files = Vec::new();
+    for _ in 0..reader.u32()? {
+        let path = core::str::from_utf8(reader.bytes()?).map_err(|_| Malformed)?.to_owned();
+        files.push(InputFile { path, bytes: reader.bytes()?.into() });
+    }
+    reader.end()?;
+    Ok(Given { args, stdin, files, seed, limits })
+}
+
+/// The body of `Ready`.
+pub(super) fn encode_ready(protection: &Protection, engine: Digest) -> Vec<u8> {
+    let mut body = engine.0.to_vec();
+    body.push(protection.to_byte());
+    body
+}
+
+/// Reads the body of `Ready`.
+pub(super) fn decode_ready(body: &[u8]) -> Result<(Protection, Digest), Malformed> {
+    let mut reader = Reader(body);
+    let engine = Digest(reader.array32()?);
+    let protection = Protection::from_byte(reader.byte()?)?;
+    reader.end()?;
+    Ok((protection, engine))
+}
+
+/// Bytes of a report besides output and log.
+pub(super) const REPORT_OVERHEAD: u64 = 32;
+
+const TRAPS: [Trap; 7] = [
+    Trap::Unreachable,
+    Trap::MemoryOutOfBounds,
+    Trap::TableOutOfBounds,
+    Trap::BadIndirectCall,
+    Trap::DivisionByZero,
+    Trap::IntegerOverflow,
+    Trap::BadConversion,
+];
+
+const FAILURES: [AttemptFailure; 6] = [
+    AttemptFailure::TimeOut,
+    AttemptFailure::OutOfMemory,
+    AttemptFailure::StackOverflow,
+    AttemptFailure::Killed,
+    AttemptFailure::MissingBlob,
+    AttemptFailure::Refused,
+];
+
+fn index_of<T: PartialEq>(all: &[T], one: &T) -> u32 {
+    u32::try_from(all.iter().position(|found| found == one).expect("the list is complete")).expect("a short list")
+}
+
+/// Appends a report's frame.
+pub(super) fn encode_report(finished: &Finished, wall: Duration, out: &mut Vec<u8>) -> io::Result<()> {
+    let (tag, detail) = match finished.end {
+        Ok(Exit::Code(code)) => (0u8, code),
+        Ok(Exit::Trap(trap)) => (1, index_of(&TRAPS, &trap)),
+        Ok(Exit::OutOfGas) => (2, 0),
+        Ok(Exit::OutputLimit) => (3, 0),
+        Ok(Exit::SleepLimit) => (4, 0),
+        Err(failure) => (5, index_of(&FAILURES, &failure)),
+    };
+    let length = 1 + 4 + 8 + 8 + 4 + finished.output.len() + 4 + finished.log.len();
+    out.extend_from_slice(&header(Kind::Report, length)?);
+    out.push(tag);
+    out.extend_from_slice(&detail.to_le_bytes());
+    out.extend_from_slice(&finished.gas.to_le_bytes());
+    out.extend_from_slice(&u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).to_le_bytes());
+    put_bytes(out, &finished.output);
+    put_bytes(out, &finished.log);
+    Ok(())
+}
+
+/// Reads a report, which must respect the limits that its task had.
+pub(super) fn decode_report(body: &[u8], limits: &UnitLimits) -> Result<(Finished, Duration), Malformed> {
+    let mut reader = Reader(body);
+    let (tag, detail, gas) = (reader.byte()?, reader.u32()?, reader.u64()?);
+    let wall = Duration::from_nanos(reader.u64()?);
+    let (output, log) = (reader.bytes()?, reader.bytes()?);
+    reader.end()?;
+    let end = match tag {
+        0 => Ok(Exit::Code(detail)),
+        1 => Ok(Exit::Trap(*TRAPS.get(detail as usize).ok_or(Malformed)?)),
+        2 => Ok(Exit::OutOfGas),
+        3 => Ok(Exit::OutputLimit),
+        4 => Ok(Exit::SleepLimit),
+        5 => Err(*FAILURES.get(detail as usize).ok_or(Malformed)?),
+        _ => return Err(Malformed),
+    };
+    let bounded = gas <= limits.gas && output.len() as u64 <= limits.output_bytes && log.len() as u64 <= limits.log_bytes;
+    if !bounded {
+        return Err(Malformed);
+    }
+    Ok((Finished { end, gas, output: output.to_vec(), log: log.to_vec() }, wall))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_and_reports_survive_the_journey() {
+        let limits = UnitLimits::default();
+        let files = [InputFile { path: "a/b".into(), bytes: Arc::from(&b"content"[..]) }];
+        let args = [b"unit".to_vec(), Vec::new()];
+        let task = TaskBody { args: &args, stdin: b"in", files: &files, seed: &[9; 32], limits: &limits };
+        let mut frame = Vec::new();
+        task.encode(&mut frame);
+        let (kind, length) = parse_header(frame[..HEADER].try_into().unwrap()).unwrap();
+        assert_eq!((kind, length), (Kind::Task, frame.len() - HEADER));
+        assert!(frame.len() as u64 <= task.size());
+        let given = decode_task(&frame[HEADER..]).unwrap();
+        assert_eq!((given.args.as_slice(), &*given.stdin, given.files.as_slice()), (&args[..], &b"in"[..], &files[..]));
+        assert_eq!((given.seed, given.limits), ([9; 32], limits));
+        let ends = TRAPS.iter().map(|trap| Ok(Exit::Trap(*trap))).chain(FAILURES.iter().map(|failure| Err(*failure)));
+        for end in ends.chain([Ok(Exit::Code(7)), Ok(Exit::OutOfGas), Ok(Exit::OutputLimit), Ok(Exit::SleepLimit)]) {
+            let finished = Finished { end, gas: 5, output: b"out".to_vec(), log: b"log".to_vec() };
+            let mut frame = Vec::new();
+            encode_report(&finished, Duration::from_millis(3), &mut frame).unwrap();
+            let (back, wall) = decode_report(&frame[HEADER..], &limits).unwrap();
+            assert_eq!(wall, Duration::from_millis(3));
+            assert_eq!((back.end, back.gas, back.output, back.log), (end, 5, b"out".to_vec(), b"log".to_vec()));
+            for length in 0..frame.len() - HEADER {
+                assert!(decode_report(&frame[HEADER..HEADER + length], &limits).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_report_beyond_its_limits_is_refused() {
+        let limits = UnitLimits { gas: 4, output_bytes: 2, log_bytes: 2, ..UnitLimits::default() };
+        for (gas, output, log) in [(5, 0, 0), (0, 3, 0), (0, 0, 3)] {
+            let finished = Finished { end: Ok(Exit::Code(0)), gas, output: vec![0; output], log: vec![0; log] };
+            let mut frame = Vec::new();
+            encode_report(&finished, Duration::from_millis(3), &mut frame).unwrap();
+            assert!(decode_report(&frame[HEADER..], &limits).is_err());
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! Admission: whether a module can run here at all, and if not, why and what its author can do about it.
+//!
+//! Everything is decided from the bytes alone, before anything is compiled. A module that passes validates, needs nothing
+//! that the sandbox lacks and stays within the named limits; [`super::instrument`] relies on it. Any bytes may come in.
+
+use super::gas::{GAS_EXPORT, START_EXPORT};
+use super::wasi;
+use std::fmt;
+use wasmparser::{ExternalKind, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures};
+
+/// The largest module, in bytes. The largest real program that we know (Yosys) has 22 MB.
+pub const MAX_MODULE_BYTES: usize = 64 << 20;
+
+/// The most tables that a module may define. Compilers emit one, tools that merge modules a few; each costs address space.
+pub const MAX_TABLES: u32 = 8;
+
+/// The most unknown imports that a [`Rejection::UnknownImports`] names.
+const MAX_NAMED_IMPORTS: usize = 8;
+
+/// The longest import or export name, in bytes, that a rejection repeats.
+const MAX_QUOTED_NAME: usize = 80;
+
+/// The features that a module may use: WebAssembly 2.0 with tail calls and extended constants.
+///
+/// Without `GC_TYPES` there is no `externref`, which Wasmtime offers only with its collector.
+pub(super) const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
+    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
+    .union(WasmFeatures::SIGN_EXTENSION)
+    .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::MULTI_VALUE)
+    .union(WasmFeatures::BULK_MEMORY)
+    .union(WasmFeatures::SIMD)
+    .union(WasmFeatures::FLOATS)
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::EXTENDED_CONST);
+
+/// Why a module is refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Rejection {
+    /// The bytes are something else.
+    #[error("not a WebAssembly module: it looks like {0}")]
+    NotWasm(Looks),
+    /// A component-model component, such as `wasm32-wasip2` produces.
+    #[error("a WebAssembly component, where a core module is needed")]
+    Component,
+    /// Larger than [`MAX_MODULE_BYTES`].
+    #[error("the module has {bytes} bytes, {limit} are allowed")]
+    TooBig {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// It uses a proposal that is off here because it is not deterministic, not safe or not supported.
+    #[error("the module uses {feature}, which the sandbox does not offer (at offset {offset:#x})")]
+    Feature {
+        /// The proposal's name.
+        feature: &'static str,
+        /// Where in the module.
+        offset: u64,
+    },
+    /// It does not validate.
+    #[error("the module is not valid: {message} (at offset {offset:#x})")]
+    Invalid {
+        /// What the validator says.
+        message: String,
+        /// Where in the module.
+        offset: u64,
+    },
+    /// It imports what the sandbox does not provide.
+    #[error("the module imports {count} function(s) or other things that the sandbox does not provide: {}", names.join(", "))]
+    UnknownImports {
+        /// How many.
+        count: u32,
+        /// The first few, as `module.name`.
+        names: Vec<String>,
+    },
+    /// It imports a WASI function with another signature.
+    #[error("the module imports {name} with the wrong signature")]
+    WrongImportType {
+        /// Which import.
+        name: String,
+    },
+    /// It exports no function `_start`, so it is a library.
+    #[error("the module exports no function `_start`")]
+    NoStart,
+    /// Its `_start` takes parameters or returns results.
+    #[error("the module's `_start` has parameters or results")]
+    WrongStart,
+    /// It exports no memory named `memory`.
+    #[error("the module exports no memory named `memory`")]
+    NoMemory,
+    /// It exports a name that the gas pass needs.
+    #[error("the module exports `{0}`, a name that the sandbox reserves")]
+    ReservedExport(&'static str),
+    /// It defines more of something than allowed.
+    #[error("the module defines {count} {what}, {limit} are allowed")]
+    TooMany {
+        /// What is too many.
+        what: &'static str,
+        /// How many.
+        count: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// It is valid, but the compiler does not take it, for example because a function became too large.
+    #[error("the module could not be compiled: {0}")]
+    Compile(String),
+}
+
+impl Rejection {
+    /// What the module's author can try.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NotWasm(_) => "pass a .wasm file, for example from `cargo build --release --target wasm32-wasip1`",
+            Self::Component => "build for wasm32-wasip1 (a preview 1 command) and not for wasm32-wasip2",
+            Self::TooBig { .. } => "build with optimisation for size, strip it, and pass data as inputs and not inside the module",
+            Self::Feature { .. } => {
+                "build without that feature; for Rust and C: no -Ctarget-feature/-m flags beyond simd128, no threads, no wasm exceptions"
+            }
+            Self::Invalid { .. } => "the file may be truncated or damaged; build it again",
+            Self::UnknownImports { .. } => {
+                "only wasi_snapshot_preview1 is there: no network, no JavaScript, no host functions; build a WASI command (AssemblyScript: with its wasi-shim)"
+            }
+            Self::WrongImportType { .. } => "build it with a current WASI SDK for preview 1",
+            Self::NoStart => "build a command with a `main` function, not a library or reactor",
+            Self::WrongStart => "build a WASI command; its `_start` takes nothing and returns nothing",
+            Self::NoMemory => "export the memory as `memory`, as WASI asks for",
+            Self::ReservedExport(_) => "rename that export",
+            Self::TooMany { .. } => "merge them, or split the program",
+            Self::Compile(_) => "split very large functions, or build with less inlining",
+        }
+    }
+
+    pub(super) fn invalid(error: &wasmparser::Error) -> Self {
+        let offset = error.offset() as u64;
+        if let Some(missing) = error.missing_wasm_feature() {
+            return Self::Feature { feature: feature_name(missing), offset };
+        }
+        Self::Invalid { message: error.message().chars().take(300).collect(), offset }
+    }
+}
+
+/// What bytes that are no module look like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Looks {
+    /// Nothing at all.
+    Empty,
+    /// WebAssembly text.
+    Wat,
+    /// An HTML page, such as a server's error page.
+    Html,
+    /// A script or program text.
+    Text,
+    /// A Linux program.
+    Elf,
+    /// A Windows program.
+    Pe,
+    /// A macOS program.
+    MachO,
+    /// A gzip archive.
+    Gzip,
+    /// A ZIP archive.
+    Zip,
+    /// A Zstandard archive.
+    Zstd,
+    /// A WebAssembly module of an unknown version.
+    OtherWasm,
+    /// A module that was already compiled for Wasmtime.
+    Precompiled,
+    /// None of these.
+    Unknown,
+}
+
+impl fmt::Display for Looks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "an empty file",
+            Self::Wat => "WebAssembly text (.wat), not the binary format",
+            Self::Html => "an HTML page",
+            Self::Text => "text",
+            Self::Elf => "an ELF program or object for Linux",
+            Self::Pe => "a Windows program",
+            Self::MachO => "a macOS program",
+            Self::Gzip => "a gzip archive",
+            Self::Zip => "a ZIP archive",
+            Self::Zstd => "a Zstandard archive",
+            Self::OtherWasm => "WebAssembly of an unknown version",
+            Self::Precompiled => "a module that was already compiled by Wasmtime",
+            Self::Unknown => "unknown binary data",
+        })
+    }
+}
+
+impl Looks {
+    fn of(bytes: &[u8]) -> Self {
+        let starts = |magic: &[u8]| bytes.starts_with(magic);
+        if bytes.is_empty() {
+            Self::Empty
+        } else if starts(b"\0asm") {
+            Self::OtherWasm
+        } else if starts(b"\x7fELF") {
+            let precompiled = bytes.windows(8).take(4096).any(|window| window == b"wasmtime");
+            if precompiled { Self::Precompiled } else { Self::Elf }
+        } else if starts(b"MZ") {
+            Self::Pe
+        } else if starts(&[0xcf, 0xfa, 0xed, 0xfe]) || starts(&[0xca, 0xfe, 0xba, 0xbe]) {
+            Self::MachO
+        } else if starts(&[0x1f, 0x8b]) {
+            Self::Gzip
+        } else if starts(b"PK\x03\x04") {
+            Self::Zip
+        } else if starts(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            Self::Zstd
+        } else {
+            Self::of_text(bytes)
+        }
+    }
+
+    fn of_text(bytes: &[u8]) -> Self {
+        let head = &bytes[..bytes.len().min(512)];
+        if head.iter().any(|byte| *byte < 9 || (14..27).contains(byte)) {
+            return Self::Unknown;
+        }
+        let text = String::from_utf8_lossy(head).trim_start().to_ascii_lowercase();
+        if text.starts_with("(module") || text.starts_with("(component") || text.starts_with(";;") {
+            Self::Wat
+        } else if text.starts_with("<!doctype") || text.starts_with("<html") {
+            Self::Html
+        } else if text.contains('\u{fffd}') && bytes.len() <= 512 {
+            Self::Unknown
+        } else {
+            Self::Text
+        }
+    }
+}
+
+/// The proposals that are off, by name.
+const PROPOSALS: &[(WasmFeatures, &str)] = &[
+    (WasmFeatures::THREADS, "threads (shared memory, atomics)"),
+    (WasmFeatures::SHARED_EVERYTHING_THREADS, "threads (shared-everything)"),
+    (WasmFeatures::RELAXED_SIMD, "relaxed SIMD"),
+    (WasmFeatures::EXCEPTIONS, "exception handling"),
+    (WasmFeatures::LEGACY_EXCEPTIONS, "exception handling (legacy)"),
+    (WasmFeatures::MEMORY64, "64-bit memory"),
+    (WasmFeatures::MULTI_MEMORY, "several memories"),
+    (WasmFeatures::GC, "garbage collection"),
+    (WasmFeatures::GC_TYPES, "garbage-collected references (externref)"),
+    (WasmFeatures::FUNCTION_REFERENCES, "typed function references"),
+    (WasmFeatures::CUSTOM_PAGE_SIZES, "custom page sizes"),
+    (WasmFeatures::STACK_SWITCHING, "stack switching"),
+    (WasmFeatures::WIDE_ARITHMETIC, "wide arithmetic"),
+    (WasmFeatures::COMPONENT_MODEL, "the component model"),
+];
+
+fn feature_name(missing: WasmFeatures) -> &'static str {
+    PROPOSALS.iter().find(|(feature, _)| missing.intersects(*feature)).map_or("an unsupported proposal", |(_, name)| name)
+}
+
+/// Why a module does not validate. The validator does not always say which proposal is missing, so each is tried: the one with
+/// which it gets further is named.
+fn diagnose(bytes: &[u8], error: &wasmparser::Error) -> Rejection {
+    let helps = |feature: WasmFeatures| match Validator::new_with_features(FEATURES.union(feature)).validate_all(bytes) {
+        Ok(_) => true,
+        Err(other) => other.offset() > error.offset(),
+    };
+    let needed = error.missing_wasm_feature().is_none().then(|| PROPOSALS.iter().find(|(feature, _)| helps(*feature))).flatten();
+    match needed {
+        Some((_, feature)) => Rejection::Feature { feature, offset: error.offset() as u64 },
+        None => Rejection::invalid(error),
+    }
+}
+
+/// What [`admit`] learned about a module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// The memory that it needs from the start, in bytes.
+    pub initial_memory_bytes: u64,
+    /// The function of its start section.
+    pub(super) start: Option<u32>,
+    /// How many globals it defines.
+    pub(super) globals: u32,
+}
+
+/// Decides whether a module may run.
+///
+/// # Errors
+///
+/// The first reason to refuse it. Never panics, whatever the bytes.
+pub fn admit(bytes: &[u8]) -> Result<Facts, Rejection> {
+    if bytes.len() > MAX_MODULE_BYTES {
+        return Err(Rejection::TooBig { bytes: bytes.len() as u64, limit: MAX_MODULE_BYTES as u64 });
+    }
+    match bytes.get(..8) {
+        Some(b"\0asm\x01\0\0\0") => {}
+        Some([0, b'a', b's', b'm', _, 0, 1, 0]) => return Err(Rejection::Component),
+        _ => return Err(Rejection::NotWasm(Looks::of(bytes))),
+    }
+    let invalid = |error| diagnose(bytes, &error);
+    let mut census = Census::default();
+    let mut validator = Validator::new_with_features(FEATURES);
+    let mut allocations = wasmparser::FuncValidatorAllocations::default();
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload.map_err(invalid)?;
+        if let wasmparser::ValidPayload::Func(func, body) = validator.payload(&payload).map_err(invalid)? {
+            let mut func = func.into_validator(allocations);
+            func.validate(&body).map_err(invalid)?;
+            allocations = func.into_allocations();
+        }
+        census.read(&payload)?;
+    }
+    census.judge()
+}
+
+/// What of a module the rules look at, gathered while it is validated.
+#[derive(Default)]
+struct Census {
+    types: Vec<Option<wasmparser::FuncType>>,
+    functions: Vec<u32>,
+    unknown: Vec<String>,
+    unknown_count: u32,
+    tables: u32,
+    start: Option<u32>,
+    globals: u32,
+    memory_pages: Option<u64>,
+    exported_start: Option<u32>,
+    exports_memory: bool,
+}
+
+impl Census {
+    fn read(&mut self, payload: &Payload<'_>) -> Result<(), Rejection> {
+        let invalid = |error| Rejection::invalid(&error);
+        match payload {
+            Payload::TypeSection(types) => {
+                for group in types.clone() {
+                    for sub_type in group.map_err(invalid)?.types() {
+                        self.types.push(match &sub_type.composite_type.inner {
+                            wasmparser::CompositeInnerType::Func(func) => Some(func.clone()),
+                            _ => None,
+                        });
+                    }
+                }
+            }
+            Payload::ImportSection(imports) => {
+                for import in imports.clone().into_imports() {
+                    self.import(&import.map_err(invalid)?)?;
+                }
+            }
+            Payload::FunctionSection(functions) => {
+                for function in functions.clone() {
+                    self.functions.push(function.map_err(invalid)?);
+                }
+            }
+            Payload::TableSection(tables) => self.tables = tables.count(),
+            Payload::MemorySection(memories) => {
+                for memory in memories.clone() {
+                    self.memory_pages = Some(memory.map_err(invalid)?.initial);
+                }
+            }
+            Payload::GlobalSection(globals) => self.globals = globals.count(),
+            Payload::StartSection { func, .. } => self.start = Some(*func),
+            Payload::ExportSection(exports) => {
+                for export in exports.clone() {
+                    self.export(&export.map_err(invalid)?)?;
+                }
+            }
+            // The validator has looked at the rest, and no rule of ours concerns it.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, import: &wasmparser::Import<'_>) -> Result<(), Rejection> {
+        let TypeRef::Func(type_index) = import.ty else {
+            self.unknown(import);
+            return Ok(());
+        };
+        self.functions.push(type_index);
+        let expected = (import.module == wasi::MODULE).then(|| wasi::signature(import.name)).flatten();
+        let Some((params, results)) = expected else {
+            self.unknown(import);
+            return Ok(());
+        };
+        let found = self.types.get(type_index as usize).and_then(Option::as_ref);
+        if found.is_some_and(|found| found.params() == params && found.results() == results) {
+            return Ok(());
+        }
+        Err(Rejection::WrongImportType { name: quoted(import) })
+    }
+
+    fn unknown(&mut self, import: &wasmparser::Import<'_>) {
+        self.unknown_count += 1;
+        if self.unknown.len() < MAX_NAMED_IMPORTS {
+            self.unknown.push(quoted(import));
+        }
+    }
+
+    fn export(&mut self, export: &wasmparser::Export<'_>) -> Result<(), Rejection> {
+        match (export.name, export.kind) {
+            (GAS_EXPORT, _) => return Err(Rejection::ReservedExport(GAS_EXPORT)),
+            (START_EXPORT, _) => return Err(Rejection::ReservedExport(START_EXPORT)),
+            ("_start", ExternalKind::Func) => self.exported_start = Some(export.index),
+            ("memory", ExternalKind::Memory) => self.exports_memory = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn judge(self) -> Result<Facts, Rejection> {
+        if self.unknown_count > 0 {
+            return Err(Rejection::UnknownImports { count: self.unknown_count, names: self.unknown });
+        }
+        if self.tables > MAX_TABLES {
+            return Err(Rejection::TooMany { what: "tables", count: self.tables, limit: MAX_TABLES });
+        }
+        let start = self.exported_start.ok_or(Rejection::NoStart)?;
+        let start_type = self.functions.get(start as usize).and_then(|index| self.types.get(*index as usize)).and_then(Option::as_ref);
+        if !start_type.is_some_and(|found| found.params().is_empty() && found.results().is_empty()) {
+            return Err(Rejection::WrongStart);
+        }
+        if !self.exports_memory {
+            return Err(Rejection::NoMemory);
+        }
+        Ok(Facts { initial_memory_bytes: self.memory_pages.unwrap_or(0).saturating_mul(1 << 16), start: self.start, globals: self.globals })
+    }
+}
+
+fn quoted(import: &wasmparser::Import<'_>) -> String {
+    let clean = |text: &str| -> String { text.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_NAME).collect() };
+    format!("{}.{}", clean(import.module), clean(import.name))
+}
+
+/// The signature type that [`wasi::signature`] speaks.
+pub(super) type Signature = (&'static [ValType], &'static [ValType]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reject(wat: &str) -> Rejection {
+        admit(&wat::parse_str(wat).unwrap()).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_not_wasm_is_named() {
+        let cases: &[(&[u8], Looks)] = &[
+            (b"", Looks::Empty),
+            (b"(module)", Looks::Wat),
+            (b"#!/bin/sh\necho hello", Looks::Text),
+            (b"<!DOCTYPE html><p>not found", Looks::Html),
+            (b"\x7fELF\x02\x01\x01", Looks::Elf),
+            (b"\x1f\x8b\x08\0", Looks::Gzip),
+            (b"PK\x03\x04", Looks::Zip),
+            (b"MZ\x90", Looks::Pe),
+            (b"\0\x01\x02\x03", Looks::Unknown),
+            (b"\0asm\x09\0\0\0", Looks::OtherWasm),
+        ];
+        for (bytes, looks) in cases {
+            assert_eq!(admit(bytes), Err(Rejection::NotWasm(*looks)));
+        }
+        assert_eq!(admit(b"\0asm\x0d\0\x01\0"), Err(Rejection::Component));
+    }
+
+    #[test]
+    fn what_the_sandbox_lacks_is_named() {
+        let whole = |body: &str| format!("(module (memory (export \"memory\") 1) (func (export \"_start\")) {body})");
+        assert!(
+            matches!(reject("(module (import \"env\" \"abort\" (func)) (memory 1))"), Rejection::UnknownImports { count: 1, names } if names == ["env.abort"])
+        );
+        let two = reject(&whole("(memory 1)"));
+        assert!(matches!(two, Rejection::Feature { feature: "several memories", .. }), "{two:?}");
+        assert!(matches!(reject("(module (memory 1 1 shared))"), Rejection::Feature { feature: "threads (shared memory, atomics)", .. }));
+        assert!(matches!(reject("(module (memory i64 1))"), Rejection::Feature { feature: "64-bit memory", .. }));
+        assert!(matches!(reject(&whole("(tag)")), Rejection::Feature { feature: "exception handling", .. }));
+        assert!(matches!(reject(&whole("(type (struct))")), Rejection::Feature { .. }));
+        assert!(matches!(reject(&whole("(global externref (ref.null extern))")), Rejection::Feature { .. } | Rejection::Invalid { .. }));
+        let relaxed = "(func (param v128) (result v128) local.get 0 local.get 0 local.get 0 f32x4.relaxed_madd)";
+        assert!(matches!(reject(&whole(relaxed)), Rejection::Feature { feature: "relaxed SIMD", .. }));
+        assert_eq!(reject("(module (memory (export \"memory\") 1))"), Rejection::NoStart);
+        assert_eq!(reject("(module (func (export \"_start\")))"), Rejection::NoMemory);
+        assert_eq!(reject("(module (memory (export \"memory\") 1) (func (export \"_start\") (param i32)))"), Rejection::WrongStart);
+        assert_eq!(reject(&whole("(global (export \"manyhands:gas\") i64 (i64.const 1))")), Rejection::ReservedExport(GAS_EXPORT));
+        let wrong = "(module (import \"wasi_snapshot_preview1\" \"fd_close\" (func (param i64) (result i32))))";
+        assert!(matches!(reject(wrong), Rejection::WrongImportType { .. }));
+        assert!(matches!(reject(&whole(&"(table 1 funcref)".repeat(9))), Rejection::TooMany { .. }));
+    }
+
+    #[test]
+    fn damaged_modules_are_refused_without_a_panic() {
+        let good =
+            wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\") (loop (br_if 0 (i32.const 0)))))").unwrap();
+        assert!(admit(&good).is_ok());
+        for length in 0..good.len() {
+            assert!(admit(&good[..length]).is_err());
+        }
+        for position in 8..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[position] ^= 1 << bit;
+                if let Err(rejection) = admit(&bad) {
+                    assert!(!rejection.hint().is_empty());
+                }
+            }
+        }
+    }
+}

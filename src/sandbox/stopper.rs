@@ -1,0 +1,118 @@
+//! Stopping, pausing and resuming a slot from another thread, and time that does not pass while it is paused.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// A handle with which any thread can stop a slot. All of them act on the process that the slot has at that moment.
+#[derive(Clone, Debug, Default)]
+pub struct Stopper {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The process, from its start until just before it is reaped, so that a signal never reaches another one.
+    process: Option<Pid>,
+    cancelled: bool,
+    paused_since: Option<Instant>,
+    paused_before: Duration,
+}
+
+impl Stopper {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills the process and with it the batch that runs: what it had left is reported as killed. Without a running batch
+    /// only the process ends; the next batch gets a new one.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.cancelled = true;
+        state.signal(Signal::KILL);
+    }
+
+    /// Pauses the process (SIGSTOP). Time limits pause with it.
+    pub fn stop(&self) {
+        let mut state = self.state();
+        if state.paused_since.is_none() {
+            state.paused_since = Some(Instant::now());
+            state.signal(Signal::STOP);
+        }
+    }
+
+    /// Resumes the process (SIGCONT).
+    pub fn cont(&self) {
+        let mut state = self.state();
+        if let Some(since) = state.paused_since.take() {
+            state.paused_before += since.elapsed();
+            state.signal(Signal::CONT);
+        }
+    }
+
+    /// Whether it is paused.
+    pub fn is_stopped(&self) -> bool {
+        self.state().paused_since.is_some()
+    }
+
+    /// A batch begins: what was cancelled before does not concern it.
+    pub(super) fn begin(&self) {
+        self.state().cancelled = false;
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.state().cancelled
+    }
+
+    /// There is a process now.
+    pub(super) fn attach(&self, process: Pid) {
+        let mut state = self.state();
+        state.process = Some(process);
+        if state.paused_since.is_some() {
+            state.signal(Signal::STOP);
+        }
+    }
+
+    /// The process is about to be reaped: kills it and forgets it.
+    pub(super) fn detach(&self) {
+        let mut state = self.state();
+        state.signal(Signal::KILL);
+        state.process = None;
+    }
+
+    /// How long the slot has been paused in all. The difference of two readings is the pause between them.
+    pub(super) fn paused(&self) -> Duration {
+        let state = self.state();
+        state.paused_before + state.paused_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+impl State {
+    fn signal(&self, signal: Signal) {
+        if let Some(process) = self.process {
+            // It can only fail when the process is gone already.
+            let _ = kill_process(process, signal);
+        }
+    }
+}
+
+/// Measures the time in which the slot could run.
+pub(super) struct Running<'a> {
+    stopper: &'a Stopper,
+    began: Instant,
+    paused: Duration,
+}
+
+impl<'a> Running<'a> {
+    pub(super) fn start(stopper: &'a Stopper) -> Self {
+        Self { stopper, began: Instant::now(), paused: stopper.paused() }
+    }
+
+    /// The time since the start without the pauses.
+    pub(super) fn elapsed(&self) -> Duration {
+        let paused = self.stopper.paused().saturating_sub(self.paused);
+        self.began.elapsed().saturating_sub(paused)
+    }
+}
