@@ -21,6 +21,8 @@ pub mod server;
 
 pub mod client;
 
+pub mod node_backend;
+
 #[cfg(test)]
 pub mod fake;
 

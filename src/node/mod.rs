@@ -22,11 +22,14 @@ mod border;
 
 mod streams;
 
+mod look;
+
 mod runs;
 
 mod slots;
 
 pub use handle::{Closed, Handle, NodeFacts};
 pub use options::NodeOptions;
+pub(crate) use run_loop::Node;
 pub use settings::{Settings, SettingsError};
-pub use start::{NodeError, run};
+pub use start::{NodeError, run, settings_path};

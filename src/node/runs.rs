@@ -73,12 +73,14 @@ pub(super) struct Runs {
     /// Runs whose input is on its way here.
     fetching: BTreeSet<RunId>,
     slots: Slots,
+    /// Units that ended in a value here, and their gas.
+    given: (u64, u64),
 }
 
 impl Runs {
     pub fn new(me: PeerId, slots: Slots) -> Self {
         let (jobs, described, offered) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { me, jobs, described, offered, inputs: BTreeMap::new(), fetching: BTreeSet::new(), slots }
+        Self { me, jobs, described, offered, inputs: BTreeMap::new(), fetching: BTreeSet::new(), slots, given: (0, 0) }
     }
 
     /// A coordinator describes a job; `false` when it has described too many.
@@ -123,6 +125,11 @@ impl Runs {
     /// Slots that run something.
     pub fn busy_slots(&self) -> usize {
         self.slots.busy()
+    }
+
+    /// Units that ended in a value here, and their gas.
+    pub fn given(&self) -> (u64, u64) {
+        self.given
     }
 
     /// Freezes or continues what runs.
@@ -290,6 +297,10 @@ impl Node {
             self.runs.slots.finished_batch(slot);
         }
         for (run, finished) in finished {
+            if let Outcome::Value(value) = finished.outcome {
+                let (units, gas) = self.runs.given;
+                self.runs.given = (units + 1, gas.saturating_add(value.gas));
+            }
             self.event(Event::Finished { run, finished });
         }
     }

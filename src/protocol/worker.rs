@@ -309,6 +309,11 @@ impl Worker {
         self.connect(now);
     }
 
+    /// Whether it takes no more work.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// What is to be done: outcomes first, then windows.
     pub fn take_actions(&mut self, now: Instant) -> Vec<WorkerAction> {
         if self.deadline().is_some_and(|deadline| deadline <= now) {

@@ -91,7 +91,8 @@ fn load_exit(row: &Row<'_>, kind: usize) -> Result<Exit, StoreError> {
     number::to_exit(row.get(kind)?, row.get(kind + 1)?).map_err(|_| StoreError::BadRow { what: "exit" })
 }
 
-fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
+/// The vote in a row of the table `vote`.
+pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
     let proof = row.get_ref(10)?.as_blob().map_err(|_| StoreError::BadRow { what: "proof" })?;
     Ok(Vote {
         unit: UnitIndex(row.get(1)?),

@@ -31,6 +31,8 @@ mod blobs;
 
 mod views;
 
+mod pages;
+
 mod submission;
 
 #[cfg(test)]
@@ -41,6 +43,7 @@ pub use blobs::READ_BYTES_MAX;
 pub use error::StoreError;
 pub use files::{BlobWriter, SMALL_BYTES_MAX, StagedBlob};
 pub use load::SignedManifest;
+pub use pages::VOTES_PAGE_MAX;
 pub use submission::{Parts, Submission, SubmissionError, Submitted};
 pub use views::{Output, UNITS_PAGE_MAX, UnitRow};
 

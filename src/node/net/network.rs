@@ -24,6 +24,7 @@ use super::{
     event::{ConnectError, NetEvent},
     hello::{Local, call_failed},
     invites::{Invites, InvitesError},
+    join::{self, JoinError, Joined},
     limits::{CONNECT_TIMEOUT, EVENTS, INTAKE, MAX_CALLS_PER_STREAM, MAX_MESSAGE_BYTES, MAX_VERSION_BYTES, SWITCHBOARD_MAILBOX},
     link::{Lane, LeasedChannel, LinkCommand, LinkContext, Want},
     membership::Membership,
@@ -263,6 +264,14 @@ impl NetHandle {
             expires_unix,
             contacts: issued.contacts,
         })
+    }
+
+    /// Redeems a ticket of another peer, over this network's own sockets; see [`join::redeem`].
+    ///
+    /// # Errors
+    /// When the ticket is void, or the inviter cannot be reached, refuses or answers nonsense.
+    pub async fn redeem(&self, ticket: &Ticket) -> Result<Joined, JoinError> {
+        join::redeem(&self.local.endpoint, ticket, self.local.membership.household.clone()).await
     }
 
     pub(super) async fn channel(&self, peer: PeerId, lane: Lane) -> Result<LeasedChannel, ConnectError> {
