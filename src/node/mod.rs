@@ -32,4 +32,4 @@ pub use handle::{Closed, Handle, NodeFacts};
 pub use options::NodeOptions;
 pub(crate) use run_loop::Node;
 pub use settings::{Settings, SettingsError};
-pub use start::{NodeError, run, settings_path};
+pub use start::{NodeError, run};

@@ -8,7 +8,7 @@ use super::net::{
 use crate::protocol::ids::{GridId, PeerId};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The most bytes of the file.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -59,6 +59,11 @@ struct File {
 }
 
 impl Settings {
+    /// Where a node keeps them.
+    pub fn path_in(data_dir: &Path) -> PathBuf {
+        data_dir.join("settings.json")
+    }
+
     /// Reads the file, or makes it: the public grid, or a new private one.
     pub fn load_or_create(path: &Path, private: bool) -> Result<Self, SettingsError> {
         if let Some(bytes) = private_file::read(path, FILE_BYTES_MAX)? {

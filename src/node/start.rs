@@ -88,7 +88,7 @@ pub async fn run(options: NodeOptions, current: watch::Sender<Option<Handle>>) -
 async fn run_once(options: &NodeOptions, store: &Store, current: &watch::Sender<Option<Handle>>) -> Result<End, NodeError> {
     let dir = &options.data_dir;
     let identity = Identity::load_or_create(&dir.join("node.key"))?;
-    let settings = Settings::load_or_create(&dir.join("settings.json"), options.private)?;
+    let settings = Settings::load_or_create(&Settings::path_in(dir), options.private)?;
     let invites = Invites::load(&dir.join("invites.json"))?;
     let (workshop, protection) = tokio::task::block_in_place(|| workshop(options))?;
     let endpoint = NetEndpoint::bind(identity.clone(), &endpoint_config(options)).await?;

@@ -16,7 +16,6 @@ use crate::{
             nickname::nickname,
             ticket::TicketError,
         },
-        settings_path,
     },
     protocol::ids::PeerId,
     wire::control::{CreateInviteRequest, CreateInviteResponse, InviteKind, JoinGridResponse},
@@ -65,7 +64,7 @@ impl NodeBackend {
 
 /// Saves the settings, and begins the node anew if it belongs elsewhere now. Both happen even if the caller goes away.
 async fn keep(handle: Handle, settings: Settings, anew: bool) -> Reply<()> {
-    let path = settings_path(&handle.facts.data_dir);
+    let path = Settings::path_in(&handle.facts.data_dir);
     let save = move || {
         settings.save(&path)?;
         if anew {

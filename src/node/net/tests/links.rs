@@ -8,7 +8,7 @@ use crate::{
 };
 
 fn urgent(urgent: bool) -> pb::GossipMessage {
-    pb::GossipMessage { kind: Some(pb::gossip_message::Kind::Neighbour(pb::GossipNeighbour { urgent })) }
+    pb::GossipMessage { kind: Some(pb::gossip_message::Kind::Request(pb::GossipRequest { hint: Vec::new().into(), urgent })) }
 }
 
 fn credits(units: u32) -> pb::WorkerMessage {
