@@ -137,7 +137,10 @@ fn tree() -> Vec<Source> {
     found.sort_by(|one, other| one.path.cmp(&other.path));
     let tests: BTreeSet<String> = found.iter().filter(|source| source.is_of_crate()).flat_map(Source::test_files).collect();
     for source in &mut found {
-        source.is_test = source.path.starts_with("tests/") || source.path.contains("/tests/") || tests.contains(&source.path);
+        source.is_test = source.path.starts_with("tests/")
+            || source.path.contains("/tests/")
+            || source.path.ends_with("tests.rs")
+            || tests.contains(&source.path);
     }
     found
 }
