@@ -79,9 +79,7 @@ pub fn run_locally(module: &[u8], units: &[LocalUnit], limits: &UnitLimits) -> R
     let workshop = workshop.map_err(|error| failed("the sandbox cannot be set up", error.to_string()))?;
     let mut slot = SlotProcess::spawn(workshop).map_err(|error| failed("a slot cannot be started", error.to_string()))?;
     slot.load(digest, || Ok(module.to_vec())).map_err(|error| match error {
-        SlotError::Rejected(rejection) => {
-            Failure::usage("MODULE_REFUSED", format!("the module {rejection}")).hint(rejection.hint())
-        }
+        SlotError::Rejected(rejection) => Failure::usage("MODULE_REFUSED", format!("the module {rejection}")).hint(rejection.hint()),
         other => failed("the module cannot be made ready", other.to_string()),
     })?;
     let task = |unit: &LocalUnit| Task {
