@@ -164,7 +164,15 @@ impl SlotProcess {
     ///
     /// When the process cannot be started or does not reach its jail.
     pub fn spawn(workshop: Arc<Workshop>) -> Result<Self, SlotError> {
-        let stopper = Stopper::default();
+        Self::spawn_with(workshop, Stopper::default())
+    }
+
+    /// As [`SlotProcess::spawn`], to be stopped by a handle that others have already.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be started or does not reach its jail.
+    pub fn spawn_with(workshop: Arc<Workshop>, stopper: Stopper) -> Result<Self, SlotError> {
         let process = Process::spawn(&workshop, workshop.memory_bytes(), &stopper)?;
         let protection = process.protection;
         Ok(Self { workshop, stopper, process: Some(process), loaded: None, protection })
