@@ -84,7 +84,8 @@ pub struct JobOptions {
     pub policy: Option<Policy>,
 
     /// Order among your own jobs, -10 to 10; higher goes first
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-10..=10), help_heading = "The job")]
+    #[arg(long, value_name = "N", help_heading = "The job")]
+    #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-10..=10))]
     pub priority: Option<i32>,
 
     /// What volunteers may choose by; can be given more than once

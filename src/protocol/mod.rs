@@ -4,6 +4,8 @@
 //! Whatever reaches it has been authenticated, bounded and parsed by `wire`; what it wants done it says in actions, which
 //! the shell (`node`, or `sim` in virtual time) performs in their order.
 
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
 pub mod ids;
 pub mod time;
 

@@ -209,7 +209,8 @@ fn independent(a: &Ballot, b: &Ballot) -> bool {
     a.worker != b.worker && !same_network && !same_line
 }
 
-/// How many votes a unit needs. `lottery` draws the unit's number for the economy policy; `first_record` is the number of units that the first voter has had verified, if it is proven.
+/// How many votes a unit needs. `lottery` draws the unit's number for the economy policy;
+/// `first_record` is the number of units that the first voter has had verified, if it is proven.
 pub fn votes_needed(policy: Policy, audited: bool, lottery: impl Fn() -> f64, first_record: Option<u64>, audit_rate: f64) -> usize {
     match policy {
         Policy::Standard => 2 + usize::from(audited),

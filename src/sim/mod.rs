@@ -7,6 +7,8 @@
 //!
 //! It deliberately knows nothing of encodings, signatures, modules or processes: those have tests of their own.
 
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
 mod behaviour;
 pub mod checkers;
 mod faults;

@@ -6,18 +6,20 @@ use crate::protocol::ids::{Digest, PeerId};
 
 #[rustfmt::skip]
 const ADJECTIVES: [&str; 64] = [
-    "amber", "brave", "bright", "brisk", "calm", "clever", "cosy", "crisp", "curious", "daring", "dusky", "eager", "early", "fair", "fleet", "fond",
-    "frosty", "gentle", "glad", "golden", "grand", "happy", "hardy", "hazel", "honest", "humble", "jolly", "keen", "kind", "lively", "loyal", "lucky",
-    "mellow", "merry", "mighty", "misty", "modest", "mossy", "neat", "nimble", "noble", "patient", "plucky", "polite", "proud", "quick", "quiet", "ready",
-    "rosy", "rustic", "serene", "sharp", "silver", "sleepy", "snowy", "steady", "sunny", "swift", "tidy", "trusty", "velvet", "warm", "wise", "witty",
+    "amber", "brave", "bright", "brisk", "calm", "clever", "cosy", "crisp", "curious", "daring", "dusky", "eager", "early", "fair", "fleet",
+    "fond", "frosty", "gentle", "glad", "golden", "grand", "happy", "hardy", "hazel", "honest", "humble", "jolly", "keen", "kind", "lively",
+    "loyal", "lucky", "mellow", "merry", "mighty", "misty", "modest", "mossy", "neat", "nimble", "noble", "patient", "plucky", "polite",
+    "proud", "quick", "quiet", "ready", "rosy", "rustic", "serene", "sharp", "silver", "sleepy", "snowy", "steady", "sunny", "swift",
+    "tidy", "trusty", "velvet", "warm", "wise", "witty",
 ];
 
 #[rustfmt::skip]
 const ANIMALS: [&str; 64] = [
     "ant", "badger", "bat", "bear", "beaver", "bee", "bison", "camel", "cat", "crane", "crow", "deer", "dingo", "dolphin", "dove", "duck",
-    "eagle", "eel", "elk", "falcon", "ferret", "finch", "fox", "frog", "gecko", "goat", "goose", "hare", "hawk", "hedgehog", "heron", "horse",
-    "ibis", "jackdaw", "koala", "lark", "lemur", "lynx", "magpie", "marten", "mole", "moose", "moth", "mouse", "newt", "otter", "owl", "panda",
-    "parrot", "puffin", "quail", "rabbit", "raven", "robin", "salmon", "seal", "sparrow", "squid", "stork", "swan", "toad", "turtle", "walrus", "wren",
+    "eagle", "eel", "elk", "falcon", "ferret", "finch", "fox", "frog", "gecko", "goat", "goose", "hare", "hawk", "hedgehog", "heron",
+    "horse", "ibis", "jackdaw", "koala", "lark", "lemur", "lynx", "magpie", "marten", "mole", "moose", "moth", "mouse", "newt", "otter",
+    "owl", "panda", "parrot", "puffin", "quail", "rabbit", "raven", "robin", "salmon", "seal", "sparrow", "squid", "stork", "swan", "toad",
+    "turtle", "walrus", "wren",
 ];
 
 /// The name that people see for `peer`. A key can be searched for that has a given name, so it proves nothing.
