@@ -261,7 +261,7 @@ fn fault_scenario(seed: u64) {
     peers.extend(vec![PeerSpec::default(); 5]);
     peers.push(PeerSpec { gas_per_second: 100_000_000, ..PeerSpec::default() });
     peers.push(PeerSpec::that([Behaviour::Lies { per_mille: 200 }, Behaviour::Colludes { per_mille: 100 }][seed as usize % 2]));
-    peers.push(PeerSpec::that([Behaviour::Colludes { per_mille: 100 }, Behaviour::OutOfMemory, Behaviour::Silent][seed as usize % 3]));
+    peers.push(PeerSpec::that([Behaviour::Lies { per_mille: 100 }, Behaviour::OutOfMemory, Behaviour::Silent][seed as usize % 3]));
     let delay = (Duration::from_millis(1), Duration::from_millis(10 + seed % 7 * 100));
     let mut grid = Grid::new(Scenario { peers, delay, faults: Faults::HARSH }, seed);
     let policy = [Policy::Standard, Policy::Economy, Policy::Strict][seed as usize % 3];
@@ -289,4 +289,13 @@ fn a_seed_replays_exactly() {
         (grid.elapsed(), grid.checkers.executions.of_job(job), grid.rng)
     };
     assert_eq!(run(), run());
+}
+
+/// `MANYHANDS_SEEDS=1000..3000 cargo test --release --no-default-features -- --ignored fresh_seeds`
+#[test]
+#[ignore = "many seeds, for the release profile"]
+fn fresh_seeds_of_the_fault_scenario() {
+    let range = std::env::var("MANYHANDS_SEEDS").unwrap_or_else(|_| "1000..2000".into());
+    let (first, last) = range.split_once("..").expect("FIRST..LAST");
+    (first.parse().unwrap()..last.parse().unwrap()).for_each(fault_scenario);
 }

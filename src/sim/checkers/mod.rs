@@ -41,7 +41,7 @@ pub enum Violation {
         /// What is shown.
         shown: String,
         /// What is durable.
-        durable: Option<Verdict>,
+        durable: Box<Option<Verdict>>,
     },
     /// Something grew beyond its bound.
     #[error("{what}: {found}, at most {max} are allowed")]
