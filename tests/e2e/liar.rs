@@ -61,7 +61,8 @@ fn run(fault: &str, policy: &str) {
     let ended = grid.wait(0, &job);
     assert_eq!((ended["state"].as_str(), ended["verified"].as_u64()), (Some("done"), Some(UNITS)), "{ended:#}");
     assert_eq!(grid.run(0, &["results", &job]).ok(), expected.concat());
-    let convicted: Vec<&str> = ended["contributors"].as_array().unwrap().iter().filter(|one| one["convicted"] == true).map(|one| one["peer"].as_str().unwrap()).collect();
+    let contributors = ended["contributors"].as_array().unwrap().iter();
+    let convicted: Vec<&str> = contributors.filter(|one| one["convicted"] == true).map(|one| one["peer"].as_str().unwrap()).collect();
     let peers = grid.run(0, &["peers", "-o", "json"]).json();
     let standing = |key: &str| peers["peers"].as_array().unwrap().iter().find(|peer| peer["peer"] == key).unwrap()["standing"].clone();
     assert!(["quarantined", "banned"].contains(&standing(&liars_key).as_str().unwrap()), "{peers:#}");
