@@ -74,7 +74,8 @@ pub struct LocalRun {
 pub fn run_locally(module: &[u8], units: &[LocalUnit], limits: &UnitLimits) -> Result<Vec<LocalRun>, Failure> {
     let failed = |what: &str, cause: String| Failure::new(Exit::Other, "SANDBOX", what).cause(cause);
     let digest = Digest::of(module);
-    let cache = TemporaryDir::create("manyhands-try").map_err(|error| failed("no temporary directory for compiled code", error.to_string()))?;
+    let cache =
+        TemporaryDir::create("manyhands-try").map_err(|error| failed("no temporary directory for compiled code", error.to_string()))?;
     let workshop = Workshop::of_this_program(cache.path(), limits.memory_bytes);
     let workshop = workshop.map_err(|error| failed("the sandbox cannot be set up", error.to_string()))?;
     let mut slot = SlotProcess::spawn(workshop).map_err(|error| failed("a slot cannot be started", error.to_string()))?;

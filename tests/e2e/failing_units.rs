@@ -16,18 +16,8 @@ const CASES: [Case; 9] = [
     Case { name: "endless", body: "(loop $ever (br $ever))", options: &["--gas", "50_000_000"], reason: "out of gas" },
     Case { name: "trap", body: "unreachable", options: &[], reason: "unreachable" },
     Case { name: "exit3", body: "(call $proc_exit (i32.const 3))", options: &[], reason: "exit code 3" },
-    Case {
-        name: "divides",
-        body: "(drop (i32.div_u (i32.const 1) (i32.load (i32.const 0))))",
-        options: &[],
-        reason: "division by zero",
-    },
-    Case {
-        name: "recursion",
-        body: "(drop (call $recurse (i64.const 0)))",
-        options: &[],
-        reason: "stack overflow",
-    },
+    Case { name: "divides", body: "(drop (i32.div_u (i32.const 1) (i32.load (i32.const 0))))", options: &[], reason: "division by zero" },
+    Case { name: "recursion", body: "(drop (call $recurse (i64.const 0)))", options: &[], reason: "stack overflow" },
     Case {
         name: "flood",
         body: "(loop $ever (call $say (i32.const 64) (i32.const 32) (i32.const 1)) (br $ever))",
@@ -52,12 +42,7 @@ const CASES: [Case; 9] = [
         options: &[],
         reason: "sleep limit",
     },
-    Case {
-        name: "slow",
-        body: "(loop $ever (br $ever))",
-        options: &["--time", "300ms"],
-        reason: "time-out",
-    },
+    Case { name: "slow", body: "(loop $ever (br $ever))", options: &["--time", "300ms"], reason: "time-out" },
 ];
 
 #[test]
