@@ -122,7 +122,18 @@ impl Desk {
     fn try_report(&mut self, worker: u8, lease: &Lease, outcome: Outcome) -> Result<(), ReportRejected> {
         let Lease { unit, attempt, ordinal, token, .. } = *lease;
         let wall = Duration::from_secs(1);
-        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes: 4, output: None, log: Arc::from([]), wall, proof: Arc::from([]) };
+        let report = Report {
+            unit,
+            attempt,
+            ordinal,
+            token,
+            outcome,
+            output_bytes: 4,
+            output: None,
+            log: Arc::from([]),
+            wall,
+            proof: Arc::from([]),
+        };
         let result = self.owner.report(self.now, key(worker), JOB, report);
         self.take();
         result
