@@ -142,6 +142,8 @@ fn a_runaway_is_stopped_from_another_thread() {
         });
         assert_eq!(ends, [Ok(Exit::Code(0)), Err(AttemptFailure::Killed), Err(AttemptFailure::Killed)]);
     });
+    assert_eq!(exit(&run(&mut slot, &tasks[..1])[0]), Err(AttemptFailure::Killed));
+    slot.load(Digest::of(&module), || Ok(module.clone())).unwrap();
     assert_eq!(exit(&run(&mut slot, &tasks[..1])[0]), Ok(Exit::Code(0)));
 }
 
@@ -195,6 +197,25 @@ fn large_inputs_and_outputs_pass_in_both_directions_at_once() {
     }
 }
 
+/// Memory that the job promises and the machine cannot give fails the attempt, and the slot goes on.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_the_machine_lacks_is_no_value() {
+    let cache = tempfile::tempdir().unwrap();
+    let workshop = Workshop::new(PathBuf::from(env!("CARGO_BIN_EXE_manyhands")), cache.path(), 0).unwrap();
+    let mut slot = SlotProcess::spawn(workshop).unwrap();
+    let grow = wat::parse_str(
+        r#"(module (memory (export "memory") 1) (func (export "_start")
+          (if (i32.eq (memory.grow (i32.const 50000)) (i32.const -1)) (then unreachable))))"#,
+    )
+    .unwrap();
+    slot.load(Digest::of(&grow), || Ok(grow.clone())).unwrap();
+    let large = UnitLimits { memory_bytes: 4 << 30, ..limits() };
+    let ends: Vec<_> = run(&mut slot, &[task(&grow, b"", large), task(&grow, b"", limits())]).iter().map(exit).collect();
+    assert_eq!(ends[0], Err(AttemptFailure::OutOfMemory));
+    assert!(matches!(ends[1], Ok(Exit::Trap(_))));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn escaped_code_can_do_nothing() {
@@ -230,6 +251,11 @@ fn tiny_units_run_by_the_ten_thousand_a_second() {
         rate = rate.max(f64::from(count) / began.elapsed().as_secs_f64());
     }
     println!("{rate:.0} units a second through a slot");
+    let began = Instant::now();
+    for _ in 0..2_000 {
+        run(&mut slot, &tasks[..1]);
+    }
+    println!("{:?} for a unit by itself", began.elapsed() / 2_000);
     // The release build on an idle machine does ten times as much; this catches a lost pipeline, not a slow machine.
     assert!(rate > 1_000.0);
 }

@@ -40,6 +40,10 @@ pub struct Args {
     /// Run strangers' code also where this machine has no jail for it
     #[arg(long)]
     allow_unprotected: bool,
+
+    /// End when the process that started this one has ended; for `manyhands demo`
+    #[arg(long, hide = true)]
+    end_with_parent: bool,
 }
 
 /// Memory for units where nothing else is said, in bytes: what one unit may have at most.
@@ -143,6 +147,9 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         let failure = Failure::new(Exit::Other, "ALREADY_UP", format!("a node is already running on {}", context.data_dir.display()));
         return Err(failure.hint("manyhands status").hint("manyhands stop").hint("a second node needs its own --data-dir"));
     }
+    if args.end_with_parent {
+        end_with_parent();
+    }
     create_private_dir(&context.data_dir)?;
     if args.detach {
         return detach(context).await;
@@ -162,6 +169,14 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     };
     run_node(options, context).await?;
     Ok(Exit::Ok)
+}
+
+/// Where the system can do it. Whoever starts such a node ends it too; this is for when it is killed.
+fn end_with_parent() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)) {
+        tracing::warn!(%error, "this node will not notice when the process that started it is killed");
+    }
 }
 
 fn create_private_dir(path: &std::path::Path) -> Result<(), Failure> {

@@ -3,8 +3,10 @@
 use super::*;
 use crate::protocol::{
     ids::Digest,
-    job::{Inputs, Policy, Reduce, UnitRange},
+    job::{Inputs, Manifest, Policy, Reduce, UnitRange},
     outcome::{Exit, Outcome, UnitLimits, Value},
+    verify::JobSecret,
+    worker::RunId,
 };
 
 fn config(slots: u32) -> PeerConfig {

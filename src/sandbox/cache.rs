@@ -91,6 +91,12 @@ impl Cache {
         Some(native)
     }
 
+    /// Removes an entry.
+    pub(super) fn discard(&self, key: Key) {
+        // That it is not there, or cannot be removed, changes nothing: it would be replaced or refused again.
+        let _ = fs::remove_file(self.path(key));
+    }
+
     /// Stores native code. Readers see the whole entry or none.
     ///
     /// # Errors

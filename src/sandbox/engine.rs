@@ -209,14 +209,16 @@ impl Machine {
     }
 
     /// Runs one unit.
-    pub(super) fn run(&self, program: &Program, given: Given) -> Finished {
+    pub(super) fn run(&self, program: &Program, mut given: Given) -> Finished {
         if program.initial_memory_bytes > given.limits.memory_bytes {
             return Finished::failed(AttemptFailure::Refused);
         }
         if !floating_point_mode_is_right() {
             return Finished::failed(AttemptFailure::Killed);
         }
-        let budget = given.limits.gas.min(UnitLimits::MAX.gas);
+        // Beyond this the counter, which is signed, could overflow.
+        given.limits.gas = given.limits.gas.min(UnitLimits::MAX.gas);
+        let budget = given.limits.gas;
         let Some(world) = World::new(given) else {
             return Finished::failed(AttemptFailure::Refused);
         };
@@ -314,10 +316,12 @@ pub fn validation_class() -> String {
 const WASMTIME_MAJOR: u32 = 48;
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod measure;
 #[cfg(test)]
-mod nan_tests;
+mod pass_tests;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,8 @@ pub(super) struct Plan {
     pub(super) bulk: bool,
     /// Whether there is floating-point arithmetic, whose NaNs need care.
     pub(super) float_arithmetic: bool,
+    /// Places where paths may meet: blocks and branches.
+    pub(super) joins: u64,
 }
 
 impl Plan {
@@ -44,6 +46,7 @@ impl Plan {
         while !operators.eof() {
             let op = operators.read()?;
             let current = open.last().copied().flatten();
+            plan.joins += joins(&op);
             match op {
                 O::Loop { .. } => {
                     open.push(Some(plan.loops.len()));
@@ -70,6 +73,14 @@ impl Plan {
     /// Whether the function keeps its gas in a local.
     pub(super) fn has_loops(&self) -> bool {
         !self.loops.is_empty()
+    }
+}
+
+fn joins(op: &O<'_>) -> u64 {
+    match op {
+        O::Block { .. } | O::Loop { .. } | O::If { .. } | O::Br { .. } | O::BrIf { .. } => 1,
+        O::BrTable { targets } => u64::from(targets.len()) + 1,
+        _ => 0,
     }
 }
 

@@ -19,9 +19,12 @@ use crate::protocol::{
     ids::Digest,
     outcome::{AttemptFailure, Outcome},
 };
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use std::{
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::ExitStatusExt as _},
+    },
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -42,6 +45,9 @@ const LOAD_WALL: Duration = Duration::from_secs(60);
 /// How often a paused slot's clock is looked at.
 const PAUSE_POLL: Duration = Duration::from_millis(20);
 
+/// How long a process whose socket is closed may take to end by itself.
+const LAST_BREATH: Duration = Duration::from_millis(20);
+
 /// The longest message of a failed request, in bytes.
 const MAX_MESSAGE: u64 = 64 << 10;
 
@@ -58,22 +64,23 @@ impl Process {
     /// Spawns a process and waits until it is in its jail.
     pub(super) fn spawn(workshop: &Workshop, memory_bytes: u64, stopper: &Stopper) -> Result<Self, SlotError> {
         let (ours, theirs) = UnixStream::pair().map_err(SlotError::Spawn)?;
+        let channel = Channel::new(ours).map_err(SlotError::Spawn)?;
         let child = Command::new(workshop.program())
             .args([SLOT_ARGUMENT, "run", &memory_bytes.to_string(), &std::process::id().to_string()])
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::null())
             .spawn()
             .map_err(SlotError::Spawn)?;
         let pid = Pid::from_child(&child);
         stopper.attach(pid);
-        let channel = Channel::new(ours).map_err(SlotError::Spawn)?;
         let mut process = Self { child, channel, protection: Protection::NONE, engine: Digest([0; 32]), stopper: stopper.clone() };
-        let (kind, body) = process.receive(READY_WALL, MAX_MESSAGE)?;
-        if kind != Kind::Ready {
-            return Err(SlotError::Protocol);
-        }
+        let body = match process.receive(READY_WALL, MAX_MESSAGE)? {
+            (Kind::Ready, body) => body,
+            (Kind::Failed, message) => return Err(SlotError::Refused(shown(&message))),
+            _ => return Err(SlotError::Protocol),
+        };
         (process.protection, process.engine) = frame::decode_ready(&body).map_err(|_| SlotError::Protocol)?;
         Ok(process)
     }
@@ -102,19 +109,40 @@ impl Process {
         self.channel.push(kind, body).map_err(|_| SlotError::TooLarge)?;
         match self.receive(limit, MAX_BODY)? {
             (kind, body) if kind == expected => Ok(body),
-            (Kind::Failed, message) => {
-                let shown = &message[..message.len().min(1000)];
-                Err(SlotError::Refused(String::from_utf8_lossy(shown).into_owned()))
-            }
+            (Kind::Failed, message) => Err(SlotError::Refused(shown(&message))),
             _ => Err(SlotError::Protocol),
         }
     }
+
+    /// Why a process is gone that closed its socket: the kernel kills it (or it aborts) when memory runs out.
+    fn autopsy(&mut self) -> AttemptFailure {
+        let running = Running::start(&self.stopper);
+        while running.elapsed() < LAST_BREATH {
+            match self.child.try_wait() {
+                Ok(Some(status)) => {
+                    return match status.signal().and_then(Signal::from_named_raw) {
+                        Some(Signal::KILL | Signal::ABORT) => AttemptFailure::OutOfMemory,
+                        Some(_) | None => AttemptFailure::Killed,
+                    };
+                }
+                Ok(None) => std::thread::yield_now(),
+                Err(_) => break,
+            }
+        }
+        AttemptFailure::Killed
+    }
+}
+
+/// What a process said went wrong, as far as it is shown.
+fn shown(message: &[u8]) -> String {
+    String::from_utf8_lossy(&message[..message.len().min(1000)]).chars().filter(|c| !c.is_control()).collect()
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.stopper.detach();
-        // It was killed, so this does not take long; that it was reaped by someone else does not matter.
+        // Unless it is gone already. It does not take long then, and that it was reaped by someone else does not matter.
+        self.stopper.detach(Pid::from_child(&self.child));
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
@@ -173,6 +201,7 @@ impl SlotProcess {
     ///
     /// When the module is refused or its bytes cannot be had, or when the machine fails.
     pub fn load(&mut self, module: Digest, bytes: impl FnOnce() -> std::io::Result<Vec<u8>>) -> Result<(), SlotError> {
+        self.stopper.begin();
         if self.loaded.as_ref().is_some_and(|(loaded, _)| *loaded == module) && self.process.is_some() {
             return Ok(());
         }
@@ -180,11 +209,13 @@ impl SlotProcess {
             self.process = None;
         }
         let engine = self.process()?.engine;
-        let native = self.workshop.native(module, engine, bytes)?;
+        let native = self.workshop.native(module, engine, bytes, &self.stopper)?;
         self.loaded = Some((module, native));
         let result = self.reload();
         if result.is_err() {
             (self.loaded, self.process) = (None, None);
+            // Should it lie with what was stored, the next attempt compiles anew.
+            self.workshop.discard(module, engine);
         }
         result
     }
@@ -209,7 +240,6 @@ impl SlotProcess {
     /// A task of a module that is not loaded is refused. When the slot is killed by a [`Stopper`], the rest is reported as
     /// killed.
     pub fn run_batch(&mut self, tasks: &[Task], report: &mut dyn FnMut(usize, Report)) {
-        self.stopper.begin();
         let mut done = 0;
         while done < tasks.len() {
             if self.stopper.is_cancelled() {
@@ -274,7 +304,9 @@ impl SlotProcess {
                 return Err((AttemptFailure::TimeOut, running.elapsed()));
             }
             let timeout = if self.stopper.is_stopped() { PAUSE_POLL } else { rest };
-            process.channel.exchange(timeout).map_err(|_| (AttemptFailure::Killed, running.elapsed()))?;
+            if process.channel.exchange(timeout).is_err() {
+                return Err((process.autopsy(), running.elapsed()));
+            }
         }
         Ok(())
     }

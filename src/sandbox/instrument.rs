@@ -5,6 +5,7 @@
 //! no index changes. The result is a function of the module's bytes and of [`super::PASS_VERSION`] and of nothing else.
 
 use super::{
+    flow::Flow,
     gas::{GAS_EXPORT, Meter, Plan, START_EXPORT},
     inspect::{FEATURES, Rejection, admit},
     tracker::{MAX_ROUNDS, Tracker},
@@ -101,15 +102,15 @@ impl Pass {
         let declared = declared_locals(body)?;
         let count: u32 = declared.iter().map(|(count, _)| count).sum();
         let plan = Plan::of(body, count).map_err(|error| Rejection::invalid(&error))?;
-        let tracked = plan.float_arithmetic;
-        let first_new = parameters + count;
+        let (tracked, joins) = (plan.float_arithmetic, plan.joins);
+        let first_new = u32::try_from(parameters.len()).expect("the format allows a thousand parameters") + count;
         let mut new_locals = vec![ValType::I64];
         if plan.bulk {
             new_locals.push(ValType::I32);
         }
         let first_temporary = first_new + u32::try_from(new_locals.len()).expect("two at most");
         let mut meter = Meter { global: self.gas, left: first_new, length: first_new + 1, plan, next_loop: 0 };
-        let mut tracker = tracked.then(|| Tracker::new(parameters as usize, &declared, first_temporary));
+        let mut tracker = tracked.then(|| Tracker::new(Flow::new(&parameters, &declared, joins), first_temporary));
         if let Some(tracker) = &mut tracker {
             self.settle(tracker, again, body)?;
         }
@@ -121,7 +122,7 @@ impl Pass {
         Ok(assemble(&declared, &new_locals, &self.scratch))
     }
 
-    /// Runs the tracker until the classes of the locals are stable, and tells it to emit from then on.
+    /// Runs the tracker until what it knows about the locals is stable, and tells it to emit from then on.
     fn settle(
         &mut self,
         tracker: &mut Tracker,
@@ -130,11 +131,11 @@ impl Pass {
     ) -> Result<(), Rejection> {
         for round in 0.. {
             if round == MAX_ROUNDS {
-                tracker.fix_all_locals();
+                tracker.flow.follow_none();
             }
             tracker.restart();
             self.walk(again(), body, Some(tracker), None)?;
-            if !tracker.changed {
+            if !tracker.flow.changed {
                 break;
             }
         }
@@ -180,9 +181,9 @@ impl Pass {
     }
 }
 
-fn parameters(function: &FuncToValidate<ValidatorResources>) -> u32 {
+fn parameters(function: &FuncToValidate<ValidatorResources>) -> Vec<ValType> {
     let sub_type = function.resources.sub_type_at(function.ty).expect("the validator knows the function's type");
-    u32::try_from(sub_type.unwrap_func().params().len()).expect("the format allows a thousand parameters")
+    sub_type.unwrap_func().params().to_vec()
 }
 
 fn declared_locals(body: &FunctionBody<'_>) -> Result<Vec<(u32, ValType)>, Rejection> {

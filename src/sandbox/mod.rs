@@ -15,6 +15,7 @@ mod cache;
 mod channel;
 mod cost;
 mod engine;
+mod flow;
 #[cfg(unix)]
 mod frame;
 mod gas;

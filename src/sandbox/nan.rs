@@ -30,22 +30,25 @@ pub(super) enum Class {
     Fixed,
     /// From arithmetic: a NaN in it may have any bits.
     Raw(Shape),
+    /// Raw or fixed, depending on the way that was taken; the number is that of a local where the ways met. Only a scalar.
+    Mixed(u32),
 }
 
 impl Class {
     /// The class of a place into which both may flow. A raw value that flows into a fixed place is made canonical on its way.
+    /// Mixed values are joined by [`super::flow`].
     pub(super) fn join(self, other: Self) -> Self {
         match (self, other) {
             (Self::Neutral, class) | (class, Self::Neutral) => class,
             (Self::Raw(a), Self::Raw(b)) if a == b => self,
-            (Self::Raw(_) | Self::Fixed, Self::Raw(_) | Self::Fixed) => Self::Fixed,
+            (Self::Raw(_) | Self::Fixed | Self::Mixed(_), Self::Raw(_) | Self::Fixed | Self::Mixed(_)) => Self::Fixed,
         }
     }
 
     pub(super) fn raw(self) -> Option<Shape> {
         match self {
             Self::Raw(shape) => Some(shape),
-            Self::Neutral | Self::Fixed => None,
+            Self::Neutral | Self::Fixed | Self::Mixed(_) => None,
         }
     }
 }
@@ -222,24 +225,32 @@ const CANONICAL_F32X4: i128 = 0x7fc0_0000_7fc0_0000_7fc0_0000_7fc0_0000;
 const CANONICAL_F64X2: i128 = 0x7ff8_0000_0000_0000_7ff8_0000_0000_0000;
 
 impl Shape {
-    /// The type of a value of this shape.
-    pub(super) fn value_type(self) -> wasmparser::ValType {
-        match self {
-            Self::F32 => wasmparser::ValType::F32,
-            Self::F64 => wasmparser::ValType::F64,
-            Self::F32x4 | Self::F64x2 => wasmparser::ValType::V128,
-        }
+    /// Whether it has several lanes.
+    pub(super) fn is_vector(self) -> bool {
+        matches!(self, Self::F32x4 | Self::F64x2)
     }
 
-    /// Replaces NaNs in the value on top of the stack by the canonical one. `temporary` is a local of its type.
+    /// The type of the local that [`Shape::canonicalise`] needs.
+    pub(super) fn temporary_type(self) -> wasmparser::ValType {
+        wasmparser::ValType::V128
+    }
+
+    /// Replaces NaNs in the value on top of the stack by the canonical one. `temporary` is a local of its own type.
     pub(super) fn canonicalise(self, out: &mut Vec<u8>, temporary: u32) {
-        let (nan, equal, choose) = match self {
-            Self::F32 => (I::F32Const(f32::from_bits(CANONICAL_F32).into()), I::F32Eq, I::Select),
-            Self::F64 => (I::F64Const(f64::from_bits(CANONICAL_F64).into()), I::F64Eq, I::Select),
-            Self::F32x4 => (I::V128Const(CANONICAL_F32X4), I::F32x4Eq, I::V128Bitselect),
-            Self::F64x2 => (I::V128Const(CANONICAL_F64X2), I::F64x2Eq, I::V128Bitselect),
+        let (nan, equal) = match self {
+            Self::F32 | Self::F32x4 => (I::V128Const(CANONICAL_F32X4), I::F32x4Eq),
+            Self::F64 | Self::F64x2 => (I::V128Const(CANONICAL_F64X2), I::F64x2Eq),
         };
+        // Scalars too are compared as vectors: choosing by a mask costs half of choosing by a flag.
+        let (widen, narrow) = match self {
+            Self::F32 => (Some(I::F32x4Splat), Some(I::F32x4ExtractLane(0))),
+            Self::F64 => (Some(I::F64x2Splat), Some(I::F64x2ExtractLane(0))),
+            Self::F32x4 | Self::F64x2 => (None, None),
+        };
+        super::gas::encode(out, widen.as_slice());
         // A NaN is the one value that does not equal itself.
-        super::gas::encode(out, &[I::LocalTee(temporary), nan, I::LocalGet(temporary), I::LocalGet(temporary), equal, choose]);
+        let choose = [I::LocalTee(temporary), nan, I::LocalGet(temporary), I::LocalGet(temporary), equal, I::V128Bitselect];
+        super::gas::encode(out, &choose);
+        super::gas::encode(out, narrow.as_slice());
     }
 }

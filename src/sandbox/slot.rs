@@ -67,9 +67,21 @@ fn probe(room: Room, violation: Violation) -> io::Result<()> {
 fn serve(room: Room) -> io::Result<()> {
     jail::prepare();
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let machine = Machine::new().map_err(io::Error::other)?;
+    let set_up = || -> io::Result<_> {
+        let machine = Machine::new().map_err(io::Error::other)?;
+        let protection = jail::enter(room, Violation::Kills)?;
+        Ok((machine, protection))
+    };
+    let (machine, protection) = match set_up() {
+        Ok(both) => both,
+        Err(error) => {
+            // Standard error leads nowhere, so the parent is told.
+            let message = error.to_string();
+            (&socket).write_all(&frame::header(Kind::Failed, message.len())?)?;
+            return (&socket).write_all(message.as_bytes());
+        }
+    };
     let engine = machine.compatibility();
-    let protection = jail::enter(room, Violation::Kills)?;
     let mut slot = Slot { reader: io::BufReader::with_capacity(READ_AHEAD, &socket), writer: &socket, machine, program: None };
     slot.send(Kind::Ready, &frame::encode_ready(&protection, engine))?;
     loop {

@@ -14,8 +14,9 @@ pub struct Stopper {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The process, from its start until just before it is reaped, so that a signal never reaches another one.
-    process: Option<Pid>,
+    /// The processes, each from its start until just before it is reaped, so that a signal never reaches another one. The
+    /// slot itself, and while it waits for its module to be compiled, the compiler.
+    processes: Vec<Pid>,
     cancelled: bool,
     paused_since: Option<Instant>,
     paused_before: Duration,
@@ -26,8 +27,8 @@ impl Stopper {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Kills the process and with it the batch that runs: what it had left is reported as killed. Without a running batch
-    /// only the process ends; the next batch gets a new one.
+    /// Kills the process and with it the batch that runs: what it had left is reported as killed, and so is every later batch
+    /// until the slot is given a module again ([`SlotProcess::load`](super::SlotProcess::load)). Ends a compilation too.
     pub fn kill(&self) {
         let mut state = self.state();
         state.cancelled = true;
@@ -57,7 +58,7 @@ impl Stopper {
         self.state().paused_since.is_some()
     }
 
-    /// A batch begins: what was cancelled before does not concern it.
+    /// A module is given: what was cancelled before does not concern it.
     pub(super) fn begin(&self) {
         self.state().cancelled = false;
     }
@@ -69,17 +70,15 @@ impl Stopper {
     /// There is a process now.
     pub(super) fn attach(&self, process: Pid) {
         let mut state = self.state();
-        state.process = Some(process);
+        state.processes.push(process);
         if state.paused_since.is_some() {
-            state.signal(Signal::STOP);
+            let _ = kill_process(process, Signal::STOP);
         }
     }
 
-    /// The process is about to be reaped: kills it and forgets it.
-    pub(super) fn detach(&self) {
-        let mut state = self.state();
-        state.signal(Signal::KILL);
-        state.process = None;
+    /// The process is about to be reaped: forgets it.
+    pub(super) fn detach(&self, process: Pid) {
+        self.state().processes.retain(|found| *found != process);
     }
 
     /// How long the slot has been paused in all. The difference of two readings is the pause between them.
@@ -91,9 +90,9 @@ impl Stopper {
 
 impl State {
     fn signal(&self, signal: Signal) {
-        if let Some(process) = self.process {
+        for process in &self.processes {
             // It can only fail when the process is gone already.
-            let _ = kill_process(process, signal);
+            let _ = kill_process(*process, signal);
         }
     }
 }

@@ -1,49 +1,41 @@
 //! Follows the [`Class`] of every value through a function and inserts what [`super::nan`] asks for.
 //!
-//! It runs over a function several times: first without emitting, until the classes of the locals no longer change, then once
-//! more with the code going to its place. Unreachable code is left alone, since nothing in it ever runs.
+//! It runs over a function several times: first without emitting, until what is known about the locals ([`super::flow`]) no
+//! longer changes, then once more with the code going to its place. Unreachable code is left alone, since nothing in it ever
+//! runs.
 
-use super::nan::{Class, Effect, Shape, effect};
+use super::{
+    flow::Flow,
+    nan::{Class, Effect, Shape, effect},
+};
 use wasm_encoder::Instruction as I;
 use wasmparser::{FuncValidator, Operator as O, ValType, ValidatorResources};
 
-/// Rounds over a function before the locals that still change are declared fixed. Compilers' output needs two or three.
-pub(super) const MAX_ROUNDS: u32 = 8;
+/// Rounds over a function before all its locals are pinned. Compilers' output needs two to four.
+pub(super) const MAX_ROUNDS: u32 = 10;
 
 /// The classes of one function's values.
 pub(super) struct Tracker {
-    /// The class of each local, whatever is in it.
-    locals: Vec<Class>,
+    /// The locals.
+    pub(super) flow: Flow,
     /// The class of each operand on the stack.
     stack: Vec<Class>,
-    /// Whether a local's class grew in this round.
-    pub(super) changed: bool,
     /// Whether to insert code.
     pub(super) emit: bool,
     temporaries: Temporaries,
 }
 
 impl Tracker {
-    /// `parameters` come first among the locals; their values are given by the caller. The others begin as zero.
-    pub(super) fn new(parameters: usize, declared: &[(u32, ValType)], first_temporary: u32) -> Self {
-        let mut locals = vec![Class::Fixed; parameters];
-        for (count, value_type) in declared {
-            let float = matches!(value_type, ValType::F32 | ValType::F64 | ValType::V128);
-            locals.resize(locals.len() + *count as usize, if float { Class::Neutral } else { Class::Fixed });
-        }
+    /// A tracker whose own locals come from `first_temporary` on.
+    pub(super) fn new(flow: Flow, first_temporary: u32) -> Self {
         let temporaries = Temporaries { first: first_temporary, types: Vec::new(), used: Vec::new() };
-        Self { locals, stack: Vec::new(), changed: false, emit: false, temporaries }
+        Self { flow, stack: Vec::new(), emit: false, temporaries }
     }
 
     /// Begins a round.
     pub(super) fn restart(&mut self) {
         self.stack.clear();
-        self.changed = false;
-    }
-
-    /// Gives up precision: every local keeps its bits, so raw values become canonical when they are set.
-    pub(super) fn fix_all_locals(&mut self) {
-        self.locals.fill(Class::Fixed);
+        self.flow.restart();
     }
 
     /// The locals that the inserted code needs.
@@ -56,6 +48,7 @@ impl Tracker {
         let height = validator.operand_stack_height() as usize;
         self.stack.resize(height, Class::Fixed);
         if validator.get_control_frame(0).is_some_and(|frame| frame.unreachable) {
+            self.flow.control(op);
             return Pending { kept: height, result: Class::Fixed };
         }
         let (pops, _) = op.operator_arity(validator).unwrap_or((0, 0));
@@ -68,7 +61,7 @@ impl Tracker {
             }
             Effect::Ignores => Class::Fixed,
             Effect::Makes(result) => result,
-            Effect::Gets(local) => self.locals[local as usize],
+            Effect::Gets(local) => self.flow.get(local),
             Effect::Sets(local) => self.set(&mut site, local),
             Effect::Tees(local) => self.set(&mut site, local),
             Effect::Passes(shape) => {
@@ -79,7 +72,8 @@ impl Tracker {
             Effect::Reshapes(from, to) => self.reshape(&mut site, from, to),
             Effect::Inserts(vector, scalar) => self.insert(&mut site, vector, scalar),
             Effect::Sees => {
-                self.canonicalise(&mut site, |class| class.raw().is_some());
+                self.canonicalise(&mut site, seen);
+                self.flow.control(op);
                 Class::Fixed
             }
         };
@@ -95,21 +89,20 @@ impl Tracker {
 
     fn set(&mut self, site: &mut Site<'_, '_>, local: u32) -> Class {
         let value = self.stack.last().copied().unwrap_or(Class::Fixed);
-        let slot = &mut self.locals[local as usize];
-        let joined = slot.join(value);
-        self.changed |= joined != *slot;
-        *slot = joined;
-        if joined == Class::Fixed {
-            self.canonicalise(site, |class| class.raw().is_some());
+        if !self.flow.set(local, value) {
+            self.canonicalise(site, seen);
         }
-        joined
+        self.stack.last().copied().unwrap_or(Class::Fixed)
     }
 
     /// The class of a result that is one of the operands `from..to`.
     fn merge(&mut self, site: &mut Site<'_, '_>, from: usize, to: usize) -> Class {
-        let joined = self.stack[from..to].iter().fold(Class::Neutral, |joined, class| joined.join(*class));
+        let mut joined = Class::Neutral;
+        for position in from..to {
+            joined = self.flow.join(None, joined, self.stack[position]);
+        }
         if joined == Class::Fixed {
-            self.canonicalise(site, |class| class.raw().is_some());
+            self.canonicalise(site, seen);
         }
         joined
     }
@@ -119,7 +112,7 @@ impl Tracker {
         if operand == Class::Raw(from) {
             return Class::Raw(to);
         }
-        self.canonicalise(site, |class| class.raw().is_some());
+        self.canonicalise(site, seen);
         Class::Fixed
     }
 
@@ -129,12 +122,18 @@ impl Tracker {
         if operands.iter().all(fits) && operands.iter().any(|class| class.raw().is_some()) {
             return Class::Raw(vector);
         }
-        self.canonicalise(site, |class| class.raw().is_some());
+        self.canonicalise(site, seen);
         Class::Fixed
     }
 
     /// Makes those operands canonical that `wanted` names. What lies above the deepest of them waits in temporaries.
     fn canonicalise(&mut self, site: &mut Site<'_, '_>, wanted: impl Fn(Class) -> bool) {
+        for class in &mut self.stack[site.kept..] {
+            if let (Class::Mixed(origin), true) = (*class, wanted(*class)) {
+                self.flow.pin(origin);
+                *class = Class::Fixed;
+            }
+        }
         let Some(first) = (site.kept..self.stack.len()).find(|position| wanted(self.stack[*position])) else {
             return;
         };
@@ -154,7 +153,7 @@ impl Tracker {
                     super::gas::encode(site.out, &[I::LocalGet(local)]);
                 }
                 if let (true, Some(shape)) = (wanted(self.stack[position]), self.stack[position].raw()) {
-                    let local = self.temporaries.take(shape.value_type());
+                    let local = self.temporaries.take(shape.temporary_type());
                     shape.canonicalise(site.out, local);
                     self.temporaries.give_back(local);
                 }
@@ -165,10 +164,15 @@ impl Tracker {
             match class {
                 Class::Raw(Shape::F32 | Shape::F64) if wanted(*class) => *class = Class::Neutral,
                 Class::Raw(Shape::F32x4 | Shape::F64x2) if wanted(*class) => *class = Class::Fixed,
-                Class::Neutral | Class::Fixed | Class::Raw(_) => {}
+                Class::Neutral | Class::Fixed | Class::Raw(_) | Class::Mixed(_) => {}
             }
         }
     }
+}
+
+/// Whether it matters that somebody sees such a value's bits.
+fn seen(class: Class) -> bool {
+    matches!(class, Class::Raw(_) | Class::Mixed(_))
 }
 
 /// An instruction's result, until the validator has taken the instruction.

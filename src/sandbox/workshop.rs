@@ -152,44 +152,58 @@ impl Workshop {
         module: Digest,
         engine: Digest,
         bytes: impl FnOnce() -> io::Result<Vec<u8>>,
+        stopper: &Stopper,
     ) -> Result<Arc<Vec<u8>>, SlotError> {
         let key = Key::new(module, engine);
-        let _one_at_a_time = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(native) = self.shared(key) {
+        if let Some(native) = self.present(key) {
             return Ok(native);
         }
-        let native = match self.cache.get(key) {
-            Some(native) => native,
-            None => {
-                let wasm = bytes().map_err(SlotError::Module)?;
-                if Digest::of(&wasm) != module {
-                    return Err(SlotError::WrongModule { expected: module });
-                }
-                let native = self.compile(&wasm)?;
-                // Without room on the disk it is compiled again next time.
-                let _ = self.cache.put(key, &native);
-                native
-            }
-        };
+        let _one_at_a_time = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another slot may have compiled it meanwhile.
+        if let Some(native) = self.present(key) {
+            return Ok(native);
+        }
+        let wasm = bytes().map_err(SlotError::Module)?;
+        if Digest::of(&wasm) != module {
+            return Err(SlotError::WrongModule { expected: module });
+        }
+        let native = self.compile(&wasm, stopper)?;
+        // Without room on the disk it is compiled again next time.
+        let _ = self.cache.put(key, &native);
+        Ok(self.share(key, native))
+    }
+
+    /// Forgets the native code of a module.
+    pub(super) fn discard(&self, module: Digest, engine: Digest) {
+        let key = Key::new(module, engine);
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).remove(&key.digest());
+        self.cache.discard(key);
+    }
+
+    /// Native code that is in memory or on disk.
+    fn present(&self, key: Key) -> Option<Arc<Vec<u8>>> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(&key.digest()).and_then(Weak::upgrade);
+        shared.or_else(|| Some(self.share(key, self.cache.get(key)?)))
+    }
+
+    fn share(&self, key: Key, native: Vec<u8>) -> Arc<Vec<u8>> {
         let native = Arc::new(native);
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.retain(|_, code| code.strong_count() > 0);
         shared.insert(key.digest(), Arc::downgrade(&native));
-        Ok(native)
-    }
-
-    fn shared(&self, key: Key) -> Option<Arc<Vec<u8>>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(&key.digest())?.upgrade()
+        native
     }
 
     /// Instruments and compiles a module in a process of its own.
-    fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, SlotError> {
+    fn compile(&self, wasm: &[u8], stopper: &Stopper) -> Result<Vec<u8>, SlotError> {
         // Done here too, where the reason for a refusal keeps its type.
         admit(wasm)?;
-        let mut process = Process::spawn(self, COMPILE_MEMORY, &Stopper::default())?;
+        let mut process = Process::spawn(self, COMPILE_MEMORY, stopper)?;
         match process.request(Kind::Compile, wasm, Kind::Native, COMPILE_WALL) {
             Err(SlotError::Refused(message)) => Err(Rejection::Compile(message).into()),
-            Err(SlotError::Died) => Err(Rejection::Compile("the compiler ran out of memory or failed".to_owned()).into()),
+            Err(SlotError::Died) if !stopper.is_cancelled() => {
+                Err(Rejection::Compile("the compiler ran out of memory or failed".to_owned()).into())
+            }
             Err(SlotError::TooSlow { limit }) => {
                 Err(Rejection::Compile(format!("the compiler took longer than {} s", limit.as_secs())).into())
             }

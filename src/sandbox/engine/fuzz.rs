@@ -3,47 +3,11 @@
 //! A seed gives a valid module full of floats: arithmetic, moves, merges through locals, blocks, selects, calls and globals,
 //! vectors, and NaNs with payloads from everywhere. Its effect is what it leaves in memory.
 
+use super::random::Random;
 use wasm_encoder::{
-    BlockType, CodeSection, ConstExpr, DataSection, ExportKind, ExportSection, Function, FunctionSection, GlobalSection,
-    GlobalType, Instruction as I, MemArg, MemorySection, MemoryType, Module, TypeSection, ValType as T,
+    BlockType, CodeSection, ConstExpr, DataSection, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType,
+    Instruction as I, MemArg, MemorySection, MemoryType, Module, TypeSection, ValType as T,
 };
-
-/// A small generator with a fixed stream.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
-    fn pick<X: Clone>(&mut self, from: &[X]) -> X {
-        from[self.below(from.len())].clone()
-    }
-
-    /// Bits of a float, every other one a NaN, an infinity or a zero.
-    fn float_bits(&mut self) -> u64 {
-        let payload = self.next();
-        match self.below(8) {
-            0 => payload | 0x7ff0_0000_0000_0000,
-            1 => payload | 0x7ff0_0000_7f80_0000,
-            2 => 0x7ff0_0000_0000_0000 | (payload & (1 << 63)),
-            3 => payload & (1 << 63),
-            4 => (payload & 0xffff_ffff) | (u64::from(f32::NAN.to_bits() | 7) << 32),
-            _ => (payload & 0x800f_ffff_ffff_ffff) | 0x3ff0_0000_0000_0000,
-        }
-    }
-}
 
 const TYPES: [T; 5] = [T::I32, T::I64, T::F32, T::F64, T::V128];
 const FLOATS: [T; 3] = [T::F32, T::F64, T::V128];
@@ -210,7 +174,8 @@ impl Maker<'_> {
 
     /// Calls a function and keeps its last result of this type, or makes a value another way.
     fn call_for(&mut self, value_type: T) {
-        let fitting: Vec<usize> = (0..self.callees.len()).filter(|index| self.callees[*index].results.last() == Some(&value_type)).collect();
+        let fitting: Vec<usize> =
+            (0..self.callees.len()).filter(|index| self.callees[*index].results.last() == Some(&value_type)).collect();
         if fitting.is_empty() {
             return self.operation(value_type);
         }
@@ -393,7 +358,9 @@ impl Maker<'_> {
         self.statement_within();
         self.value(carried);
         self.labels = outer;
-        for instruction in [I::LocalGet(counter), I::I32Const(1), I::I32Add, I::LocalTee(counter), I::I32Const(3), I::I32LtS, I::BrIf(0), I::End] {
+        for instruction in
+            [I::LocalGet(counter), I::I32Const(1), I::I32Add, I::LocalTee(counter), I::I32Const(3), I::I32LtS, I::BrIf(0), I::End]
+        {
             self.emit(instruction);
         }
         let local = self.local(carried);
@@ -487,7 +454,13 @@ pub(super) fn module(seed: u64) -> Vec<u8> {
     let mut memories = MemorySection::new();
     memories.memory(MemoryType { minimum: 1, maximum: Some(1), memory64: false, shared: false, page_size_log2: None });
     let mut globals = GlobalSection::new();
-    let zeros = [ConstExpr::i32_const(0), ConstExpr::i64_const(0), ConstExpr::f32_const(0.0.into()), ConstExpr::f64_const(0.0.into()), ConstExpr::v128_const(0)];
+    let zeros = [
+        ConstExpr::i32_const(0),
+        ConstExpr::i64_const(0),
+        ConstExpr::f32_const(0.0.into()),
+        ConstExpr::f64_const(0.0.into()),
+        ConstExpr::v128_const(0),
+    ];
     let mut exports = ExportSection::new();
     exports.export("memory", ExportKind::Memory, 0).export("_start", ExportKind::Func, 3);
     for (index, (value_type, zero)) in TYPES.into_iter().zip(&zeros).enumerate() {

@@ -49,6 +49,7 @@ fn one_module() {
 /// One engine with the kernels of a module.
 struct Kernels {
     store: Store<()>,
+    instance: Instance,
     run: TypedFunc<(u32, u32), u64>,
 }
 
@@ -64,7 +65,15 @@ impl Kernels {
             gas.set(&mut store, Val::I64(i64::MAX)).unwrap();
         }
         let run = instance.get_typed_func(&mut store, "run").unwrap();
-        Self { store, run }
+        Self { store, instance, run }
+    }
+
+    /// The gas of the last run, when this is an instrumented module.
+    fn gas(&mut self) -> Option<i64> {
+        let gas = self.instance.get_global(&mut self.store, GAS_EXPORT)?;
+        let left = gas.get(&mut self.store).unwrap_i64();
+        gas.set(&mut self.store, Val::I64(i64::MAX)).unwrap();
+        Some(i64::MAX - left)
     }
 
     fn time(&mut self, kernel: u32, size: u32) -> (f64, u64) {
@@ -81,14 +90,23 @@ impl Kernels {
 fn overhead_of_the_pass() {
     let Ok(path) = std::env::var("KERNELS") else { return };
     let wasm = std::fs::read(&path).unwrap();
-    let sizes = [(60_000, "primes"), (60_000, "nbody"), (200, "mandelbrot"), (180, "matmul"), (3_000_000, "sieve"), (29, "fib"), (400_000, "sort"), (20_000, "dot")];
+    let sizes = [
+        (60_000, "primes"),
+        (60_000, "nbody"),
+        (200, "mandelbrot"),
+        (180, "matmul"),
+        (3_000_000, "sieve"),
+        (29, "fib"),
+        (400_000, "sort"),
+        (20_000, "dot"),
+    ];
     deep(move || {
         let plain = configuration(OptLevel::Speed);
         let mut eager = configuration(OptLevel::Speed);
         eager.cranelift_nan_canonicalization(true);
         let passed = instrument(&wasm).unwrap();
         let mut all = [Kernels::new(&plain, &wasm), Kernels::new(&plain, &passed), Kernels::new(&eager, &wasm)];
-        println!("{:12} {:>10} {:>8} {:>8}", "kernel", "plain ms", "pass", "eager");
+        println!("{:12} {:>10} {:>8} {:>8} {:>8}", "kernel", "plain ms", "pass", "eager", "gas/ns");
         let mut means = [0.0; 3];
         for (kernel, (size, name)) in (0..).zip(sizes) {
             let mut best = [f64::MAX; 3];
@@ -104,7 +122,10 @@ fn overhead_of_the_pass() {
                     .collect();
                 assert!(results.iter().all(|result| *result == results[0]), "{name}: {results:?}");
             }
-            println!("{name:12} {:10.2} {:8.3} {:8.3}", best[0] * 1e3, best[1] / best[0], best[2] / best[0]);
+            all[1].gas();
+            let (seconds, _) = all[1].time(kernel, size);
+            let rate = all[1].gas().unwrap() as f64 / seconds * 1e-9;
+            println!("{name:12} {:10.2} {:8.3} {:8.3} {rate:8.2}", best[0] * 1e3, best[1] / best[0], best[2] / best[0]);
             for (mean, time) in means.iter_mut().zip(best) {
                 *mean += (time / best[0]).ln() / sizes.len() as f64;
             }

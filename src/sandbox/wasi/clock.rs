@@ -1,12 +1,15 @@
 //! Virtual time.
 //!
-//! Time moves by rule and not by itself: one nanosecond for each gas, [`TICK`] for each look at a clock, and by what the unit
+//! Time moves by rule and not by itself: one nanosecond for [`GAS_PER_NANOSECOND`] gas, [`TICK`] for each look at a clock, and by what the unit
 //! sleeps, which takes no real time. A program that waits for a moment gets there, and every machine sees the same times.
 
 use std::time::Duration;
 
 /// The date when every unit begins: 2020-01-01T00:00:00Z, in nanoseconds since 1970.
 pub(super) const BIRTH: u64 = 1_577_836_800_000_000_000;
+
+/// Gas that makes a nanosecond: about what a fast core does in one, so that virtual time runs about as real time does.
+const GAS_PER_NANOSECOND: u64 = 4;
 
 /// What each look at a clock moves it by, in nanoseconds.
 const TICK: u64 = 1_000;
@@ -26,7 +29,7 @@ impl Clock {
 
     /// The same without its sleep: its processor time.
     pub(super) fn awake(&self, gas_used: u64) -> u64 {
-        gas_used.saturating_add(self.ticked)
+        (gas_used / GAS_PER_NANOSECOND).saturating_add(self.ticked)
     }
 
     /// Somebody looks.

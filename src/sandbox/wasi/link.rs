@@ -38,7 +38,20 @@ macro_rules! functions {
         }
 
         #[cfg(test)]
-        pub(in crate::sandbox) const NAMES: &[&str] = &[$($name,)* "proc_exit"];
+        pub(super) const NAMES: &[&str] = &[$($name,)* "proc_exit"];
+
+        /// Calls a function by its name with so many of the arguments as it takes.
+        #[cfg(test)]
+        pub(super) fn call_by_name(name: &str, call: &mut Call<'_>, arguments: &[u64]) -> Result<(), Stop> {
+            let mut arguments = arguments.iter();
+            match name {
+                $($name => {
+                    $(let $arg = *arguments.next().unwrap() as $type;)*
+                    $body(call, $($arg),*)
+                })*
+                other => unreachable!("{other}"),
+            }
+        }
     };
 }
 

@@ -164,3 +164,6 @@ impl Call<'_> {
         self.world.given.limits.memory_bytes.saturating_sub(used)
     }
 }
+
+#[cfg(test)]
+mod tests;
