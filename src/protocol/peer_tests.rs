@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::protocol::{
+    fact::Fact,
     ids::Digest,
     job::{Inputs, Manifest, Policy, Reduce, UnitRange},
     outcome::{Exit, Outcome, UnitLimits, Value},
+    owner::{Lease, ReportRejected},
     verify::JobSecret,
     worker::RunId,
 };
