@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::protocol::{
+    fact::Fact,
     ids::Digest,
     job::{Inputs, Manifest, Policy, Reduce, UnitRange},
     outcome::{Exit, Outcome, UnitLimits, Value},
+    owner::{Lease, ReportRejected},
     verify::JobSecret,
     worker::RunId,
 };
@@ -132,6 +134,7 @@ fn a_worker_of_another_class_is_refused_and_a_bad_report_is_acknowledged() {
 /// `cargo test --release --no-default-features -- --ignored --nocapture throughput`
 #[test]
 #[ignore = "a measurement, for the release profile"]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it measures real time")]
 fn throughput_of_the_core_alone() {
     let begun = std::time::Instant::now();
     let (peer, events) = run_alone(100_000);
@@ -143,6 +146,7 @@ fn throughput_of_the_core_alone() {
 /// One coordinator and 1,000 remote workers, which answer at once.
 #[test]
 #[ignore = "a measurement, for the release profile"]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it measures real time")]
 fn throughput_of_a_coordinator_with_a_thousand_workers() {
     let (mut now, job) = (Instant(1_000_000), JobId([3; 32]));
     let key = |number: u32| PeerId(Digest::of(&number.to_le_bytes()).0);
