@@ -1,11 +1,12 @@
-//! The binary. A slot process is this same program, so that is looked for before anything else.
+//! The binary: a slot process when told so, otherwise the command line.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    #[cfg(all(feature = "sandbox", unix))]
-    if std::env::args().nth(1).as_deref() == Some(manyhands::sandbox::SLOT_ARGUMENT) {
+    // Looked at before anything else: a slot must not run any of the code that a command line needs.
+    #[cfg(unix)]
+    if std::env::args_os().nth(1).is_some_and(|first| first == manyhands::sandbox::SLOT_ARGUMENT) {
         return manyhands::sandbox::slot_main();
     }
-    ExitCode::SUCCESS
+    ExitCode::from(manyhands::cli::run(std::env::args_os()).code())
 }

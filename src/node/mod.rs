@@ -1,1 +1,35 @@
-//! node
+//! A node: the shell around one [`protocol::Peer`](crate::protocol::peer::Peer).
+//!
+//! It performs actions in their order, decides nothing, and never awaits another peer while doing so: a full queue becomes an
+//! event, and what takes time runs in tasks of its own whose results come back as events. One task owns all state
+//! ([`run_loop`]); everybody else talks to it through a [`Handle`].
+
+pub mod net;
+
+mod options;
+
+mod settings;
+
+mod start;
+
+mod handle;
+
+mod run_loop;
+
+mod perform;
+
+mod border;
+
+mod streams;
+
+mod look;
+
+mod runs;
+
+mod slots;
+
+pub use handle::{Closed, Handle, NodeFacts};
+pub use options::NodeOptions;
+pub(crate) use run_loop::Node;
+pub use settings::{Settings, SettingsError};
+pub use start::{NodeError, run};

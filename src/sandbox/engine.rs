@@ -191,6 +191,7 @@ impl Machine {
     /// Makes native code ready.
     ///
     /// The code must come from [`Machine::compile`], in this process or another one of ours: it is as trusted as that process.
+    #[allow(unsafe_code, reason = "Wasmtime cannot check that native code is its own")]
     pub(super) fn load(&self, native: &[u8]) -> Result<Program, EngineError> {
         // SAFETY: the caller passes only what `compile` returned; it travels through our own checksummed cache and our own
         // sockets, never through the network. Should a compiler in its jail have been subverted, what it made runs in a jail too.

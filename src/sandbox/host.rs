@@ -164,7 +164,15 @@ impl SlotProcess {
     ///
     /// When the process cannot be started or does not reach its jail.
     pub fn spawn(workshop: Arc<Workshop>) -> Result<Self, SlotError> {
-        let stopper = Stopper::default();
+        Self::spawn_with(workshop, Stopper::default())
+    }
+
+    /// As [`SlotProcess::spawn`], to be stopped by a handle that others have already.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be started or does not reach its jail.
+    pub fn spawn_with(workshop: Arc<Workshop>, stopper: Stopper) -> Result<Self, SlotError> {
         let process = Process::spawn(&workshop, workshop.memory_bytes(), &stopper)?;
         let protection = process.protection;
         Ok(Self { workshop, stopper, process: Some(process), loaded: None, protection })
@@ -193,9 +201,12 @@ impl SlotProcess {
     ///
     /// When the module is refused or its bytes cannot be had, or when the machine fails.
     pub fn load(&mut self, module: Digest, bytes: impl FnOnce() -> std::io::Result<Vec<u8>>) -> Result<(), SlotError> {
-        self.stopper.begin();
-        if self.loaded.as_ref().is_some_and(|(loaded, _)| *loaded == module) && self.process.is_some() {
-            return Ok(());
+        if self.stopper.begin() {
+            // Killed, though nobody may have noticed yet.
+            self.process = None;
+        }
+        if self.loaded.as_ref().is_some_and(|(loaded, _)| *loaded == module) {
+            return if self.process.is_some() { Ok(()) } else { self.reload() };
         }
         if self.loaded.take().is_some() {
             self.process = None;

@@ -1,1 +1,28 @@
-//! Simulation in virtual time of many peers running the same core as a real node.
+//! A seeded simulator in virtual time, which runs the very same [`crate::protocol::peer::Peer`] as real nodes.
+//!
+//! Peers exchange events over links with delay, which break; machines crash between any two actions and come back with what was
+//! durable; some of them lie. Checkers watch all along. A run has two phases, after tigerbeetle's VOPR: in the first, faults of every
+//! kind happen and nothing wrong may be shown; then the grid heals and everything must end. The seed decides everything, so it
+//! replays a run exactly; every failure names it.
+//!
+//! It deliberately knows nothing of encodings, signatures, modules or processes: those have tests of their own.
+
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+mod behaviour;
+pub mod checkers;
+mod faults;
+pub mod gossip;
+mod grid;
+mod machine;
+pub mod net;
+mod perform;
+mod scenario;
+
+pub use behaviour::{Behaviour, Program};
+pub use grid::{Failure, Grid};
+pub use machine::Disk;
+pub use scenario::{Faults, JobSpec, PeerSpec, Scenario};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,39 @@
-//! wire
+//! Protobuf and the border: generated messages, and their bounded, validated conversion to protocol types.
+//!
+//! The only place that knows protobuf. What leaves it towards the protocol has been authenticated, bounded and parsed into
+//! types that cannot be wrong; a breach is answered by a named rejection, never a panic.
+
+/// What peers say to one another (`proto/manyhands/peer/v1/peer.proto`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod peer {
+    tonic::include_proto!("manyhands.peer.v1");
+}
+
+/// The local API (`proto/manyhands/control/v1/control.proto`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod control {
+    tonic::include_proto!("manyhands.control.v1");
+}
+
+pub mod bounds;
+
+pub mod manifest;
+
+pub mod work;
+
+pub mod receipt;
+
+pub mod announce;
+
+pub mod gossip;
+
+pub mod progress;
+
+pub mod number;
+
+pub mod signing;
+
+pub use bounds::Rejection;
+
+/// The encoded descriptors of both packages, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,6 +1,8 @@
 //! The jail on Linux. Entered once, by the only thread of a slot process, after the engine was set up and before the first
 //! untrusted byte arrives. There is no way out.
 
+#![allow(unsafe_code, reason = "signal handlers and process settings have no safe interface")]
+
 use super::{Protection, Room, Violation};
 use landlock::{ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetStatus, Scope};
 use rustix::process::{Resource, Rlimit};

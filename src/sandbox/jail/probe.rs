@@ -1,6 +1,8 @@
 //! What escaped code would try. Run by the tests and by `doctor` in a process of its own, inside the jail, with plain system
 //! calls; each line of the answer says whether an attempt was denied.
 
+#![allow(unsafe_code, reason = "tries plain system calls, as escaped code would")]
+
 use std::{fmt::Write as _, io};
 
 /// Tries everything; one line each: the attempt, `denied` or `ALLOWED`, and the error.

@@ -1,0 +1,63 @@
+//! `manyhands invite`: makes a ticket. Only the ticket goes to standard output, so that it can be piped.
+
+use super::{amount::Span, context::Context, context::Format, exit::Exit, failure::Failure};
+use crate::wire::control::{CreateInviteRequest, InviteKind};
+use serde::Serialize;
+
+/// Make a ticket with which another machine joins this grid
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  manyhands invite                         for a volunteer
+  manyhands invite --own                   for another machine of yours, which you trust
+  manyhands invite --valid 1h --uses 1 | ssh host 'manyhands join -'")]
+pub struct Args {
+    /// For another machine of yours: its results are trusted
+    #[arg(long)]
+    own: bool,
+
+    /// How long it can be used, 1m to 30d
+    #[arg(long, value_name = "TIME", default_value = "1d")]
+    valid: Span,
+
+    /// How often it can be used [default: any number of times; with --own: once]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    uses: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct InviteJson<'a> {
+    schema: &'static str,
+    ticket: &'a str,
+    kind: &'static str,
+    valid_seconds: u64,
+    uses: Option<u32>,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
+    let kind = if args.own { InviteKind::Own } else { InviteKind::Guest };
+    let valid_ms = u64::try_from(args.valid.0.as_millis()).unwrap_or(u64::MAX);
+    let valid_ms = valid_ms.max(1);
+    let uses = args.uses.unwrap_or(u32::from(args.own));
+    let invite = context.connect().await?.invite(CreateInviteRequest { kind: kind.into(), valid_ms, uses }).await?;
+    match context.format {
+        Format::Json | Format::Jsonl => context.print_json(&InviteJson {
+            schema: "manyhands.invite/v1",
+            ticket: &invite.ticket,
+            kind: if args.own { "own" } else { "guest" },
+            valid_seconds: invite.valid_ms / 1000,
+            uses: (invite.uses > 0).then_some(invite.uses),
+        })?,
+        Format::Table | Format::Id | Format::Toml => context.print(&invite.ticket)?,
+    }
+    let valid = Span(std::time::Duration::from_millis(invite.valid_ms));
+    let often = match invite.uses {
+        0 => "any number of times".to_owned(),
+        1 => "once".to_owned(),
+        n => format!("{n} times"),
+    };
+    let whom = if args.own { "a machine of yours, whose results you trust: keep it secret" } else { "a volunteer" };
+    context.say(format!("a ticket for {whom}; valid for {valid}, {often}"));
+    context.say("there: manyhands up, then: manyhands join TICKET");
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,211 @@
+//! `manyhands up`: runs a node.
+
+use super::{context::Context, exit::Exit, failure::Failure};
+use crate::{
+    control::{client::Client, error::Kind, node_backend::NodeBackend, server::Server},
+    node::{self, NodeError, NodeOptions, net::nickname::nickname},
+};
+use std::{net::SocketAddr, process::Stdio, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// Lend spare CPU and take part in the grid
+///
+/// Runs until Ctrl-C, which hands running units back first; a second one is immediate.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  manyhands up
+  manyhands up --slots 2 --detach
+  manyhands up --private --no-mdns --bind 127.0.0.1:0 --data-dir /tmp/node-b")]
+pub struct Args {
+    /// Run in the background; its log is DATA_DIR/node.log
+    #[arg(long)]
+    detach: bool,
+
+    /// Units at once [default: all cores but one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1024))]
+    slots: Option<u32>,
+
+    /// The UDP address for peers [default: any free port on all interfaces]
+    #[arg(long, value_name = "ADDR:PORT")]
+    bind: Option<SocketAddr>,
+
+    /// Neither look for peers on the local network nor be found there
+    #[arg(long)]
+    no_mdns: bool,
+
+    /// Begin a private grid, which others enter by invitation only
+    #[arg(long)]
+    private: bool,
+
+    /// Run strangers' code also where this machine has no jail for it
+    #[arg(long)]
+    allow_unprotected: bool,
+}
+
+/// Memory for units where nothing else is said, in bytes: what one unit may have at most.
+const MEMORY_BYTES: u64 = 4 << 30;
+
+/// Runs a node until it is stopped: by Ctrl-C, a signal, or `manyhands stop`.
+///
+/// # Errors
+/// The node cannot start.
+async fn run_node(options: NodeOptions, context: &mut Context) -> Result<(), Failure> {
+    let data_dir = options.data_dir.clone();
+    let server = Server::bind(&data_dir).await.map_err(|error| Failure::new(Exit::Other, "CONTROL", error.to_string()))?;
+    let (sender, mut current) = watch::channel(None);
+    let backend = Arc::new(NodeBackend::new(current.clone()));
+    let mut node = tokio::spawn(node::run(options, sender));
+    let started = current.wait_for(Option::is_some);
+    let handle: node::Handle = tokio::select! {
+        started = started => match started.map(|handle| handle.clone()) {
+            Ok(Some(handle)) => handle,
+            Ok(None) | Err(_) => return Err(ended(node.await)),
+        },
+        end = &mut node => return Err(ended(end)),
+    };
+    greet(&handle, context);
+    let (stop_server, server_stops) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(server.run(backend, async { drop(server_stops.await) }));
+    let end = tokio::select! {
+        end = &mut node => end,
+        () = stop_signal() => {
+            context.say("stopping: running units are handed back   (Ctrl-C again: at once)");
+            if let Some(handle) = current.borrow().as_ref() {
+                handle.stop();
+            }
+            tokio::select! {
+                end = &mut node => end,
+                () = stop_signal() => std::process::exit(Exit::Interrupted.code().into()),
+            }
+        }
+    };
+    drop(stop_server);
+    drop(serving.await);
+    match end {
+        Ok(Ok(())) => Ok(()),
+        other => Err(ended(other)),
+    }
+}
+
+fn greet(handle: &node::Handle, context: &mut Context) {
+    let facts = &handle.facts;
+    let key = facts.data_dir.join("node.key");
+    context.say(format!("✓ node {}   identity {}", nickname(facts.me), key.display()));
+    let addresses: Vec<String> = handle.net.contact().addresses.iter().map(ToString::to_string).collect();
+    context.say(format!("✓ network: {}", if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") }));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let protection = if facts.protection.is_empty() { "none".to_owned() } else { facts.protection.join(", ") };
+    context.say(format!("✓ offering {} of {cores} cores · protection: {protection}", facts.slots));
+    context.say("Status: manyhands status      Invite: manyhands invite      Stop: Ctrl-C (units are handed back)");
+}
+
+fn ended(end: Result<Result<(), NodeError>, tokio::task::JoinError>) -> Failure {
+    match end {
+        Ok(Ok(())) => Failure::new(Exit::Other, "NODE_ENDED", "the node ended before it had started"),
+        Ok(Err(error)) => cannot_start(&error),
+        Err(panic) => Failure::new(Exit::Other, "NODE_BROKE", "the node broke").cause(panic.to_string()),
+    }
+}
+
+fn cannot_start(error: &NodeError) -> Failure {
+    let failure = Failure::new(Exit::Other, "NODE_START", "the node cannot start").cause(error.to_string());
+    match error {
+        NodeError::Store(error) => error.hint().into_iter().fold(failure, |failure, hint| failure.hint(hint)),
+        NodeError::Unprotected => failure.hint("manyhands up --slots 0        (submit only)").hint("manyhands up --allow-unprotected"),
+        NodeError::Endpoint(_) => failure.hint("manyhands up --bind 0.0.0.0:0"),
+        NodeError::Identity(_)
+        | NodeError::Settings(_)
+        | NodeError::Invites(_)
+        | NodeError::Slots(_)
+        | NodeError::Slot(_)
+        | NodeError::NoRandomness(_) => failure,
+    }
+}
+
+/// Resolves at Ctrl-C, or when the system asks the node to end.
+async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return drop(tokio::signal::ctrl_c().await) };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            interrupt = tokio::signal::ctrl_c() => drop(interrupt),
+        }
+    }
+    #[cfg(not(unix))]
+    drop(tokio::signal::ctrl_c().await);
+}
+
+/// Runs the command.
+pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
+    if Client::connect(&context.data_dir).await.is_ok() {
+        let failure = Failure::new(Exit::Other, "ALREADY_UP", format!("a node is already running on {}", context.data_dir.display()));
+        return Err(failure.hint("manyhands status").hint("manyhands stop").hint("a second node needs its own --data-dir"));
+    }
+    create_private_dir(&context.data_dir)?;
+    if args.detach {
+        return detach(context).await;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let slots = args.slots.unwrap_or_else(|| u32::try_from(cores.saturating_sub(1).max(1)).unwrap_or(1));
+    let any = |ip: std::net::IpAddr| SocketAddr::from((ip, 0));
+    let everywhere = [any(std::net::Ipv4Addr::UNSPECIFIED.into()), any(std::net::Ipv6Addr::UNSPECIFIED.into())];
+    let options = NodeOptions {
+        data_dir: context.data_dir.clone(),
+        slots,
+        memory_bytes: MEMORY_BYTES,
+        bind: args.bind.map_or_else(|| everywhere.to_vec(), |address| vec![address]),
+        local_discovery: !args.no_mdns,
+        private: args.private,
+        allow_unprotected: args.allow_unprotected,
+    };
+    run_node(options, context).await?;
+    Ok(Exit::Ok)
+}
+
+fn create_private_dir(path: &std::path::Path) -> Result<(), Failure> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|error| {
+        let failure = Failure::usage("DATA_DIR", format!("the directory {} cannot be made", path.display()));
+        failure.cause(error.to_string()).hint("--data-dir DIR")
+    })
+}
+
+/// Starts the same command once more without `--detach`, in a session of its own, and waits until it answers.
+async fn detach(context: &mut Context) -> Result<Exit, Failure> {
+    const START_DEADLINE: Duration = Duration::from_secs(20);
+    const POLL_INTERVAL: Duration = Duration::from_millis(50);
+    let log_path = context.data_dir.join("node.log");
+    let failed = |what: &str, error: std::io::Error| Failure::new(Exit::Other, "DETACH", what).cause(error.to_string());
+    let log = std::fs::File::create(&log_path).map_err(|error| failed("the log cannot be written", error))?;
+    let second = log.try_clone().map_err(|error| failed("the log cannot be written", error))?;
+    let program = std::env::current_exe().map_err(|error| failed("the program does not find itself", error))?;
+    let mut command = tokio::process::Command::new(program);
+    command.args(std::env::args_os().skip(1).filter(|arg| arg != "--detach"));
+    command.stdin(Stdio::null()).stdout(log).stderr(second).kill_on_drop(false);
+    #[cfg(unix)]
+    command.process_group(0);
+    let mut child = command.spawn().map_err(|error| failed("the node cannot be started", error))?;
+    let see_log = format!("cat {}", log_path.display());
+    let started = tokio::time::timeout(START_DEADLINE, async {
+        loop {
+            if let Ok(mut client) = Client::connect(&context.data_dir).await {
+                return client.status().await.map_err(Failure::from);
+            }
+            if let Ok(Some(_)) = child.try_wait() {
+                let failure = Failure::new(Exit::Other, "DETACH", "the node ended at once");
+                let log = std::fs::read_to_string(&log_path).unwrap_or_default();
+                return Err(failure.cause(log.trim().lines().next().unwrap_or("it said nothing").to_owned()).hint(&see_log));
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    });
+    let status = started.await.map_err(|_| Failure::new(Kind::TimeOut.into(), "DETACH", "the node does not answer").hint(&see_log))??;
+    context.print(format!("✓ node {} runs in the background", status.nickname))?;
+    context.say(format!("status: manyhands status     stop: manyhands stop     log: {}", log_path.display()));
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,105 @@
+//! `manyhands verify`: checks a job's receipts and runs a sample of its units here.
+
+use super::{
+    context::{Context, Format},
+    exit::Exit,
+    failure::Failure,
+    human,
+};
+use crate::{
+    control::error::grouped,
+    wire::control::{VerifyJobRequest, VerifyProgress},
+};
+use serde::Serialize;
+
+/// Check a job's results on this machine
+///
+/// Checks every receipt's signature and runs a sample of units again. Units in dispute are always run: that settles them and
+/// names the wrong peer.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  manyhands verify @last
+  manyhands verify 7f3a9 --sample 100")]
+pub struct Args {
+    /// Id, unique prefix or @last
+    #[arg(value_name = "JOB", default_value = "@last")]
+    job: String,
+
+    /// How many units to run again
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    sample: u32,
+}
+
+#[derive(Serialize)]
+struct VerifyJson<'a> {
+    schema: &'static str,
+    job: &'a str,
+    receipts_checked: u32,
+    receipts_bad: u32,
+    sampled: u32,
+    mismatches: u32,
+    wrong_units: &'a [u32],
+    verified_units: u32,
+    units: u32,
+    verdict: &'a str,
+    sound: bool,
+}
+
+/// Runs the command. Exit code 8 when anything was wrong or is not verified.
+pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
+    let mut client = context.connect().await?;
+    let job = client.job(&args.job).await?;
+    let mut stream = client.verify(VerifyJobRequest { job: job.id.clone(), sample: args.sample }).await?;
+    let (mut end, mut told) = (VerifyProgress::default(), false);
+    while let Some(progress) = stream.next().await? {
+        if !told && !progress.finished {
+            context.say(format!("checking receipts, running {} units here …", grouped(progress.sample_size)));
+            told = true;
+        }
+        end = progress;
+    }
+    if !end.finished {
+        let failure = Failure::new(Exit::Other, "VERIFY_CUT_SHORT", "the check did not come to its end");
+        return Err(failure.hint(format!("manyhands verify {}", human::short_id(&job))));
+    }
+    let sound = end.receipts_bad == 0 && end.mismatches == 0 && end.verified_units == end.units;
+    match context.format {
+        Format::Json | Format::Jsonl => context.print_json(&VerifyJson {
+            schema: "manyhands.verify/v1",
+            job: &job.id,
+            receipts_checked: end.receipts_checked,
+            receipts_bad: end.receipts_bad,
+            sampled: end.sampled,
+            mismatches: end.mismatches,
+            wrong_units: &end.wrong_units,
+            verified_units: end.verified_units,
+            units: end.units,
+            verdict: &end.verdict,
+            sound,
+        })?,
+        Format::Id => end.wrong_units.iter().try_for_each(|unit| context.print(unit.to_string()))?,
+        Format::Table | Format::Toml => lines(&end, sound).iter().try_for_each(|line| context.print(line))?,
+    }
+    let id = human::short_id(&job);
+    context.say(if sound { format!("results: manyhands results {id}") } else { format!("details: manyhands why {id}") });
+    Ok(if sound { Exit::Ok } else { Exit::Unverified })
+}
+
+fn lines(end: &VerifyProgress, sound: bool) -> Vec<String> {
+    let mark = |good: bool| if good { "✓" } else { "✗" };
+    let (verified, units) = (grouped(end.verified_units), grouped(end.units));
+    let mut lines = vec![
+        format!("{} {} receipts checked, {} bad", mark(end.receipts_bad == 0), grouped(end.receipts_checked), grouped(end.receipts_bad)),
+        format!("{} {} units run here, {} differ", mark(end.mismatches == 0), grouped(end.sampled), grouped(end.mismatches)),
+        format!("{} {verified} of {units} units are verified", mark(end.verified_units == end.units)),
+    ];
+    if !end.wrong_units.is_empty() {
+        const UNITS_NAMED_MAX: usize = 20;
+        let names: Vec<String> = end.wrong_units.iter().take(UNITS_NAMED_MAX).map(u32::to_string).collect();
+        lines.push(format!("  wrong: {}{}", names.join(", "), if end.wrong_units.len() > UNITS_NAMED_MAX { ", …" } else { "" }));
+    }
+    if !end.verdict.is_empty() {
+        lines.push(format!("{} {}", mark(sound), human::shown(&end.verdict)));
+    }
+    lines
+}

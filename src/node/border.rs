@@ -1,0 +1,385 @@
+//! From the network to the core: what peers send is parsed and checked by `wire`, and becomes events.
+
+use super::{
+    handle::Handle,
+    net::{BlobSink, NetEvent, Outbound, StreamKind, Wanted, limits},
+    run_loop::Node,
+    streams::{Stream, WorkerIs, WorkerStream},
+};
+use crate::{
+    protocol::{
+        gossip,
+        ids::{Digest, JobId, PeerId},
+        outcome::{AttemptFailure, Outcome},
+        owner::{LeaseToken, Report},
+        peer::Event,
+        trust::Prefix,
+        worker::RunId,
+    },
+    store::{BlobWriter, StagedBlob, Store, StoreError, Write},
+    wire::{
+        self, peer as pb,
+        receipt::{Claim, Receipts},
+        work::{CoordinatorMessage, Lease, OutcomeBatch, UnitOutcome, WorkerMessage},
+    },
+};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+
+/// Blobs fetched at once; more only compete for the same link.
+const FETCHES_MAX: usize = 8;
+/// Blobs that wait to be fetched. Beyond it the attempt fails here and is leased again.
+const FETCHES_WAITING_MAX: usize = 4096;
+/// How often a job's progress is reported to another peer.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+impl Node {
+    pub(super) fn on_net(&mut self, event: NetEvent) {
+        match event {
+            NetEvent::PeerConnected { peer, hello } => {
+                let prefix = hello.prefix.filter(|_| self.public_grid).map(Prefix);
+                let lineage = hello.lineage.filter(|inviter| *inviter != self.peer.me());
+                self.event(Event::Met { peer, prefix, lineage, own: hello.own });
+                let hint: Arc<[u8]> = hello.contact.encode().into();
+                self.event(Event::Gossip(gossip::Event::Learned(vec![gossip::Contact { peer, hint }])));
+                self.connected.insert(peer, hello);
+            }
+            NetEvent::PeerDisconnected { peer } => {
+                self.connected.remove(&peer);
+            }
+            NetEvent::ConnectFailed { peer, reason } => {
+                tracing::debug!(peer = %peer.short(), %reason, "cannot connect");
+                self.event(Event::Gossip(gossip::Event::Disconnected(peer)));
+                self.event(Event::CoordinatorClosed(peer));
+            }
+            NetEvent::OpenFailed { peer, stream, reason } => {
+                tracing::debug!(peer = %peer.short(), ?stream, %reason, "cannot open a stream");
+                match stream {
+                    StreamKind::Gossip => self.event(Event::Gossip(gossip::Event::Disconnected(peer))),
+                    StreamKind::Coordinator => self.event(Event::CoordinatorClosed(peer)),
+                    StreamKind::Worker => {}
+                }
+            }
+            NetEvent::GossipOpened { peer, opened_by: _, outbound } => {
+                self.gossip.insert(peer, outbound);
+                let prefix = self.connected.get(&peer).and_then(|hello| hello.prefix).filter(|_| self.public_grid);
+                self.event(Event::Gossip(gossip::Event::Connected { peer, prefix: prefix.map(gossip::Prefix) }));
+            }
+            NetEvent::GossipReceived { peer, message, weight: _ } => self.on_gossip(peer, message),
+            NetEvent::GossipClosed { peer } => {
+                if self.gossip.remove(&peer).is_some() {
+                    self.event(Event::Gossip(gossip::Event::Disconnected(peer)));
+                }
+            }
+            NetEvent::WorkerOpened { peer, outbound } => {
+                let stream = WorkerStream { stream: Stream::new(outbound), hello: None, described: BTreeSet::new() };
+                self.workers.insert(peer, stream);
+            }
+            NetEvent::WorkerReceived { peer, message, weight: _ } => self.on_worker(peer, message),
+            NetEvent::WorkerClosed { peer } => {
+                self.workers.remove(&peer);
+                self.event(Event::WorkerClosed(peer));
+            }
+            NetEvent::CoordinatorOpened { peer, outbound } => self.on_coordinator_opened(peer, outbound),
+            NetEvent::CoordinatorReceived { peer, message, weight: _ } => self.on_coordinator(peer, message),
+            NetEvent::CoordinatorClosed { peer } => {
+                self.coordinators.remove(&peer);
+                self.runs.forget_described(peer);
+                self.event(Event::CoordinatorClosed(peer));
+            }
+            NetEvent::WatchRequested { peer: _, job, outbound } => self.watch(job, outbound),
+            NetEvent::Joined { peer, kind } => tracing::info!(peer = %peer.short(), ?kind, "joined by a ticket of ours"),
+            NetEvent::Discovered { peer, addresses } => {
+                let hint: Arc<[u8]> = super::net::Contact::new(addresses).encode().into();
+                self.event(Event::Gossip(gossip::Event::Learned(vec![gossip::Contact { peer, hint }])));
+            }
+            NetEvent::Flooded { peer } => tracing::warn!(peer = %peer.short(), "flooded us; ignored for a while"),
+        }
+    }
+
+    fn on_gossip(&mut self, from: PeerId, message: pb::GossipMessage) {
+        match wire::gossip::read(message, self.grid) {
+            Ok(message) => self.event(Event::Gossip(gossip::Event::Received { from, message })),
+            Err(rejection) => {
+                tracing::info!(peer = %from.short(), %rejection, "a neighbour's message is refused, and the stream closed");
+                if self.gossip.remove(&from).is_some() {
+                    self.event(Event::Gossip(gossip::Event::Disconnected(from)));
+                }
+            }
+        }
+    }
+
+    fn on_worker(&mut self, from: PeerId, message: pb::WorkerMessage) {
+        let refused = match WorkerMessage::try_from(message) {
+            Ok(WorkerMessage::Hello(hello)) => self.on_worker_hello(from, &hello),
+            Ok(WorkerMessage::Credits(window)) => {
+                self.event(Event::WorkerWindow { peer: from, window });
+                None
+            }
+            Ok(WorkerMessage::Outcomes(batch)) => self.on_outcomes(from, batch),
+            Err(rejection) => Some(rejection.to_string()),
+        };
+        if let Some(reason) = refused {
+            tracing::info!(peer = %from.short(), reason, "a worker's message is refused, and the stream closed");
+            self.refuse_worker(from);
+        }
+    }
+
+    /// Closes a worker's stream. What it holds is offered to others.
+    pub(super) fn refuse_worker(&mut self, peer: PeerId) {
+        if self.workers.remove(&peer).is_some() {
+            self.event(Event::WorkerClosed(peer));
+        }
+    }
+
+    fn on_worker_hello(&mut self, from: PeerId, hello: &wire::work::WorkerHello) -> Option<String> {
+        let worker = self.workers.get_mut(&from)?;
+        if worker.hello.is_some() {
+            return Some("a second greeting".into());
+        }
+        let class: Arc<str> = hello.validation_class.as_str().into();
+        worker.hello = Some(WorkerIs { class: class.clone(), instruction_set: hello.instruction_set.as_str().into() });
+        self.event(Event::WorkerOpened { peer: from, class, slots: hello.slots });
+        None
+    }
+
+    /// Checks a batch's signature, then hands in its outcomes, those with large outputs when these are here.
+    fn on_outcomes(&mut self, from: PeerId, batch: OutcomeBatch) -> Option<String> {
+        let Some(is) = self.workers.get(&from)?.hello.clone() else { return Some("outcomes before a greeting".into()) };
+        let claims: Vec<Claim> = batch.outcomes.iter().filter_map(Claim::of_outcome).collect();
+        let receipts = if claims.is_empty() {
+            None
+        } else {
+            let receipts = match Receipts::new(batch.job, &is.class, &is.instruction_set, &claims) {
+                Ok(receipts) => receipts,
+                Err(error) => return Some(error.to_string()),
+            };
+            if let Err(error) = receipts.verify(from, &batch.signature) {
+                return Some(error.to_string());
+            }
+            Some(receipts)
+        };
+        let mut position = 0;
+        for outcome in batch.outcomes {
+            let mut proof: Arc<[u8]> = Arc::from([]);
+            if let (Outcome::Value(_), Some(receipts)) = (outcome.outcome, &receipts) {
+                proof = receipts.proof(position, &batch.signature);
+                position += 1;
+            }
+            self.on_outcome(from, batch.job, outcome, proof);
+        }
+        None
+    }
+
+    fn on_outcome(&mut self, from: PeerId, job: JobId, outcome: UnitOutcome, proof: Arc<[u8]>) {
+        let UnitOutcome { unit, attempt, token, ordinal, outcome, output_bytes, inline_output, log, wall } = outcome;
+        let output = inline_output.map(Arc::from);
+        let report =
+            Report { unit, attempt, ordinal, token: LeaseToken(token), outcome, output_bytes, output, log: log.into(), wall, proof };
+        match report.outcome {
+            Outcome::Value(value) if report.output.is_none() && !self.holds(value.output) => {
+                let wanted = Wanted { digest: value.output, length: Some(output_bytes), at_most: output_bytes };
+                let fetch = Fetch { wanted, holders: vec![from], goal: Goal::Output { from, job, report: Box::new(report) } };
+                if !self.fetches.push(fetch) {
+                    tracing::info!(peer = %from.short(), "too many large outputs at once; one is refused");
+                }
+            }
+            Outcome::Value(_) | Outcome::Failed(_) => self.event(Event::Reported { from, job, report }),
+        }
+    }
+
+    /// Whether a blob is here; one that cannot be looked up counts as missing.
+    pub(super) fn holds(&self, digest: Digest) -> bool {
+        tokio::task::block_in_place(|| self.store.has_blob(digest)).unwrap_or(false)
+    }
+
+    fn on_coordinator_opened(&mut self, peer: PeerId, outbound: Outbound<pb::WorkerMessage>) {
+        let mut stream = Stream::new(outbound);
+        let hello = wire::work::WorkerHello {
+            validation_class: self.validation_class.clone(),
+            instruction_set: self.instruction_set.clone(),
+            slots: self.handle.facts.slots,
+            memory_bytes: self.handle.facts.memory_bytes,
+        };
+        if stream.send(WorkerMessage::Hello(hello).into()).is_ok() {
+            self.coordinators.insert(peer, stream);
+            self.event(Event::CoordinatorOpened(peer));
+        }
+    }
+
+    fn on_coordinator(&mut self, from: PeerId, message: pb::CoordinatorMessage) {
+        let refused = match CoordinatorMessage::try_from(message) {
+            Ok(CoordinatorMessage::Job(description)) => {
+                let known = description.manifest.owner == from && self.runs.describe(from, description.job, description.manifest);
+                (!known).then(|| "a job of somebody else, or too many jobs".to_owned())
+            }
+            Ok(CoordinatorMessage::Leases { job, leases }) => self.on_leases(from, job, leases),
+            Ok(CoordinatorMessage::Revoke { job, units: _ }) => {
+                self.event(Event::Revoked { from, job });
+                None
+            }
+            Ok(CoordinatorMessage::Acknowledged { job, units }) => {
+                self.event(Event::Acknowledged { from, job, units });
+                None
+            }
+            Err(rejection) => Some(rejection.to_string()),
+        };
+        if let Some(reason) = refused {
+            tracing::info!(peer = %from.short(), reason, "a coordinator's message is refused, and the stream closed");
+            self.coordinators.remove(&from);
+            self.event(Event::CoordinatorClosed(from));
+        }
+    }
+
+    fn on_leases(&mut self, from: PeerId, job: JobId, leases: Vec<Lease>) -> Option<String> {
+        if !self.runs.is_described(from, job) {
+            return Some("leases of a job that was not described".into());
+        }
+        let mut plain = Vec::with_capacity(leases.len());
+        for Lease { unit, attempt, token, ordinal, duration, input } in leases {
+            self.runs.offer(RunId { coordinator: from, job, unit, attempt }, input);
+            plain.push(crate::protocol::owner::Lease { unit, attempt, ordinal, token: LeaseToken(token), duration });
+        }
+        self.event(Event::Leased { from, job, leases: plain });
+        None
+    }
+
+    pub(super) fn on_fetched(&mut self) {
+        while let Some((fetch, result)) = self.fetches.take() {
+            match (fetch.goal, result) {
+                (Goal::Output { from, job, report }, Ok(())) => self.event(Event::Reported { from, job, report: *report }),
+                (Goal::Output { from, job, mut report }, Err(reason)) => {
+                    tracing::info!(peer = %from.short(), reason, "the output of a result could not be had");
+                    report.outcome = Outcome::Failed(AttemptFailure::MissingBlob);
+                    self.event(Event::Reported { from, job, report: *report });
+                }
+                (Goal::Module { coordinator, job }, result) => self.on_module(coordinator, job, result),
+                (Goal::Input { run }, result) => self.on_input(run, result),
+            }
+        }
+        self.fetches.start(&self.net, &self.store);
+    }
+}
+
+/// Reports a job's progress to a peer that asked, until the job has ended or the peer has gone.
+pub(super) async fn report_progress(handle: Handle, job: JobId, outbound: Outbound<pb::JobProgress>) {
+    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
+    let started = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = handle.ended() => return,
+        }
+        let Ok(Some(view)) = handle.view(move |node| node.peer.owner().job_view(job)).await else { return };
+        let ended = view.state.has_ended();
+        let mut progress = wire::progress::write(&view);
+        progress.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match outbound.try_send(progress) {
+            Ok(()) | Err(super::net::SendError::Full) if !ended => {}
+            Ok(()) | Err(_) => return,
+        }
+    }
+}
+
+/// A blob that is wanted, and what for.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub wanted: Wanted,
+    pub holders: Vec<PeerId>,
+    pub goal: Goal,
+}
+
+/// What a blob is wanted for.
+#[derive(Debug)]
+pub(super) enum Goal {
+    /// A worker's large output.
+    Output { from: PeerId, job: JobId, report: Box<Report> },
+    /// A job's module.
+    Module { coordinator: PeerId, job: JobId },
+    /// A unit's input.
+    Input { run: RunId },
+}
+
+type Fetched = (Fetch, Result<(), String>);
+
+/// Blobs on their way here: a few at once, a bounded number waiting.
+#[derive(Debug, Default)]
+pub(super) struct Fetches {
+    waiting: std::collections::VecDeque<Fetch>,
+    running: JoinSet<Option<Fetched>>,
+    done: Vec<Fetched>,
+}
+
+impl Fetches {
+    /// Enters a fetch; `false` when too many wait. It starts with the next [`Fetches::start`].
+    pub fn push(&mut self, fetch: Fetch) -> bool {
+        let room = self.waiting.len() < FETCHES_WAITING_MAX;
+        if room {
+            self.waiting.push_back(fetch);
+        }
+        room
+    }
+
+    /// Starts what may run now.
+    pub fn start(&mut self, net: &super::net::NetHandle, store: &Store) {
+        while self.running.len() < FETCHES_MAX {
+            let Some(fetch) = self.waiting.pop_front() else { break };
+            let (net, store) = (net.clone(), store.clone());
+            self.running.spawn(async move {
+                let sink = StoreSink { store: store.clone(), writer: Some(store.blob_writer()) };
+                let fetched = net.fetch_blob(fetch.wanted, &fetch.holders, sink).await;
+                let result = match fetched {
+                    Ok(fetched) => commit(&store, fetched.sink, fetch.wanted.digest).await.map_err(|error| error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
+                Some((fetch, result))
+            });
+        }
+    }
+
+    /// Resolves when one has ended; never while none runs.
+    pub async fn ready(&mut self) {
+        if !self.done.is_empty() {
+            return;
+        }
+        match self.running.join_next().await {
+            Some(Ok(Some(done))) => self.done.push(done),
+            // A task that panicked was logged by the runtime; its unit's lease expires.
+            Some(Ok(None) | Err(_)) => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next that has ended.
+    pub fn take(&mut self) -> Option<Fetched> {
+        self.done.pop()
+    }
+}
+
+/// Writes a fetched blob straight into the store's staging.
+struct StoreSink {
+    store: Store,
+    writer: Option<BlobWriter>,
+}
+
+impl BlobSink for StoreSink {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let writer = self.writer.get_or_insert_with(|| self.store.blob_writer());
+        writer.write(bytes).map_err(io::Error::other)
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.writer = None;
+        Ok(())
+    }
+}
+
+async fn commit(store: &Store, sink: StoreSink, digest: Digest) -> Result<(), StoreError> {
+    let StoreSink { store: _, writer } = sink;
+    let Some(writer) = writer else { return Ok(()) };
+    let blob: StagedBlob = store.blocking(move |_| writer.finish_as(digest)).await?;
+    store.commit(vec![Write::Staged { blob, pin: None }]).await
+}
+
+// A work message fits what the network carries.
+const _: () = assert!(wire::bounds::WORK_MESSAGE_BYTES_MAX <= limits::MAX_MESSAGE_BYTES);

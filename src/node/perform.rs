@@ -1,0 +1,266 @@
+//! From the core to the world: facts first, durably, then everything else in its order.
+
+use super::{
+    net::{Contact, Source},
+    run_loop::{Inputs, Node},
+};
+use crate::{
+    protocol::{
+        announce::{Announcement, Subject},
+        fact::Fact,
+        gossip,
+        ids::{JobId, PeerId},
+        owner::Lease,
+        peer::{Action, Event},
+        worker::Outgoing,
+    },
+    store::{SMALL_BYTES_MAX, StoreError, Write},
+    wire::{
+        self,
+        announce::SignedAnnouncement,
+        bounds::{BATCH_INLINE_BYTES_MAX, LOG_BYTES_MAX, SIGNATURE_BYTES},
+        receipt::{Claim, Receipts},
+        work::{CoordinatorMessage, JobDescription, OutcomeBatch, UnitInput, UnitOutcome, WorkerMessage},
+    },
+};
+use std::time::Duration;
+
+/// How long the node waits before it tries again to make something durable.
+const DISK_RETRY: Duration = Duration::from_secs(1);
+
+impl Node {
+    /// Performs actions in their order. Facts are durable before anything else of the same turn happens.
+    pub(super) async fn perform(&mut self, actions: Vec<Action>, inputs: &mut Inputs) {
+        let mut rest = Vec::with_capacity(actions.len());
+        let mut writes = Vec::new();
+        for action in actions {
+            match action {
+                Action::Persist(fact) => writes.push(Write::Fact(fact)),
+                Action::KeepOutput { job, digest, bytes } => writes.push(match bytes {
+                    Some(bytes) => Write::Blob { digest, bytes: bytes.to_vec(), pin: Some(job) },
+                    None => Write::Pin { job, digest },
+                }),
+                Action::KeepLog { job, unit, bytes } => writes.push(Write::Log { job, unit, bytes: bytes.to_vec() }),
+                other => rest.push(other),
+            }
+        }
+        if !writes.is_empty() {
+            self.make_durable(writes, inputs).await;
+        }
+        for action in rest {
+            self.perform_one(action);
+        }
+        self.fetches.start(&self.net, &self.store);
+        self.runs.dispatch();
+    }
+
+    /// Commits, and tries again for as long as the disk is full: nobody is told anything meanwhile, and nothing is lost.
+    async fn make_durable(&mut self, mut writes: Vec<Write>, inputs: &mut Inputs) {
+        loop {
+            let again: Vec<Write> = writes.iter().filter_map(copy).collect();
+            match self.store.commit(writes).await {
+                Ok(()) => break,
+                Err(error @ StoreError::Closed) => {
+                    tracing::error!(%error, "the store has closed; the node stops");
+                    self.handle.stop();
+                    break;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot make facts durable; the node waits");
+                    self.stalled = Some(error.to_string());
+                    self.wait_answering_views(inputs, DISK_RETRY).await;
+                    if inputs.end.borrow().is_some() {
+                        break;
+                    }
+                    writes = again;
+                }
+            }
+        }
+        self.stalled = None;
+    }
+
+    fn perform_one(&mut self, action: Action) {
+        match action {
+            Action::Persist(_) | Action::KeepOutput { .. } | Action::KeepLog { .. } => {}
+            Action::Gossip(action) => self.perform_gossip(action),
+            Action::Heard(envelope) => self.hear(&envelope),
+            Action::Publish(announcement) => self.publish(&announcement),
+            Action::OpenWork(peer) => {
+                if self.net.open_work(peer).is_err() {
+                    self.event(Event::CoordinatorClosed(peer));
+                }
+            }
+            Action::CloseWork(peer) => drop(self.coordinators.remove(&peer)),
+            Action::SendWindow { to, window } => self.send_to_coordinator(to, WorkerMessage::Credits(window)),
+            Action::SendOutcomes { to, job, outcomes } => self.send_outcomes(to, job, outcomes),
+            Action::SendLeases { to, job, leases } => self.send_leases(to, job, &leases),
+            Action::SendAcknowledged { to, job, units } => self.send_to_worker(to, CoordinatorMessage::Acknowledged { job, units }),
+            Action::SendRevoked { to, job } => self.send_to_worker(to, CoordinatorMessage::Revoke { job, units: Vec::new() }),
+            Action::Refuse(peer) => self.refuse_worker(peer),
+            Action::Run(run) => self.start_run(run),
+            Action::Stop(run) => self.runs.stop(run),
+            Action::Rejected { from, reason } => tracing::debug!(peer = %from.short(), %reason, "a report is not taken"),
+        }
+    }
+
+    fn perform_gossip(&mut self, action: gossip::Action) {
+        match action {
+            gossip::Action::Connect(contact) => {
+                self.learn(contact.peer, &contact.hint);
+                if self.net.open_gossip(contact.peer).is_err() {
+                    self.event(Event::Gossip(gossip::Event::Disconnected(contact.peer)));
+                }
+            }
+            gossip::Action::Disconnect(peer) => drop(self.gossip.remove(&peer)),
+            gossip::Action::Send { to, message } => {
+                if let (Some(outbound), Some(message)) = (self.gossip.get(&to), wire::gossip::write(&message)) {
+                    // A stream that has ended says so by an event of its own; the machine lives with dropped messages.
+                    let _ = outbound.send_dropping_oldest(message);
+                }
+            }
+            gossip::Action::Deliver(envelope) => self.hear(&envelope),
+            gossip::Action::NeighbourUp(peer, direction) => tracing::debug!(peer = %peer.short(), ?direction, "a neighbour"),
+            gossip::Action::NeighbourDown(peer) => tracing::debug!(peer = %peer.short(), "no neighbour any more"),
+            gossip::Action::Reject { from, reason } => tracing::debug!(peer = %from.short(), %reason, "refused in gossip"),
+        }
+    }
+
+    fn learn(&mut self, peer: PeerId, hint: &[u8]) {
+        if let Ok(contact) = Contact::decode(hint)
+            && !contact.addresses.is_empty()
+        {
+            // When too much is asked at once the address is learned another time.
+            drop(self.net.learn(peer, contact, Source::Others));
+        }
+    }
+
+    fn hear(&mut self, envelope: &gossip::Envelope) {
+        let Ok(announcement) = wire::gossip::unseal(envelope).and_then(|signed| signed.decode()) else { return };
+        if let Subject::JobOpen(open) = &announcement.subject {
+            self.learn(envelope.author(), &open.contact);
+        }
+        self.event(Event::Announced { author: envelope.author(), announcement });
+    }
+
+    fn publish(&mut self, announcement: &Announcement) {
+        let signed = match SignedAnnouncement::sign(self.identity.secret(), self.grid, announcement) {
+            Ok(signed) => signed,
+            Err(error) => return tracing::error!(%error, "an own announcement is not sensible"),
+        };
+        match wire::gossip::seal(&signed, announcement.lifetime) {
+            Ok(envelope) => self.event(Event::Gossip(gossip::Event::Broadcast(envelope))),
+            Err(error) => tracing::error!(%error, "an own announcement is too long"),
+        }
+    }
+
+    fn send_to_coordinator(&mut self, to: PeerId, message: WorkerMessage) {
+        let Some(stream) = self.coordinators.get_mut(&to) else { return };
+        if stream.send(message.into()).is_err() {
+            self.coordinators.remove(&to);
+            self.event(Event::CoordinatorClosed(to));
+        }
+    }
+
+    fn send_to_worker(&mut self, to: PeerId, message: CoordinatorMessage) {
+        let Some(worker) = self.workers.get_mut(&to) else { return };
+        if worker.stream.send(message.into()).is_err() {
+            self.refuse_worker(to);
+        }
+    }
+
+    fn send_outcomes(&mut self, to: PeerId, job: JobId, outcomes: Vec<Outgoing>) {
+        let outcomes: Vec<UnitOutcome> = outcomes.into_iter().map(outcome).collect();
+        let claims: Vec<Claim> = outcomes.iter().filter_map(Claim::of_outcome).collect();
+        let mut signature = [0; SIGNATURE_BYTES];
+        if !claims.is_empty() {
+            match Receipts::new(job, &self.validation_class, &self.instruction_set, &claims) {
+                Ok(receipts) => signature = receipts.sign(self.identity.secret()),
+                Err(error) => return tracing::error!(%error, "own receipts cannot be made"),
+            }
+        }
+        self.send_to_coordinator(to, WorkerMessage::Outcomes(OutcomeBatch { job, outcomes, signature }));
+    }
+
+    /// Hands leases out with the units' inputs, in messages that keep to the bound on inline bytes.
+    fn send_leases(&mut self, to: PeerId, job: JobId, leases: &[Lease]) {
+        if !self.describe(to, job) {
+            return;
+        }
+        let units: Vec<_> = leases.iter().map(|lease| lease.unit).collect();
+        let inputs = match tokio::task::block_in_place(|| self.store.unit_inputs(job, &units)) {
+            Ok(inputs) => inputs,
+            Err(error) => {
+                tracing::error!(%error, "the inputs of units cannot be read");
+                return self.refuse_worker(to);
+            }
+        };
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for (lease, input) in leases.iter().zip(inputs) {
+            let size = input.as_ref().map_or(0, input_bytes);
+            if bytes + size > BATCH_INLINE_BYTES_MAX {
+                self.send_to_worker(to, CoordinatorMessage::Leases { job, leases: std::mem::take(&mut batch) });
+                bytes = 0;
+            }
+            bytes += size;
+            let Lease { unit, attempt, ordinal, token, duration } = *lease;
+            batch.push(wire::work::Lease { unit, attempt, token: token.0, ordinal, duration, input });
+        }
+        self.send_to_worker(to, CoordinatorMessage::Leases { job, leases: batch });
+    }
+
+    /// Describes a job to a worker that does not know it on this stream yet.
+    fn describe(&mut self, to: PeerId, job: JobId) -> bool {
+        let Some(worker) = self.workers.get_mut(&to) else { return false };
+        if !worker.described.insert(job) {
+            return true;
+        }
+        let described = tokio::task::block_in_place(|| self.store.signed_manifest(job));
+        let (Ok(Some(signed)), Some(manifest)) = (described, self.peer.owner().manifest(job)) else {
+            tracing::error!(job = %job.short(), "a job's description cannot be read");
+            self.refuse_worker(to);
+            return false;
+        };
+        let description = JobDescription { job, manifest: (*manifest).clone(), encoded: signed.encoded, signature: signed.signature };
+        self.send_to_worker(to, CoordinatorMessage::Job(Box::new(description)));
+        true
+    }
+}
+
+/// What can be written again after a failure. Blobs that are staged in files never come by this way.
+fn copy(write: &Write) -> Option<Write> {
+    match write {
+        Write::Fact(fact) => Some(Write::Fact(Fact::clone(fact))),
+        Write::Blob { digest, bytes, pin } => Some(Write::Blob { digest: *digest, bytes: bytes.clone(), pin: *pin }),
+        Write::Pin { job, digest } => Some(Write::Pin { job: *job, digest: *digest }),
+        Write::Log { job, unit, bytes } => Some(Write::Log { job: *job, unit: *unit, bytes: bytes.clone() }),
+        Write::Note { key, bytes } => Some(Write::Note { key: key.clone(), bytes: bytes.clone() }),
+        Write::RemoveJob(job) => Some(Write::RemoveJob(*job)),
+        Write::RemoveBlob(digest) => Some(Write::RemoveBlob(*digest)),
+        Write::Staged { .. } => None,
+    }
+}
+
+fn input_bytes(input: &UnitInput) -> usize {
+    input.name.len() + input.inline.as_ref().map_or(0, |bytes| bytes.len())
+}
+
+fn outcome(outgoing: Outgoing) -> UnitOutcome {
+    let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
+    let mut log = finished.log.to_vec();
+    log.truncate(LOG_BYTES_MAX);
+    UnitOutcome {
+        unit,
+        attempt,
+        token: token.0,
+        ordinal,
+        outcome: finished.outcome,
+        output_bytes: finished.output_bytes,
+        inline_output: finished.output.map(|output| output.to_vec()),
+        log,
+        wall: finished.wall,
+    }
+}
+
+// What travels inline is kept in the database.
+const _: () = assert!(wire::bounds::INLINE_BYTES_MAX <= SMALL_BYTES_MAX);

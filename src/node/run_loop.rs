@@ -1,0 +1,226 @@
+//! The run loop: one task that owns the peer, its streams and what it runs.
+//!
+//! Each turn takes in what has happened (bounded), lets the peer decide, makes its facts durable in one commit, and only then
+//! performs the rest. Nothing here awaits another peer.
+
+use super::{
+    border::Fetches,
+    handle::{End, Handle, Request},
+    net::{Identity, NetEvent, NetHandle, Outbound, PeerHello},
+    runs::Runs,
+    slots::SlotEvent,
+    streams::{Stream, WorkerStream},
+};
+use crate::{
+    protocol::{
+        ids::{GridId, JobId, PeerId},
+        peer::{Event, Peer},
+        time::Instant,
+    },
+    store::Store,
+    wire::peer as pb,
+};
+use std::{collections::BTreeMap, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::sleep_until,
+};
+
+/// How many inputs one turn takes in before the peer's actions are performed: enough to fill a commit, few enough to stay quick.
+const TURN_INPUTS_MAX: usize = 256;
+/// How soon a slow stream is tried again.
+const PUMP_AFTER: Duration = Duration::from_millis(20);
+/// How many peers may follow jobs here at once.
+const WATCHERS_MAX: usize = 64;
+
+/// The clock behind the core's time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock(tokio::time::Instant);
+
+impl Clock {
+    pub fn start() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+
+    pub fn now(&self) -> Instant {
+        Instant(u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn at(&self, instant: Instant) -> tokio::time::Instant {
+        // A peer that waits for nothing names the end of time.
+        self.0 + Duration::from_micros(instant.0.min(u64::MAX / 4))
+    }
+}
+
+/// Everything that a node holds while it runs.
+pub struct Node {
+    pub(super) peer: Peer,
+    pub(super) clock: Clock,
+    pub(super) store: Store,
+    pub(super) net: NetHandle,
+    pub(super) identity: Identity,
+    pub(super) grid: GridId,
+    pub(super) instruction_set: String,
+    pub(super) validation_class: String,
+    pub(super) public_grid: bool,
+    pub(super) connected: BTreeMap<PeerId, PeerHello>,
+    pub(super) gossip: BTreeMap<PeerId, Outbound<pb::GossipMessage>>,
+    pub(super) workers: BTreeMap<PeerId, WorkerStream>,
+    pub(super) coordinators: BTreeMap<PeerId, Stream<pb::WorkerMessage>>,
+    pub(super) runs: Runs,
+    pub(super) fetches: Fetches,
+    pub(super) watchers: JoinSet<()>,
+    pub(super) handle: Handle,
+    /// Requests that are answered after this turn's commit.
+    pub(super) replies: Vec<oneshot::Sender<()>>,
+    /// Why nothing can be made durable at the moment, for people.
+    pub(super) stalled: Option<String>,
+}
+
+/// What a run loop is fed from.
+pub(super) struct Inputs {
+    pub net: mpsc::Receiver<NetEvent>,
+    pub slots: mpsc::Receiver<SlotEvent>,
+    pub requests: mpsc::Receiver<Request>,
+    pub end: watch::Receiver<Option<End>>,
+}
+
+/// One thing that has happened.
+enum Input {
+    Net(NetEvent),
+    Slots(SlotEvent),
+    Request(Request),
+    Fetched,
+    Timer,
+    Pump,
+    End(End),
+}
+
+impl Node {
+    /// Runs until the node is ended.
+    pub(super) async fn run(&mut self, mut inputs: Inputs) -> End {
+        loop {
+            match self.next(&mut inputs).await {
+                Input::End(end) => return end,
+                input => self.take(input),
+            }
+            self.drain(&mut inputs);
+            self.turn(&mut inputs).await;
+        }
+    }
+
+    async fn next(&mut self, inputs: &mut Inputs) -> Input {
+        let pump = self.coordinators.values().any(Stream::is_waiting) || self.workers.values().any(|worker| worker.stream.is_waiting());
+        let deadline = self.clock.at(self.peer.deadline());
+        tokio::select! {
+            biased;
+            end = inputs.end.wait_for(Option::is_some) => {
+                // The sender lives in this node's own handle.
+                Input::End(end.ok().and_then(|end| *end).unwrap_or(End::Stop))
+            }
+            Some(request) = inputs.requests.recv() => Input::Request(request),
+            Some(event) = inputs.slots.recv() => Input::Slots(event),
+            () = self.fetches.ready() => Input::Fetched,
+            Some(event) = inputs.net.recv() => Input::Net(event),
+            () = sleep_until(deadline) => Input::Timer,
+            () = tokio::time::sleep(PUMP_AFTER), if pump => Input::Pump,
+        }
+    }
+
+    /// Takes in what else is there already.
+    fn drain(&mut self, inputs: &mut Inputs) {
+        for _ in 0..TURN_INPUTS_MAX {
+            let mut taken = false;
+            if let Ok(event) = inputs.slots.try_recv() {
+                self.take(Input::Slots(event));
+                taken = true;
+            }
+            if let Ok(event) = inputs.net.try_recv() {
+                self.take(Input::Net(event));
+                taken = true;
+            }
+            if let Ok(request) = inputs.requests.try_recv() {
+                self.take(Input::Request(request));
+                taken = true;
+            }
+            if !taken {
+                break;
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Net(event) => self.on_net(event),
+            Input::Slots(event) => self.on_slots(event),
+            Input::Request(Request::View(look)) => look(self),
+            Input::Request(Request::Event(event, reply)) => {
+                self.event(*event);
+                self.replies.push(reply);
+            }
+            Input::Fetched => self.on_fetched(),
+            Input::Timer => self.event(Event::Timer),
+            Input::Pump | Input::End(_) => {}
+        }
+        while self.watchers.try_join_next().is_some() {}
+    }
+
+    /// Hands an event to the peer.
+    pub(super) fn event(&mut self, event: Event) {
+        if let Event::Pause(paused) = event {
+            self.runs.set_paused(paused);
+        }
+        self.peer.handle(self.clock.now(), event);
+    }
+
+    /// Performs what the peer wants, until it wants nothing more.
+    async fn turn(&mut self, inputs: &mut Inputs) {
+        loop {
+            let actions = self.peer.take_actions(self.clock.now());
+            let idle = actions.is_empty();
+            self.perform(actions, inputs).await;
+            if idle {
+                break;
+            }
+        }
+        self.runs.forget_unclaimed();
+        self.pump();
+        for reply in self.replies.drain(..) {
+            // Whoever asked may have gone.
+            let _ = reply.send(());
+        }
+    }
+
+    fn pump(&mut self) {
+        self.coordinators.retain(|_, stream| stream.pump().is_ok());
+        self.workers.retain(|_, worker| worker.stream.pump().is_ok());
+    }
+
+    /// Answers views, and nothing else, while nothing can be made durable.
+    pub(super) async fn wait_answering_views(&mut self, inputs: &mut Inputs, duration: Duration) {
+        let until = tokio::time::Instant::now() + duration;
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => break,
+                // Looking on does not keep a node from ending: the next turn sees to it.
+                Some(request) = inputs.requests.recv() => match request {
+                    Request::View(look) => look(self),
+                    Request::Event(event, reply) => {
+                        self.event(*event);
+                        self.replies.push(reply);
+                        break;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Lets another peer follow a job of this one.
+    pub(super) fn watch(&mut self, job: JobId, outbound: Outbound<pb::JobProgress>) {
+        if self.watchers.len() >= WATCHERS_MAX || self.peer.owner().job_view(job).is_none() {
+            return;
+        }
+        self.watchers.spawn(super::border::report_progress(self.handle.clone(), job, outbound));
+    }
+}

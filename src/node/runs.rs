@@ -1,0 +1,307 @@
+//! What this machine runs: which units wait for which blobs, and which slot gets what next.
+//!
+//! Leases are taken by the core; here they are only brought to a slot. A job's module is fetched once, and compiled once before
+//! more than one slot gets units of it.
+
+use super::{
+    border::{Fetch, Goal},
+    net::Wanted,
+    run_loop::Node,
+    slots::{Batch, SlotEvent, Slots, TaskSource, UnitTask},
+};
+use crate::{
+    protocol::{
+        ids::{JobId, PeerId},
+        job::Manifest,
+        outcome::{AttemptFailure, Outcome},
+        peer::Event,
+        worker::{Finished, RunId},
+    },
+    wire::work::UnitInput,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+/// The most jobs that one coordinator may describe on a stream.
+const DESCRIBED_MAX: usize = 64;
+/// How much work a slot is given at a time: enough to hide the hand-over, little enough to be shared out evenly.
+const BATCH_TARGET: Duration = Duration::from_millis(50);
+/// The most units in one batch.
+const BATCH_MAX: usize = 256;
+
+/// Jobs remembered although nothing of them waits, for the time that their units take. Each costs a manifest.
+const JOBS_KEPT_MAX: usize = 256;
+
+/// A job of one coordinator, as the slots need it.
+pub(super) type JobKey = (PeerId, JobId);
+
+#[derive(Debug)]
+struct JobHere {
+    manifest: Arc<Manifest>,
+    module: ModuleState,
+    waiting: VecDeque<RunId>,
+    /// Smoothed time of a unit.
+    unit_time: Option<Duration>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ModuleState {
+    Missing,
+    Fetching,
+    /// Here; nobody has compiled it since the node started.
+    Here,
+    /// One slot compiles it.
+    Compiling,
+    /// Compiled: any slot may run it.
+    Ready,
+}
+
+/// What this machine runs.
+#[derive(Debug)]
+pub(super) struct Runs {
+    me: PeerId,
+    jobs: BTreeMap<JobKey, JobHere>,
+    /// Jobs described on a stream that is open.
+    described: BTreeMap<JobKey, Arc<Manifest>>,
+    /// Inputs that came with leases which the core has not looked at yet.
+    offered: BTreeMap<RunId, Option<UnitInput>>,
+    /// Inputs of runs that wait, of those that have one.
+    inputs: BTreeMap<RunId, UnitInput>,
+    /// Runs whose input is on its way here.
+    fetching: BTreeSet<RunId>,
+    slots: Slots,
+    /// Units that ended in a value here, and their gas.
+    given: (u64, u64),
+}
+
+impl Runs {
+    pub fn new(me: PeerId, slots: Slots) -> Self {
+        let (jobs, described, offered) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { me, jobs, described, offered, inputs: BTreeMap::new(), fetching: BTreeSet::new(), slots, given: (0, 0) }
+    }
+
+    /// A coordinator describes a job; `false` when it has described too many.
+    pub fn describe(&mut self, coordinator: PeerId, job: JobId, manifest: Manifest) -> bool {
+        let described = self.described.keys().filter(|(peer, _)| *peer == coordinator).count();
+        let room = described < DESCRIBED_MAX;
+        if room {
+            self.described.insert((coordinator, job), Arc::new(manifest));
+        }
+        room
+    }
+
+    pub fn is_described(&self, coordinator: PeerId, job: JobId) -> bool {
+        self.described.contains_key(&(coordinator, job))
+    }
+
+    /// The stream on which jobs were described is gone. What runs goes on.
+    pub fn forget_described(&mut self, coordinator: PeerId) {
+        self.described.retain(|(peer, _), _| *peer != coordinator);
+    }
+
+    /// Keeps a leased unit's input until the core has decided whether it runs.
+    pub fn offer(&mut self, run: RunId, input: Option<UnitInput>) {
+        self.offered.insert(run, input);
+    }
+
+    /// Drops inputs of leases that the core did not take.
+    pub fn forget_unclaimed(&mut self) {
+        self.offered.clear();
+    }
+
+    /// Nothing follows for this run any more; the slot that runs it is stopped.
+    pub fn stop(&mut self, run: RunId) {
+        if let Some(job) = self.jobs.get_mut(&(run.coordinator, run.job)) {
+            job.waiting.retain(|waiting| *waiting != run);
+        }
+        self.inputs.remove(&run);
+        self.fetching.remove(&run);
+        self.slots.stop(run);
+    }
+
+    /// Slots that run something.
+    pub fn busy_slots(&self) -> usize {
+        self.slots.busy()
+    }
+
+    /// Units that ended in a value here, and their gas.
+    pub fn given(&self) -> (u64, u64) {
+        self.given
+    }
+
+    /// Freezes or continues what runs.
+    pub fn set_paused(&mut self, paused: bool) {
+        self.slots.set_paused(paused);
+    }
+
+    /// Gives idle slots something to do.
+    pub fn dispatch(&mut self) {
+        while let Some(slot) = self.slots.next_free() {
+            let Some(key) = self.next_job(self.slots.loaded(slot)) else { break };
+            let Some(job) = self.jobs.get_mut(&key) else { break };
+            let share = job.waiting.len().div_ceil(self.slots.count().max(1)).max(1);
+            let fits =
+                job.unit_time.map_or(1, |time| (BATCH_TARGET.as_nanos() / time.as_nanos().max(1)).clamp(1, BATCH_MAX as u128) as usize);
+            let take = fits.min(share).min(job.waiting.len());
+            let runs: Vec<RunId> = job.waiting.drain(..take).collect();
+            if job.module == ModuleState::Here {
+                job.module = ModuleState::Compiling;
+            }
+            let manifest = job.manifest.clone();
+            let tasks = runs.into_iter().map(|run| self.task(run, &manifest)).collect();
+            self.slots.give(slot, Batch { key, manifest, tasks });
+        }
+        if self.jobs.len() > JOBS_KEPT_MAX {
+            self.jobs.retain(|_, job| !job.waiting.is_empty() || matches!(job.module, ModuleState::Fetching | ModuleState::Compiling));
+        }
+    }
+
+    /// A job with units that can run now, the one that the slot has loaded before others.
+    fn next_job(&self, loaded: Option<JobKey>) -> Option<JobKey> {
+        let can_run = |job: &JobHere| !job.waiting.is_empty() && matches!(job.module, ModuleState::Here | ModuleState::Ready);
+        let same = loaded.filter(|key| self.jobs.get(key).is_some_and(can_run));
+        same.or_else(|| self.jobs.iter().find(|(_, job)| can_run(job)).map(|(key, _)| *key))
+    }
+
+    fn task(&mut self, run: RunId, manifest: &Manifest) -> UnitTask {
+        let source = match self.inputs.remove(&run) {
+            Some(input) => TaskSource::Given(input),
+            None if run.coordinator == self.me && manifest.has_table() => TaskSource::OwnTable,
+            None => TaskSource::Nothing,
+        };
+        UnitTask { run, source }
+    }
+}
+
+impl Node {
+    /// Brings a run to a slot, by way of what it needs.
+    pub(super) fn start_run(&mut self, run: RunId) {
+        let key = (run.coordinator, run.job);
+        let own = run.coordinator == self.peer.me();
+        if !self.runs.jobs.contains_key(&key) {
+            let manifest = if own { self.peer.owner().manifest(run.job) } else { self.runs.described.get(&key).cloned() };
+            let Some(manifest) = manifest else { return self.fail_run(run, AttemptFailure::MissingBlob) };
+            let job = JobHere { manifest, module: ModuleState::Missing, waiting: VecDeque::new(), unit_time: None };
+            self.runs.jobs.insert(key, job);
+        }
+        self.want_module(key);
+        match self.runs.offered.remove(&run).flatten() {
+            Some(input) if input.inline.is_none() && !self.holds(input.digest) => self.fetch_input(run, input),
+            Some(input) => {
+                self.runs.inputs.insert(run, input);
+                self.queue_run(run);
+            }
+            None => self.queue_run(run),
+        }
+    }
+
+    fn queue_run(&mut self, run: RunId) {
+        if let Some(job) = self.runs.jobs.get_mut(&(run.coordinator, run.job)) {
+            job.waiting.push_back(run);
+        }
+    }
+
+    fn want_module(&mut self, key: JobKey) {
+        let Some(job) = self.runs.jobs.get(&key) else { return };
+        if job.module != ModuleState::Missing {
+            return;
+        }
+        let (module, length) = (job.manifest.module, job.manifest.module_bytes);
+        let state = if self.holds(module) {
+            ModuleState::Here
+        } else {
+            let wanted = Wanted { digest: module, length: Some(length), at_most: length };
+            let (coordinator, job) = key;
+            let fetch = Fetch { wanted, holders: self.holders(coordinator), goal: Goal::Module { coordinator, job } };
+            if !self.fetches.push(fetch) {
+                return;
+            }
+            ModuleState::Fetching
+        };
+        if let Some(job) = self.runs.jobs.get_mut(&key) {
+            job.module = state;
+        }
+    }
+
+    /// Who may have a blob of a coordinator's job: itself, then peers that we are connected with.
+    fn holders(&self, coordinator: PeerId) -> Vec<PeerId> {
+        let others = self.connected.keys().copied().filter(|peer| *peer != coordinator);
+        std::iter::once(coordinator).chain(others).take(super::net::blobs::MAX_HOLDERS).collect()
+    }
+
+    fn fetch_input(&mut self, run: RunId, input: UnitInput) {
+        let wanted = Wanted { digest: input.digest, length: Some(input.size), at_most: input.size };
+        let fetch = Fetch { wanted, holders: self.holders(run.coordinator), goal: Goal::Input { run } };
+        if self.fetches.push(fetch) {
+            self.runs.inputs.insert(run, input);
+            self.runs.fetching.insert(run);
+        } else {
+            self.fail_run(run, AttemptFailure::MissingBlob);
+        }
+    }
+
+    pub(super) fn on_module(&mut self, coordinator: PeerId, job: JobId, result: Result<(), String>) {
+        let Some(here) = self.runs.jobs.get_mut(&(coordinator, job)) else { return };
+        match result {
+            Ok(()) => here.module = ModuleState::Here,
+            Err(reason) => {
+                tracing::info!(job = %job.short(), reason, "the module could not be fetched");
+                here.module = ModuleState::Missing;
+                let failed: Vec<_> = here.waiting.drain(..).collect();
+                for run in failed {
+                    self.runs.inputs.remove(&run);
+                    self.fail_run(run, AttemptFailure::MissingBlob);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_input(&mut self, run: RunId, result: Result<(), String>) {
+        if !self.runs.fetching.remove(&run) {
+            return;
+        }
+        match result {
+            Ok(()) => self.queue_run(run),
+            Err(reason) => {
+                tracing::info!(job = %run.job.short(), unit = run.unit.0, reason, "an input could not be fetched");
+                self.runs.inputs.remove(&run);
+                self.fail_run(run, AttemptFailure::MissingBlob);
+            }
+        }
+    }
+
+    fn fail_run(&mut self, run: RunId, failure: AttemptFailure) {
+        let nothing: Arc<[u8]> = Arc::from([]);
+        let outcome = Outcome::Failed(failure);
+        let finished = Finished { outcome, output_bytes: 0, output: None, log: nothing, wall: Duration::ZERO };
+        self.event(Event::Finished { run, finished });
+    }
+
+    /// A slot has finished units, or is ready for more.
+    pub(super) fn on_slots(&mut self, event: SlotEvent) {
+        let SlotEvent { slot, key, finished, is_last } = event;
+        let ran = finished.iter().filter(|(_, finished)| matches!(finished.outcome, Outcome::Value(_))).count();
+        if let Some(job) = self.runs.jobs.get_mut(&key) {
+            if ran > 0 {
+                let total: Duration = finished.iter().map(|(_, finished)| finished.wall).sum();
+                job.unit_time = Some(total / u32::try_from(finished.len()).unwrap_or(u32::MAX));
+                job.module = ModuleState::Ready;
+            } else if is_last && job.module == ModuleState::Compiling {
+                job.module = ModuleState::Here;
+            }
+        }
+        if is_last {
+            self.runs.slots.finished_batch(slot);
+        }
+        for (run, finished) in finished {
+            if let Outcome::Value(value) = finished.outcome {
+                let (units, gas) = self.runs.given;
+                self.runs.given = (units + 1, gas.saturating_add(value.gas));
+            }
+            self.event(Event::Finished { run, finished });
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The slots: one thread for each, which owns a jailed process and blocks in it.
+//!
+//! A slot gets batches of units of one job and sends back what they ended in. Which job and how many is decided in `runs`.
+
+use super::runs::JobKey;
+use crate::{
+    protocol::{
+        job::{Manifest, unit_seed},
+        outcome::{AttemptFailure, Outcome},
+        worker::{Finished, RunId},
+    },
+    sandbox::{Report, SlotError, SlotProcess, Stopper, Task, Workshop},
+    store::Store,
+    wire::{bounds::INLINE_BYTES_MAX, work::UnitInput},
+};
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::{Arc, mpsc as blocking},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+
+/// Batches with a slot: one that runs, one that waits, so that the slot never does.
+const BATCHES_PER_SLOT: usize = 2;
+/// Finished units are handed back at least this often.
+const FLUSH_AFTER: Duration = Duration::from_millis(20);
+/// How long a slot that could not be started waits before it tries again.
+const RESPAWN_AFTER: Duration = Duration::from_secs(1);
+
+/// Units of one job for one slot.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub key: JobKey,
+    pub manifest: Arc<Manifest>,
+    pub tasks: Vec<UnitTask>,
+}
+
+/// One unit, and where its input is.
+#[derive(Debug)]
+pub(super) struct UnitTask {
+    pub run: RunId,
+    pub source: TaskSource,
+}
+
+/// Where a unit's input is.
+#[derive(Debug)]
+pub(super) enum TaskSource {
+    /// It has none.
+    Nothing,
+    /// It came with the lease, or is a blob that is held here.
+    Given(UnitInput),
+    /// In the table of an own job.
+    OwnTable,
+}
+
+/// What a slot says.
+#[derive(Debug)]
+pub(super) struct SlotEvent {
+    pub slot: usize,
+    pub key: JobKey,
+    pub finished: Vec<(RunId, Finished)>,
+    /// The batch is done.
+    pub is_last: bool,
+}
+
+/// All slots of this machine.
+#[derive(Debug)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    batches: Option<blocking::SyncSender<Batch>>,
+    stopper: Stopper,
+    thread: Option<JoinHandle<()>>,
+    /// What it has been given and not finished, oldest first.
+    given: std::collections::VecDeque<(JobKey, BTreeSet<RunId>)>,
+    loaded: Option<JobKey>,
+}
+
+impl Slots {
+    /// Starts `count` threads. Their processes start with their first batch.
+    pub fn start(count: u32, workshop: &Arc<Workshop>, store: &Store, events: &mpsc::Sender<SlotEvent>) -> io::Result<Self> {
+        let slots = (0..count as usize).map(|slot| Slot::start(slot, workshop, store, events)).collect::<io::Result<_>>()?;
+        Ok(Self { slots })
+    }
+
+    pub fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Slots that have something to run.
+    pub fn busy(&self) -> usize {
+        self.slots.iter().filter(|slot| !slot.given.is_empty()).count()
+    }
+
+    /// The job that a slot has loaded, or will have.
+    pub fn loaded(&self, slot: usize) -> Option<JobKey> {
+        self.slots[slot].loaded
+    }
+
+    /// The slot with the least to do, if it has room for a batch.
+    pub fn next_free(&self) -> Option<usize> {
+        let room = |slot: &&(usize, &Slot)| slot.1.given.len() < BATCHES_PER_SLOT;
+        let slots: Vec<_> = self.slots.iter().enumerate().collect();
+        slots.iter().filter(room).min_by_key(|(_, slot)| slot.given.len()).map(|(at, _)| *at)
+    }
+
+    /// Gives a slot with room a batch.
+    pub fn give(&mut self, slot: usize, batch: Batch) {
+        let slot = &mut self.slots[slot];
+        slot.loaded = Some(batch.key);
+        slot.given.push_back((batch.key, batch.tasks.iter().map(|task| task.run).collect()));
+        if let Some(batches) = &slot.batches {
+            // There is room: it holds as many as are given at most.
+            drop(batches.try_send(batch));
+        }
+    }
+
+    /// A slot has ended its oldest batch.
+    pub fn finished_batch(&mut self, slot: usize) {
+        self.slots[slot].given.pop_front();
+    }
+
+    /// Stops the slot that runs this unit now. What else was in its batch is reported as killed, and leased again.
+    pub fn stop(&mut self, run: RunId) {
+        for slot in &mut self.slots {
+            let Some((_, runs)) = slot.given.front_mut() else { continue };
+            if runs.contains(&run) {
+                // Once for the whole batch: a second blow would hit the next one.
+                runs.clear();
+                slot.stopper.kill();
+            }
+        }
+    }
+
+    /// Freezes or continues every slot.
+    pub fn set_paused(&mut self, paused: bool) {
+        for slot in &self.slots {
+            if paused { slot.stopper.stop() } else { slot.stopper.cont() }
+        }
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            slot.batches = None;
+            slot.stopper.cont();
+            slot.stopper.kill();
+        }
+        for slot in &mut self.slots {
+            if let Some(thread) = slot.thread.take() {
+                // A panic of the thread was printed when it happened.
+                drop(thread.join());
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn start(number: usize, workshop: &Arc<Workshop>, store: &Store, events: &mpsc::Sender<SlotEvent>) -> io::Result<Self> {
+        let (batches, queue) = blocking::sync_channel(BATCHES_PER_SLOT);
+        let stopper = Stopper::default();
+        let mut thread = SlotThread {
+            number,
+            workshop: workshop.clone(),
+            store: store.clone(),
+            events: events.clone(),
+            stopper: stopper.clone(),
+            process: None,
+        };
+        let builder = std::thread::Builder::new().name(format!("slot-{number}"));
+        let thread = builder.spawn(move || {
+            while let Ok(batch) = queue.recv() {
+                if !thread.run(batch) {
+                    break;
+                }
+            }
+        })?;
+        let given = std::collections::VecDeque::new();
+        Ok(Self { batches: Some(batches), stopper, thread: Some(thread), given, loaded: None })
+    }
+}
+
+/// What lives on a slot's thread.
+struct SlotThread {
+    number: usize,
+    workshop: Arc<Workshop>,
+    store: Store,
+    events: mpsc::Sender<SlotEvent>,
+    stopper: Stopper,
+    process: Option<SlotProcess>,
+}
+
+impl SlotThread {
+    /// Runs a batch; `false` when nobody listens any more.
+    fn run(&mut self, batch: Batch) -> bool {
+        let Batch { key, manifest, tasks } = batch;
+        let runs: Vec<RunId> = tasks.iter().map(|task| task.run).collect();
+        let mut ready = Vec::with_capacity(tasks.len());
+        let mut positions = Vec::with_capacity(tasks.len());
+        let mut failed = Vec::new();
+        for (position, task) in tasks.into_iter().enumerate() {
+            match self.prepare(&manifest, task) {
+                Some(task) => {
+                    ready.push(task);
+                    positions.push(position);
+                }
+                None => failed.push((runs[position], without_value(AttemptFailure::MissingBlob))),
+            }
+        }
+        let mut out = Outbox { slot: self.number, key, events: self.events.clone(), finished: failed, flushed: Instant::now(), open: true };
+        if let Err(failure) = self.load(&manifest) {
+            out.finished.extend(positions.iter().map(|&position| (runs[position], without_value(failure))));
+        } else if let Some(process) = &mut self.process {
+            let store = &self.store;
+            process.run_batch(&ready, &mut |index, report| {
+                let run = runs[positions[index]];
+                out.push(run, finish(store, report));
+            });
+        }
+        out.close()
+    }
+
+    fn prepare(&self, manifest: &Manifest, task: UnitTask) -> Option<Task> {
+        let UnitTask { run, source } = task;
+        let input = match source {
+            TaskSource::Nothing => None,
+            TaskSource::Given(input) => Some(input),
+            TaskSource::OwnTable => Some(self.store.unit_input(run.job, run.unit).ok()??),
+        };
+        let stdin: Arc<[u8]> = match &input {
+            None => Arc::from([]),
+            Some(UnitInput { inline: Some(bytes), .. }) => bytes.clone(),
+            Some(input) => self.store.read_blob(input.digest).ok()??.into(),
+        };
+        let name = input.as_ref().map_or("", |input| input.name.as_str());
+        Some(Task {
+            module: manifest.module,
+            args: manifest.args_for(run.unit, name),
+            stdin,
+            files: Vec::new(),
+            seed: unit_seed(run.job, run.unit),
+            limits: manifest.limits,
+        })
+    }
+
+    /// Makes the module ready in the slot's process, which is started first if there is none.
+    fn load(&mut self, manifest: &Manifest) -> Result<(), AttemptFailure> {
+        if self.process.is_none() {
+            match SlotProcess::spawn_with(self.workshop.clone(), self.stopper.clone()) {
+                Ok(process) => self.process = Some(process),
+                Err(error) => {
+                    tracing::error!(%error, "a slot could not be started");
+                    std::thread::sleep(RESPAWN_AFTER);
+                    return Err(AttemptFailure::Killed);
+                }
+            }
+        }
+        let process = self.process.as_mut().expect("there is one now");
+        let store = &self.store;
+        let read = || match store.read_blob(manifest.module) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(io::Error::from(io::ErrorKind::NotFound)),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        process.load(manifest.module, read).map_err(|error| {
+            tracing::info!(%error, "a module cannot be run here");
+            match error {
+                SlotError::Rejected(_) | SlotError::TooLarge => AttemptFailure::Refused,
+                SlotError::Module(_) | SlotError::WrongModule { .. } => AttemptFailure::MissingBlob,
+                SlotError::Spawn(_)
+                | SlotError::Died
+                | SlotError::TooSlow { .. }
+                | SlotError::Protocol
+                | SlotError::NothingLoaded
+                | SlotError::Refused(_) => AttemptFailure::Killed,
+            }
+        })
+    }
+}
+
+/// Collects what is finished and hands it to the run loop, waiting there if need be.
+struct Outbox {
+    slot: usize,
+    key: JobKey,
+    events: mpsc::Sender<SlotEvent>,
+    finished: Vec<(RunId, Finished)>,
+    flushed: Instant,
+    open: bool,
+}
+
+impl Outbox {
+    fn push(&mut self, run: RunId, finished: Finished) {
+        self.finished.push((run, finished));
+        if self.flushed.elapsed() >= FLUSH_AFTER {
+            self.flush(false);
+        }
+    }
+
+    fn flush(&mut self, is_last: bool) {
+        let finished = std::mem::take(&mut self.finished);
+        let event = SlotEvent { slot: self.slot, key: self.key, finished, is_last };
+        self.open &= self.events.blocking_send(event).is_ok();
+        self.flushed = Instant::now();
+    }
+
+    fn close(mut self) -> bool {
+        self.flush(true);
+        self.open
+    }
+}
+
+fn without_value(failure: AttemptFailure) -> Finished {
+    Finished { outcome: Outcome::Failed(failure), output_bytes: 0, output: None, log: Arc::from([]), wall: Duration::ZERO }
+}
+
+/// Turns a report into what the core takes: small outputs as they are, large ones as blobs.
+fn finish(store: &Store, report: Report) -> Finished {
+    let Report { outcome, output, log, wall } = corrupt(report);
+    let output_bytes = output.len() as u64;
+    let mut finished = Finished { outcome, output_bytes, output: None, log: log.into(), wall };
+    match outcome {
+        Outcome::Failed(_) => finished.output_bytes = 0,
+        Outcome::Value(_) if output.len() <= INLINE_BYTES_MAX => finished.output = Some(output.into()),
+        Outcome::Value(_) => {
+            if let Err(error) = store.put_blob(&output, None) {
+                tracing::error!(%error, "an output cannot be kept");
+                return without_value(AttemptFailure::Killed);
+            }
+        }
+    }
+    finished
+}
+
+#[cfg(not(feature = "fault-injection"))]
+fn corrupt(report: Report) -> Report {
+    report
+}
+
+/// Spoils results when told so: `MANYHANDS_FAULT=corrupt` spoils each, `MANYHANDS_FAULT=corrupt-after:N` those after the Nth.
+#[cfg(feature = "fault-injection")]
+fn corrupt(mut report: Report) -> Report {
+    use crate::protocol::ids::Digest;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static DONE: AtomicU64 = AtomicU64::new(0);
+    let Ok(fault) = std::env::var("MANYHANDS_FAULT") else { return report };
+    let after = match fault.split_once(':') {
+        Some(("corrupt-after", count)) => count.parse().unwrap_or(0),
+        _ if fault == "corrupt" => 0,
+        _ => return report,
+    };
+    if DONE.fetch_add(1, Ordering::Relaxed) >= after
+        && let Outcome::Value(value) = &mut report.outcome
+    {
+        report.output = b"a wrong result\n".to_vec();
+        value.output = Digest::of(&report.output);
+    }
+    report
+}

@@ -1,0 +1,217 @@
+//! Starting a node, and ending it in order.
+
+use super::{
+    border::Fetches,
+    handle::{End, Handle, NodeFacts, REQUESTS_MAX},
+    net::{
+        BlobSource, EndpointConfig, Identity, Net, NetEndpoint, NetSetup,
+        endpoint::{EndpointError, LocalDiscovery, PortMapping},
+        identity::IdentityError,
+        invites::{Invites, InvitesError},
+    },
+    options::NodeOptions,
+    run_loop::{Clock, Inputs, Node},
+    runs::Runs,
+    settings::{Settings, SettingsError},
+    slots::Slots,
+};
+use crate::{
+    protocol::{
+        gossip,
+        ids::Digest,
+        peer::{Event, Peer, PeerConfig},
+    },
+    sandbox::{SlotError, Workshop, validation_class},
+    store::{Store, StoreError},
+};
+use std::{collections::BTreeMap, io, sync::Arc, time::UNIX_EPOCH};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+/// Finished batches that wait for the run loop; slots wait when it is full.
+const SLOT_EVENTS_MAX: usize = 64;
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The key file.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The table of invitations.
+    #[error(transparent)]
+    Invites(#[from] InvitesError),
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sockets.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The slots.
+    #[error("slots cannot be started: {0}")]
+    Slots(#[from] io::Error),
+    /// No slot process can be started at all.
+    #[error("a slot process cannot be started: {0}")]
+    Slot(#[from] SlotError),
+    /// Nothing protects this machine from strangers' code, and that was not allowed.
+    #[error("this machine has no jail that protects it from strangers' code")]
+    Unprotected,
+    /// The operating system gave no randomness.
+    #[error("no randomness: {0}")]
+    NoRandomness(getrandom::Error),
+}
+
+/// Runs a node until it is stopped. Each running instance is published through `current`; there is a moment without one when
+/// the node begins anew in another grid.
+///
+/// # Errors
+/// When the node cannot start; see [`NodeError`].
+pub async fn run(options: NodeOptions, current: watch::Sender<Option<Handle>>) -> Result<(), NodeError> {
+    let store = {
+        let dir = options.data_dir.clone();
+        tokio::task::block_in_place(|| Store::open(&dir))?
+    };
+    loop {
+        let end = run_once(&options, &store, &current).await;
+        current.send_replace(None);
+        match end? {
+            End::Stop => return Ok(()),
+            End::Restart => tracing::info!("beginning anew with other settings"),
+        }
+    }
+}
+
+async fn run_once(options: &NodeOptions, store: &Store, current: &watch::Sender<Option<Handle>>) -> Result<End, NodeError> {
+    let dir = &options.data_dir;
+    let identity = Identity::load_or_create(&dir.join("node.key"))?;
+    let settings = Settings::load_or_create(&Settings::path_in(dir), options.private)?;
+    let invites = Invites::load(&dir.join("invites.json"))?;
+    let (workshop, protection) = tokio::task::block_in_place(|| workshop(options))?;
+    let endpoint = NetEndpoint::bind(identity.clone(), &endpoint_config(options)).await?;
+    let setup = NetSetup {
+        endpoint,
+        membership: settings.membership.clone(),
+        invites,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        blobs: Arc::new(Blobs(store.clone())),
+    };
+    let (net, net_handle, net_events) = Net::start(setup);
+    let facts = NodeFacts {
+        me: identity.peer(),
+        data_dir: dir.clone(),
+        slots: options.slots,
+        memory_bytes: options.memory_bytes,
+        protection,
+        validation_class: validation_class(),
+        instruction_set: std::env::consts::ARCH.to_owned(),
+        started: std::time::Instant::now(),
+    };
+    let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
+    let (end, ended) = watch::channel(None);
+    let handle = Handle {
+        requests,
+        net: net_handle,
+        store: store.clone(),
+        identity,
+        facts: Arc::new(facts),
+        settings: Arc::new(settings),
+        end: Arc::new(end),
+    };
+    let (slot_events, slot_queue) = mpsc::channel(SLOT_EVENTS_MAX);
+    let slots = Slots::start(options.slots, &workshop, store, &slot_events)?;
+    drop(slot_events);
+    let mut node = node(&handle, slots)?;
+    current.send_replace(Some(handle.clone()));
+    let end = node.run(Inputs { net: net_events, slots: slot_queue, requests: request_queue, end: ended }).await;
+    node.watchers.shutdown().await;
+    // Slots are stopped and their threads joined before the store is let go.
+    tokio::task::block_in_place(|| drop(node));
+    net.shutdown().await;
+    Ok(end)
+}
+
+fn workshop(options: &NodeOptions) -> Result<(Arc<Workshop>, Vec<String>), NodeError> {
+    let cache = options.data_dir.join("native");
+    let workshop = Workshop::of_this_program(&cache, options.memory_bytes)?;
+    if options.slots == 0 {
+        return Ok((workshop, Vec::new()));
+    }
+    let protection = workshop.protection()?;
+    if !protection.is_enough_for_strangers() && !options.allow_unprotected {
+        return Err(NodeError::Unprotected);
+    }
+    let text = protection.to_string();
+    let layers = text.split([',', '+']).map(|layer| layer.trim().to_owned()).filter(|layer| !layer.is_empty()).collect();
+    Ok((workshop, layers))
+}
+
+fn endpoint_config(options: &NodeOptions) -> EndpointConfig {
+    EndpointConfig {
+        bind: options.bind.clone(),
+        local_discovery: if options.local_discovery { LocalDiscovery::On } else { LocalDiscovery::Off },
+        port_mapping: PortMapping::Off,
+    }
+}
+
+fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
+    let saved = tokio::task::block_in_place(|| handle.store.load())?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(NodeError::NoRandomness)?;
+    let clock = Clock::start();
+    let facts = &handle.facts;
+    let config = PeerConfig {
+        me: gossip::Contact { peer: facts.me, hint: handle.net.contact().encode().into() },
+        validation_class: facts.validation_class.as_str().into(),
+        slots: facts.slots,
+        memory_bytes: facts.memory_bytes,
+        gossip: gossip::Config::default(),
+        seed,
+    };
+    let since_1970 = UNIX_EPOCH.elapsed().unwrap_or_default();
+    let sequence = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX);
+    let mut peer = Peer::new(clock.now(), config, saved, sequence).expect("the default settings agree with one another");
+    let contacts = handle.settings.contacts.iter();
+    let bootstrap: Vec<_> = contacts.map(|(peer, contact)| gossip::Contact { peer: *peer, hint: contact.encode().into() }).collect();
+    peer.handle(clock.now(), Event::Gossip(gossip::Event::Bootstrap(bootstrap)));
+    Ok(Node {
+        peer,
+        clock,
+        store: handle.store.clone(),
+        net: handle.net.clone(),
+        identity: handle.identity.clone(),
+        grid: handle.settings.membership.grid,
+        instruction_set: facts.instruction_set.clone(),
+        validation_class: facts.validation_class.clone(),
+        public_grid: handle.settings.is_public(),
+        connected: BTreeMap::new(),
+        gossip: BTreeMap::new(),
+        workers: BTreeMap::new(),
+        coordinators: BTreeMap::new(),
+        runs: Runs::new(facts.me, slots),
+        fetches: Fetches::default(),
+        watchers: JoinSet::new(),
+        handle: handle.clone(),
+        replies: Vec::new(),
+        stalled: None,
+    })
+}
+
+/// Serves what the store holds to other peers.
+struct Blobs(Store);
+
+impl BlobSource for Blobs {
+    fn length(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        self.0.blob_size(*digest).map_err(io::Error::other)
+    }
+
+    fn read_at(&self, digest: &Digest, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let bytes = self.0.read_blob_at(*digest, offset, buffer.len()).map_err(io::Error::other)?;
+        let bytes = bytes.filter(|bytes| bytes.len() == buffer.len()).ok_or(io::ErrorKind::NotFound)?;
+        buffer.copy_from_slice(&bytes);
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Facts: what is durable before anyone is told of it, and what a restarted peer is rebuilt from.
+//!
+//! A job's state is the set of its votes and the decisions made on them; leases are soft and never facts.
+
+use super::{
+    ids::{Attempt, JobId, PeerId, UnitIndex},
+    job::Manifest,
+    outcome::Value,
+};
+use std::sync::Arc;
+
+/// Something that must be durable before the actions after it are performed.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Fact {
+    /// A worker has vouched for a value. Never removed; a convicted worker's votes are struck by its standing.
+    Vote(JobId, Vote),
+    /// A unit's state of decision changed. The newest for a unit holds.
+    Verdict(JobId, UnitIndex, Verdict),
+    /// A unit's failed attempts; replaces what was said before.
+    Failures(JobId, UnitIndex, Failures),
+    /// A job's state changed.
+    JobState(JobId, JobState),
+    /// What this peer has observed about another key; replaces what was said before.
+    Standing(PeerId, Standing),
+}
+
+/// One receipt: a worker's word on a unit, with its signature.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Vote {
+    /// The unit.
+    pub unit: UnitIndex,
+    /// Who computed it.
+    pub worker: PeerId,
+    /// Which execution.
+    pub attempt: Attempt,
+    /// How many votes the unit had when the lease was issued. Counts only behind votes committed before that.
+    pub ordinal: u32,
+    /// What it computed.
+    pub value: Value,
+    /// Bytes of output.
+    pub output_bytes: u64,
+    /// The signature and what is needed to check it; opaque here, checked at the border. Empty for this peer's own.
+    pub proof: Arc<[u8]>,
+}
+
+/// A decision on a unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Not decided, or re-opened.
+    Open,
+    /// Enough trusted votes agree.
+    Verified {
+        /// On this.
+        value: Value,
+        /// The owner's own machine computed or checked it.
+        by_owner: bool,
+    },
+    /// The unit failed on enough machines without a value.
+    Failed,
+}
+
+/// A unit's attempts that ended without a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failures {
+    /// How many.
+    pub count: u32,
+    /// Why the last one failed.
+    pub last: super::outcome::AttemptFailure,
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum JobState {
+    /// Units are open.
+    #[default]
+    Running,
+    /// Every unit is verified and succeeded.
+    Done,
+    /// Every unit is decided, and some failed.
+    Failed,
+    /// The owner stopped it.
+    Cancelled,
+    /// Its first units all failed, so the rest was not tried.
+    Stopped,
+}
+
+impl JobState {
+    /// Whether nothing more will be done unless the owner asks.
+    pub fn has_ended(self) -> bool {
+        self != Self::Running
+    }
+}
+
+/// What one owner has itself observed about one worker. Never gossiped.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Standing {
+    /// Units on which others, proven, backed it.
+    pub verified_units: u64,
+    /// Their gas.
+    pub verified_gas: u64,
+    /// Convictions.
+    pub strikes: u32,
+    /// Leases that ended without a result, for lower priority; never lowers trust.
+    pub drops: u32,
+    /// Smoothed gas per second; zero while unknown.
+    pub gas_per_second: f64,
+    /// The owner's own device, its inviter or a friend.
+    pub anchor: bool,
+    /// The guest through whose invitation it came, if any.
+    pub lineage: Option<PeerId>,
+}
+
+/// One of this peer's own jobs as it was durable when the peer stopped.
+#[derive(Clone, Debug)]
+pub struct SavedJob {
+    /// Its name.
+    pub id: JobId,
+    /// Its description.
+    pub manifest: Manifest,
+    /// The job secret: seeds audits and lease tokens.
+    pub secret: [u8; 32],
+    /// Where it stood.
+    pub state: JobState,
+    /// All votes in the order of their commitment.
+    pub votes: Vec<Vote>,
+    /// The newest verdict of each unit that has one.
+    pub verdicts: Vec<(UnitIndex, Verdict)>,
+    /// Units with failed attempts.
+    pub failures: Vec<(UnitIndex, Failures)>,
+}
+
+/// What a restarted peer is rebuilt from.
+#[derive(Clone, Debug, Default)]
+pub struct Saved {
+    /// This peer's own jobs, oldest first.
+    pub jobs: Vec<SavedJob>,
+    /// What is known about workers.
+    pub standings: Vec<(PeerId, Standing)>,
+}

@@ -1,0 +1,214 @@
+//! How one unit of an own job is judged, and what follows: its phase, what it wants next, whom it credits or convicts.
+//!
+//! The decision itself is `verify::accept`; this file feeds it and applies it.
+
+use super::{
+    own_job::{Consequences, OwnJob},
+    unit::{FAILED_WORKERS_KEPT, FailureRecord, Phase, Unit, UnitVote, Want},
+};
+use crate::protocol::{
+    fact::{Fact, Failures, Verdict},
+    ids::{PeerId, UnitIndex},
+    outcome::{AttemptFailure, Value},
+    time::Instant,
+    trust::{Trust, VoterFacts},
+    verify::{self, Ballot, Decision, Judgement, Rules, Voter, Weight},
+};
+use std::collections::BTreeSet;
+
+/// Failed attempts by proven peers (or the owner) after which a unit has failed.
+const FAILURES_BY_PROVEN_MAX: u32 = 3;
+/// Failed attempts by anybody after which a unit has failed where nobody proven is there to try, so that none is tried for ever.
+const FAILURES_MAX: u32 = 12;
+/// Failed attempts by newcomers after which proven peers try, so that no swarm of new keys makes units fail.
+const FAILURES_BY_NEWCOMERS_MAX: u32 = 3;
+
+/// What a judgement needs to know of the world around the job.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings {
+    /// This peer.
+    pub owner: PeerId,
+    /// Few proven peers are attached: equal newcomers may be shown as provisional.
+    pub cold: bool,
+    /// The owner's slots or a proven peer are attached, so a proven vote can be had.
+    pub proven_within_reach: bool,
+}
+
+impl OwnJob {
+    /// Judges one unit and applies the judgement.
+    pub fn judge(&mut self, index: UnitIndex, trust: &mut Trust, around: &Surroundings, out: &mut Consequences) {
+        let ballots = self.ballots(&self.units[index.0 as usize].votes, trust, around.owner);
+        let Judgement { decision, convict, credit } = verify::accept(&ballots, self.rules(index, &ballots, trust, around.cold));
+        self.audit.collusion |= same_wrong_value(&ballots, &convict);
+        out.convict.extend(convict);
+        let failed = matches!(self.units[index.0 as usize].phase, Phase::Failed);
+        let exhausted = failed || self.failures.get(&index).is_some_and(|record| record.is_exhausted(around));
+        let phase = match decision {
+            Decision::Accept { value, by_owner } => Phase::Verified { value, by_owner },
+            Decision::Provisional { .. } | Decision::Disputed | Decision::Want(_) if exhausted => Phase::Failed,
+            Decision::Provisional { value } => Phase::Provisional(value),
+            Decision::Disputed => Phase::Disputed,
+            Decision::Want(_) => match self.units[index.0 as usize].phase {
+                Phase::Verified { .. } | Phase::Reopened => Phase::Reopened,
+                Phase::Open | Phase::Failed | Phase::Provisional(_) | Phase::Disputed => Phase::Open,
+            },
+        };
+        self.settle(index, phase, &credit, trust, out);
+        self.want(index, decision, around);
+    }
+
+    /// The votes with what is known about the voters now.
+    pub fn ballots(&self, votes: &[UnitVote], trust: &Trust, owner: PeerId) -> Vec<Ballot> {
+        // The lowest claim counts where nothing is known: a liar's high one must not devalue everybody's record.
+        let gas = self.gas_estimate().max(votes.iter().map(|vote| vote.value.gas).min().unwrap_or(0));
+        let ballot = |vote: &UnitVote| {
+            let known = trust.voter(vote.worker, gas);
+            let weight = match vote {
+                vote if vote.worker == owner => Weight::Owner,
+                UnitVote { struck: true, .. } => Weight::Struck,
+                _ => known.weight,
+            };
+            let VoterFacts { weight: _, anchor, prefix, lineage } = known;
+            Ballot { worker: vote.worker, weight, anchor, prefix, lineage, ordinal: vote.ordinal, value: vote.value }
+        };
+        votes.iter().map(ballot).collect()
+    }
+
+    fn rules(&self, index: UnitIndex, ballots: &[Ballot], trust: &Trust, cold: bool) -> Rules {
+        // The owner's vote stands whatever the rules are, and the secret numbers cost a digest each.
+        if ballots.is_empty() || ballots.iter().any(|ballot| ballot.weight == Weight::Owner) {
+            return Rules { need: 2, provisional_allowed: false };
+        }
+        // The owner's own devices and friends are not audited: two of them alone could finish no job.
+        let anchored = ballots.iter().filter(|ballot| ballot.weight != Weight::Struck).all(|ballot| ballot.anchor);
+        let audited = !anchored && self.secret.audit_number(index) < self.audit_rate;
+        let first = ballots.iter().find(|ballot| ballot.weight != Weight::Struck);
+        let record = first
+            .filter(|ballot| ballot.weight == Weight::Proven)
+            .map(|ballot| trust.record_in_units(ballot.worker, self.gas_estimate()).max(verify::PROVEN_UNITS));
+        let need = verify::votes_needed(self.manifest.policy, audited, || self.secret.lottery_number(index), record, self.audit_rate);
+        Rules { need, provisional_allowed: cold && !self.audit.collusion }
+    }
+
+    /// Brings the unit into `phase`, with all that hangs on it.
+    fn settle(&mut self, index: UnitIndex, phase: Phase, credit: &[PeerId], trust: &mut Trust, out: &mut Consequences) {
+        let before = self.units[index.0 as usize].phase;
+        self.adjust_credit(index, credit, trust, out);
+        if before == phase {
+            return;
+        }
+        let verdict = match (before.is_decided(), phase) {
+            (_, Phase::Verified { value, by_owner }) => Some(Verdict::Verified { value, by_owner }),
+            (_, Phase::Failed) => Some(Verdict::Failed),
+            (true, Phase::Open | Phase::Reopened | Phase::Provisional(_) | Phase::Disputed) => Some(Verdict::Open),
+            (false, Phase::Open | Phase::Reopened | Phase::Provisional(_) | Phase::Disputed) => None,
+        };
+        out.facts.extend(verdict.map(|verdict| Fact::Verdict(self.id, index, verdict)));
+        self.set_phase(index, phase);
+    }
+
+    fn adjust_credit(&mut self, index: UnitIndex, credit: &[PeerId], trust: &mut Trust, out: &mut Consequences) {
+        for vote in &mut self.units[index.0 as usize].votes {
+            let due = !vote.struck && credit.contains(&vote.worker);
+            match (vote.credited, due) {
+                (false, true) => trust.credit(vote.worker, vote.value.gas),
+                (true, false) if !vote.struck => trust.discredit(vote.worker, vote.value.gas),
+                (true, false | true) | (false, false) => {
+                    vote.credited = due;
+                    continue;
+                }
+            }
+            vote.credited = due;
+            out.touched.insert(vote.worker);
+        }
+    }
+
+    /// Enters the unit where it belongs among those that want a lease; nowhere while one is out, since votes are sequential.
+    fn want(&mut self, index: UnitIndex, decision: Decision, around: &Surroundings) {
+        let unit = &self.units[index.0 as usize];
+        if unit.leased > 0 || unit.phase.is_decided() {
+            self.wanted.remove(index);
+            return;
+        }
+        let beyond_newcomers = |record: &FailureRecord| record.seen.count >= FAILURES_BY_NEWCOMERS_MAX && around.proven_within_reach;
+        let want = match decision {
+            Decision::Accept { .. } => return,
+            Decision::Provisional { .. } => Want::Another(Voter::Proven),
+            Decision::Disputed => Want::Owner,
+            Decision::Want(_) if self.failures.get(&index).is_some_and(beyond_newcomers) => Want::Another(Voter::Proven),
+            Decision::Want(_) if unit.votes.iter().all(|vote| vote.struck) => Want::First,
+            Decision::Want(voter) => Want::Another(voter),
+        };
+        self.wanted.insert(index, want);
+    }
+
+    /// An attempt ended without a value. The caller judges the unit next.
+    pub fn record_failure(&mut self, now: Instant, index: UnitIndex, worker: PeerId, proven: bool, failure: AttemptFailure) -> Fact {
+        let record = self.failures.entry(index).or_insert_with(|| FailureRecord {
+            seen: Failures { count: 0, last: failure },
+            proven: 0,
+            last_at: now,
+            workers: BTreeSet::new(),
+        });
+        record.seen = Failures { count: record.seen.count.saturating_add(1), last: failure };
+        record.proven = record.proven.saturating_add(u32::from(proven));
+        record.last_at = now;
+        if record.workers.len() < FAILED_WORKERS_KEPT {
+            record.workers.insert(worker);
+        }
+        Fact::Failures(self.id, index, record.seen)
+    }
+
+    /// Strikes all votes of a convicted worker. Returns the units to judge again: those that the owner did not check itself.
+    pub fn strike(&mut self, worker: PeerId, was_proven: bool) -> Vec<UnitIndex> {
+        let mut again = Vec::new();
+        for &index in self.voted_on.get(&worker).into_iter().flatten() {
+            let unit = &mut self.units[index.0 as usize];
+            let mut found = false;
+            for vote in unit.votes.iter_mut().filter(|vote| vote.worker == worker && !vote.struck) {
+                vote.struck = true;
+                vote.credited = false;
+                found = true;
+            }
+            if found && !matches!(unit.phase, Phase::Verified { by_owner: true, .. }) {
+                again.push(index);
+            }
+        }
+        if was_proven && !again.is_empty() {
+            self.audit.convicted += 1;
+        }
+        again
+    }
+
+    /// Follows the audit rate. Returns the accepted units which a higher rate now selects.
+    pub fn update_audit_rate(&mut self) -> Vec<UnitIndex> {
+        let before = self.audit_rate;
+        self.audit_rate = self.audit.rate(self.counts.decided());
+        if self.audit_rate <= before {
+            return Vec::new();
+        }
+        let selected = |&index: &UnitIndex| {
+            let number = self.secret.audit_number(index);
+            before <= number && number < self.audit_rate
+        };
+        let provisional = |unit: &Unit| self.audit.collusion && matches!(unit.phase, Phase::Provisional(_));
+        let standing = |unit: &Unit| matches!(unit.phase, Phase::Verified { by_owner: false, .. });
+        let units = (0..).map(UnitIndex).zip(&self.units);
+        units.filter(|(index, unit)| provisional(unit) || (standing(unit) && selected(index))).map(|(index, _)| index).collect()
+    }
+}
+
+impl FailureRecord {
+    fn is_exhausted(&self, around: &Surroundings) -> bool {
+        self.proven >= FAILURES_BY_PROVEN_MAX || (self.seen.count >= FAILURES_MAX && !around.proven_within_reach)
+    }
+}
+
+/// Whether somebody convicted now said the same wrong thing as somebody else who was convicted, now or before.
+fn same_wrong_value(ballots: &[Ballot], convicted: &[PeerId]) -> bool {
+    let caught = |ballot: &Ballot| convicted.contains(&ballot.worker);
+    let wrong = |value: Value, liar: PeerId| {
+        ballots.iter().any(|other| other.value == value && other.worker != liar && (caught(other) || other.weight == Weight::Struck))
+    };
+    ballots.iter().filter(|ballot| caught(ballot)).any(|ballot| wrong(ballot.value, ballot.worker))
+}

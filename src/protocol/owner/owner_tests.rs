@@ -1,0 +1,610 @@
+//! The coordinator alone: events in, actions out. Each test names a behaviour and ends by looking for actions nobody expected.
+
+use super::*;
+use crate::protocol::{
+    fact::{Failures, SavedJob, Verdict},
+    ids::{Attempt, Digest},
+    job::{Inputs, Policy, Reduce, UnitRange},
+    outcome::{Exit, UnitLimits},
+};
+use core::time::Duration;
+use rand_chacha::rand_core::SeedableRng;
+
+const ME: u8 = 0;
+const JOB: JobId = JobId([9; 32]);
+/// Audits none of the first twelve units.
+const SECRET: JobSecret = JobSecret([15; 32]);
+const GAS: u64 = 1000;
+
+/// A coordinator with what it asked for, and the leases that its workers hold.
+struct Desk {
+    owner: Owner,
+    now: Instant,
+    leases: Vec<(u8, Lease)>,
+    facts: Vec<Fact>,
+    revoked: Vec<u8>,
+    acknowledged: Vec<(u8, UnitIndex)>,
+    announced: usize,
+}
+
+fn key(worker: u8) -> PeerId {
+    PeerId([worker; 32])
+}
+
+fn manifest(units: u32, policy: Policy) -> Manifest {
+    Manifest {
+        owner: key(ME),
+        name: "job".into(),
+        module: Digest([1; 32]),
+        module_bytes: 100,
+        args: vec![],
+        inputs: Inputs::Range(UnitRange { start: 0, end: u64::from(units), per_unit: 1 }),
+        limits: UnitLimits::default(),
+        policy,
+        priority: 0,
+        tags: vec![],
+        purpose: String::new(),
+        reduce: Reduce::Concat,
+        nonce: vec![],
+    }
+}
+
+fn value(said: u8) -> Value {
+    Value { exit: Exit::Code(0), output: Digest([said; 32]), gas: GAS }
+}
+
+fn proven() -> Standing {
+    Standing { verified_units: 100, verified_gas: 100 * GAS, ..Standing::default() }
+}
+
+impl Desk {
+    /// With proven workers of these numbers known from earlier.
+    fn new(known: &[u8]) -> Self {
+        Self::restored(Saved { jobs: vec![], standings: known.iter().map(|&worker| (key(worker), proven())).collect() })
+    }
+
+    fn restored(saved: Saved) -> Self {
+        let now = Instant(1_000_000);
+        let owner = Owner::new(now, key(ME), "v1".into(), saved, ChaCha8Rng::seed_from_u64(1));
+        let mut desk = Self { owner, now, leases: vec![], facts: vec![], revoked: vec![], acknowledged: vec![], announced: 0 };
+        desk.take();
+        desk
+    }
+
+    fn submit(mut self, units: u32) -> Self {
+        self.owner.submit(JOB, Arc::new(manifest(units, Policy::Standard)), SECRET);
+        self.take();
+        self
+    }
+
+    fn worker(&mut self, worker: u8, window: u32) {
+        assert!(self.owner.attach(key(worker), "v1", 4));
+        self.owner.window(key(worker), window);
+        self.take();
+    }
+
+    fn take(&mut self) {
+        for action in self.owner.take_actions(self.now) {
+            match action {
+                OwnerAction::Persist(fact) => self.facts.push(fact),
+                OwnerAction::Lease { to, job, leases } => {
+                    assert_eq!(job, JOB);
+                    self.leases.extend(leases.into_iter().map(|lease| (to.0[0], lease)));
+                }
+                OwnerAction::Acknowledge { to, units, .. } => self.acknowledged.extend(units.into_iter().map(|unit| (to.0[0], unit))),
+                OwnerAction::Revoke { to, .. } => self.revoked.push(to.0[0]),
+                OwnerAction::Announce(_) => self.announced += 1,
+                OwnerAction::KeepOutput { .. } | OwnerAction::KeepLog { .. } => {}
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+        self.owner.expire(self.now);
+        self.take();
+    }
+
+    /// Takes a lease that this worker got.
+    fn lease(&mut self, worker: u8) -> Lease {
+        let at = self.leases.iter().position(|(to, _)| *to == worker);
+        let at = at.unwrap_or_else(|| panic!("{worker} holds no lease, {:?} do", self.leases));
+        self.leases.remove(at).1
+    }
+
+    /// Of a unit.
+    fn lease_of(&mut self, worker: u8, unit: u32) -> Lease {
+        let at = self.leases.iter().position(|(to, lease)| *to == worker && lease.unit.0 == unit);
+        let at = at.unwrap_or_else(|| panic!("{worker} does not hold {unit}, out are {:?}", self.leases));
+        self.leases.remove(at).1
+    }
+
+    fn try_report(&mut self, worker: u8, lease: &Lease, outcome: Outcome) -> Result<(), ReportRejected> {
+        let Lease { unit, attempt, ordinal, token, .. } = *lease;
+        let wall = Duration::from_secs(1);
+        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes: 4, output: None, log: Arc::from([]), wall, proof: Arc::from([]) };
+        let result = self.owner.report(self.now, key(worker), JOB, report);
+        self.take();
+        result
+    }
+
+    fn answer(&mut self, worker: u8, lease: &Lease, said: u8) {
+        self.try_report(worker, lease, Outcome::Value(value(said))).unwrap();
+    }
+
+    fn fail(&mut self, worker: u8, lease: &Lease) {
+        self.try_report(worker, lease, Outcome::Failed(AttemptFailure::TimeOut)).unwrap();
+    }
+
+    fn state(&self, unit: u32) -> UnitState {
+        self.owner.unit_views(JOB, UnitIndex(unit), 1)[0].state
+    }
+
+    fn job(&self) -> JobView {
+        self.owner.job_view(JOB).unwrap()
+    }
+
+    fn verdicts(&self) -> Vec<(u32, Verdict)> {
+        let verdict = |fact: &Fact| match fact {
+            Fact::Verdict(_, unit, verdict) => Some((unit.0, *verdict)),
+            _ => None,
+        };
+        self.facts.iter().filter_map(verdict).collect()
+    }
+
+    /// Whoever asked for a lease that no test took made a mistake.
+    fn nothing_else(mut self) {
+        self.take();
+        assert_eq!(self.leases, [], "leases that nobody expected");
+    }
+
+    /// What a crash leaves: the first so many of the facts.
+    fn saved(&self, facts: usize, units: u32) -> Saved {
+        let manifest = manifest(units, Policy::Standard);
+        let (state, votes, verdicts, failures) = (JobState::Running, vec![], vec![], vec![]);
+        let mut job = SavedJob { id: JOB, manifest, secret: SECRET.0, state, votes, verdicts, failures };
+        let mut standings: BTreeMap<PeerId, Standing> = BTreeMap::new();
+        let mut newest: BTreeMap<UnitIndex, Verdict> = BTreeMap::new();
+        for fact in self.facts[..facts].iter().cloned() {
+            match fact {
+                Fact::Vote(_, vote) => job.votes.push(vote),
+                Fact::Verdict(_, unit, verdict) => drop(newest.insert(unit, verdict)),
+                Fact::Failures(_, unit, failures) => job.failures.push((unit, failures)),
+                Fact::JobState(_, state) => job.state = state,
+                Fact::Standing(peer, standing) => drop(standings.insert(peer, standing)),
+            }
+        }
+        job.verdicts = newest.into_iter().collect();
+        Saved { jobs: vec![job], standings: standings.into_iter().collect() }
+    }
+}
+
+#[test]
+fn one_canary_goes_out_first_and_the_rest_when_it_has_succeeded() {
+    let mut desk = Desk::new(&[1]).submit(100);
+    desk.worker(1, 8);
+    let canary = desk.lease(1);
+    assert_eq!((canary.unit, canary.attempt, canary.ordinal, desk.leases.len()), (UnitIndex(0), Attempt(0), 0, 0));
+    desk.answer(1, &canary, 7);
+    assert_eq!(desk.leases.len(), 8, "the window is full");
+    desk.leases.clear();
+    desk.nothing_else();
+}
+
+#[test]
+fn a_canary_that_takes_long_holds_up_nothing() {
+    let mut desk = Desk::new(&[1, 2]).submit(100);
+    desk.worker(1, 50);
+    let mut out = vec![desk.leases.len()];
+    for _ in 0..4 {
+        assert_eq!(desk.owner.deadline(), Some(desk.now.after(Duration::from_secs(10))));
+        desk.pass(Duration::from_secs(10));
+        out.push(desk.leases.len());
+    }
+    assert_eq!(out, [1, 2, 4, 8, 16]);
+}
+
+#[test]
+fn a_second_vote_is_leased_to_another_only_after_the_first_is_committed() {
+    let mut desk = Desk::new(&[1, 2]).submit(1);
+    desk.worker(1, 8);
+    desk.worker(2, 8);
+    let (first, second) = if desk.leases[0].0 == 1 { (1, 2) } else { (2, 1) };
+    let lease = desk.lease(first);
+    assert!(desk.leases.is_empty(), "one at a time");
+    desk.answer(first, &lease, 7);
+    let lease = desk.lease(second);
+    assert_eq!((lease.attempt, lease.ordinal), (Attempt(1), 1));
+    desk.answer(second, &lease, 7);
+    assert_eq!(desk.verdicts(), [(0, Verdict::Verified { value: value(7), by_owner: false })]);
+    assert_eq!((desk.job().state, desk.job().counts.output_bytes), (JobState::Done, 4));
+    assert!(desk.facts.contains(&Fact::JobState(JOB, JobState::Done)));
+    assert_eq!(desk.acknowledged, [(first, UnitIndex(0)), (second, UnitIndex(0))]);
+    desk.nothing_else();
+}
+
+#[test]
+fn reports_without_a_lease_are_rejected_by_name() {
+    let mut desk = Desk::new(&[1, 2]).submit(2);
+    desk.worker(1, 1);
+    let lease = desk.lease(1);
+    let honest = Outcome::Value(value(7));
+    let rejected = Err(ReportRejected::NotLeased);
+    assert_eq!(desk.try_report(2, &lease, honest), rejected, "another's");
+    assert_eq!(desk.try_report(1, &Lease { token: LeaseToken([0; 16]), ..lease }, honest), rejected, "forged");
+    assert_eq!(desk.try_report(1, &Lease { unit: UnitIndex(1), ..lease }, honest), rejected, "of another unit");
+    assert_eq!(desk.try_report(1, &Lease { ordinal: 1, ..lease }, honest), rejected, "of another order");
+    assert_eq!(desk.try_report(1, &Lease { unit: UnitIndex(2), ..lease }, honest), Err(ReportRejected::UnknownUnit));
+    desk.owner.jobs.clear();
+    assert_eq!(desk.try_report(1, &lease, honest), Err(ReportRejected::UnknownJob));
+    assert!(desk.facts.is_empty());
+    desk.nothing_else();
+}
+
+#[test]
+fn a_repeated_report_is_acknowledged_and_changes_nothing() {
+    let mut desk = Desk::new(&[1]).submit(1);
+    desk.worker(1, 1);
+    let lease = desk.lease(1);
+    desk.answer(1, &lease, 7);
+    let facts = desk.facts.len();
+    desk.answer(1, &lease, 7);
+    desk.answer(1, &lease, 8);
+    desk.fail(1, &lease);
+    assert_eq!((desk.facts.len(), desk.acknowledged.len()), (facts, 4));
+    desk.nothing_else();
+}
+
+#[test]
+fn an_expired_lease_is_leased_again_and_the_late_result_adds_no_weight() {
+    let mut desk = Desk::new(&[1, 2, 3]).submit(1);
+    desk.worker(1, 1);
+    let late = desk.lease(1);
+    assert_eq!(late.duration, UnitLimits::default().wall + Duration::from_secs(300), "nothing is known yet");
+    desk.pass(late.duration);
+    desk.worker(2, 1);
+    let again = desk.lease(2);
+    assert_eq!((again.attempt, again.ordinal), (Attempt(1), 0));
+    desk.answer(2, &again, 7);
+    desk.answer(1, &late, 7);
+    assert_eq!(desk.state(0), UnitState::AwaitingVote, "both were out at the same time");
+    desk.worker(3, 1);
+    let third = desk.lease(3);
+    assert_eq!(third.ordinal, 2);
+    desk.answer(3, &third, 7);
+    assert_eq!(desk.job().state, JobState::Done);
+    desk.nothing_else();
+}
+
+#[test]
+fn a_worker_that_lets_leases_run_out_rests_and_then_gets_one_at_a_time() {
+    let mut desk = Desk::new(&[1]).submit(100);
+    desk.worker(1, 4);
+    let canary = desk.lease(1);
+    desk.answer(1, &canary, 7);
+    let out: Vec<_> = (0..4).map(|_| desk.lease(1)).collect();
+    desk.pass(out.iter().map(|lease| lease.duration).max().unwrap());
+    assert_eq!(desk.leases.len(), 0, "it rests");
+    desk.pass(Duration::from_secs(10));
+    let trial = desk.lease(1);
+    assert!(desk.leases.is_empty(), "one to try");
+    desk.answer(1, &trial, 7);
+    assert_eq!(desk.leases.len(), 4, "it is back");
+    assert_eq!(desk.owner.trust().standing(key(1)).verified_units, 100, "no trust is lost");
+}
+
+#[test]
+fn the_units_of_a_worker_that_leaves_are_offered_at_once() {
+    let mut desk = Desk::new(&[1, 2]).submit(1);
+    desk.worker(1, 1);
+    let lost = desk.lease(1);
+    desk.worker(2, 1);
+    desk.owner.detach(desk.now, key(1));
+    desk.take();
+    let again = desk.lease(2);
+    assert_eq!(again.attempt, Attempt(lost.attempt.0 + 1));
+    desk.nothing_else();
+}
+
+#[test]
+fn no_window_is_taken_at_its_word_beyond_the_bound_and_newcomers_get_few() {
+    let mut desk = Desk::new(&[1]).submit(100_000);
+    desk.worker(1, u32::MAX);
+    let canary = desk.lease(1);
+    desk.answer(1, &canary, 7);
+    assert_eq!(desk.leases.len(), crate::protocol::worker::WINDOW_MAX as usize);
+    desk.leases.clear();
+    desk.worker(2, u32::MAX);
+    assert_eq!(desk.leases.len(), NEWCOMER_PENDING_MAX as usize);
+    let leases: Vec<_> = desk.leases.drain(..).collect();
+    for (_, lease) in &leases {
+        desk.answer(2, lease, 7);
+    }
+    assert_eq!(desk.leases.iter().filter(|(to, _)| *to == 2).count(), 1, "undecided units count; the canary was decided");
+}
+
+#[test]
+fn a_worker_of_another_class_is_not_attached() {
+    let mut desk = Desk::new(&[]).submit(1);
+    assert!(!desk.owner.attach(key(1), "v2", 1));
+    desk.owner.window(key(1), 5);
+    desk.nothing_else();
+}
+
+#[test]
+fn cancelling_revokes_once_from_each_and_nothing_is_leased_any_more() {
+    let mut desk = Desk::new(&[1, 2]).submit(100);
+    desk.worker(1, 4);
+    desk.worker(2, 4);
+    let canary = desk.leases.pop().unwrap();
+    desk.answer(canary.0, &canary.1, 7);
+    desk.leases.clear();
+    assert!(desk.owner.cancel(JOB));
+    desk.take();
+    assert_eq!(desk.revoked, [1, 2]);
+    assert!(!desk.owner.cancel(JOB), "it is over");
+    assert_eq!(desk.job().state, JobState::Cancelled);
+    assert_eq!(desk.owner.open_units(JOB), 0);
+    desk.pass(Duration::from_secs(100_000));
+    assert_eq!(desk.leases, []);
+    assert_eq!(desk.owner.retry(desk.now, JOB), Some(0));
+    desk.take();
+    assert_eq!(desk.leases.len(), 8, "it goes on");
+}
+
+#[test]
+fn a_failure_counts_once_for_each_lease_and_newcomers_alone_make_no_unit_fail() {
+    let mut desk = Desk::new(&[9]).submit(1);
+    desk.worker(9, 0);
+    for worker in 1..=3 {
+        desk.worker(worker, 1);
+        let lease = desk.lease(worker);
+        for _ in 0..20 {
+            desk.fail(worker, &lease);
+        }
+        desk.owner.window(key(worker), 0);
+    }
+    let three = Failures { count: 3, last: AttemptFailure::TimeOut };
+    assert_eq!(desk.facts.last(), Some(&Fact::Failures(JOB, UnitIndex(0), three)));
+    desk.worker(4, 1);
+    assert!(desk.leases.is_empty(), "now someone proven is asked");
+    for _ in 0..3 {
+        desk.owner.window(key(9), 1);
+        desk.take();
+        desk.pass(Duration::from_secs(10));
+        let lease = desk.lease(9);
+        desk.fail(9, &lease);
+    }
+    assert_eq!(desk.state(0), UnitState::Failed);
+    assert_eq!(desk.job().state, JobState::Failed);
+    desk.nothing_else();
+}
+
+#[test]
+fn a_failed_unit_runs_again_when_asked_to() {
+    let mut desk = Desk::new(&[1]).submit(1);
+    desk.worker(ME, 1);
+    for _ in 0..3 {
+        let lease = desk.lease(ME);
+        desk.fail(ME, &lease);
+    }
+    assert_eq!(desk.job().state, JobState::Failed);
+    assert_eq!(desk.owner.retry(desk.now, JOB), Some(1));
+    desk.take();
+    let lease = desk.lease(ME);
+    desk.answer(ME, &lease, 7);
+    assert_eq!(desk.job().state, JobState::Done);
+    assert_eq!(desk.owner.retry(desk.now, JOB), Some(0));
+    assert_eq!(desk.owner.retry(desk.now, JobId([0; 32])), None);
+    desk.nothing_else();
+}
+
+#[test]
+fn a_caught_liar_gets_nothing_more_and_what_it_vouched_for_is_judged_again_even_when_the_job_had_ended() {
+    let mut desk = Desk::new(&[1, 2]).submit(1);
+    desk.worker(1, 1);
+    let lease = desk.lease(1);
+    desk.answer(1, &lease, 7);
+    desk.worker(2, 1);
+    let lease = desk.lease(2);
+    desk.answer(2, &lease, 7);
+    assert_eq!(desk.job().state, JobState::Done);
+    // It is caught in another job.
+    let other = JobId([8; 32]);
+    desk.owner.submit(other, Arc::new(manifest(1, Policy::Standard)), SECRET);
+    let consequences = Consequences { convict: BTreeSet::from([key(2)]), ..Consequences::default() };
+    let mut queue = VecDeque::new();
+    desk.owner.apply(desk.now, consequences, &mut queue);
+    assert_eq!(queue, [(JOB, UnitIndex(0))]);
+    desk.owner.cancel(other);
+    desk.owner.judge_all(desk.now, queue);
+    desk.take();
+    assert_eq!((desk.job().state, desk.state(0)), (JobState::Running, UnitState::Rechecking));
+    assert_eq!(desk.verdicts().last(), Some(&(0, Verdict::Open)));
+    assert_eq!(desk.owner.trust().standing(key(2)).strikes, 1);
+    desk.owner.window(key(2), 5);
+    desk.take();
+    assert!(desk.leases.is_empty(), "neither the liar nor who voted already");
+    desk.worker(3, 1);
+    let lease = desk.lease(3);
+    desk.answer(3, &lease, 7);
+    assert_eq!(desk.job().state, JobState::Done);
+    desk.nothing_else();
+}
+
+#[test]
+fn proven_against_proven_is_decided_by_the_owner_and_the_liar_convicted() {
+    let mut desk = Desk::new(&[1, 2]).submit(1);
+    desk.worker(1, 1);
+    let first = desk.lease(1);
+    desk.answer(1, &first, 6);
+    desk.worker(2, 1);
+    let second = desk.lease(2);
+    desk.answer(2, &second, 7);
+    assert_eq!(desk.state(0), UnitState::Disputed);
+    desk.worker(ME, 1);
+    let mine = desk.lease(ME);
+    desk.answer(ME, &mine, 7);
+    assert_eq!(desk.verdicts(), [(0, Verdict::Verified { value: value(7), by_owner: true })]);
+    let standing = |worker| desk.owner.trust().standing(key(worker));
+    assert_eq!((standing(1).strikes, standing(1).verified_units), (1, 0));
+    assert_eq!((standing(2).strikes, standing(2).verified_units), (0, 101));
+    desk.nothing_else();
+}
+
+#[test]
+fn whoever_shares_a_network_or_a_lineage_is_not_asked_for_the_second_vote() {
+    let mut desk = Desk::new(&[1, 2, 3, 4]).submit(1);
+    desk.owner.meet(key(1), Some(Prefix(5)), Some(key(77)), false);
+    desk.owner.meet(key(2), Some(Prefix(5)), None, false);
+    desk.owner.meet(key(3), Some(Prefix(6)), Some(key(77)), false);
+    desk.owner.meet(key(4), Some(Prefix(6)), Some(key(1)), false);
+    desk.worker(1, 1);
+    let lease = desk.lease(1);
+    desk.answer(1, &lease, 7);
+    for worker in [2, 3, 4] {
+        desk.worker(worker, 1);
+    }
+    assert_eq!(desk.leases, []);
+    desk.worker(5, 1);
+    let lease = desk.lease(5);
+    desk.answer(5, &lease, 7);
+    assert_eq!(desk.job().state, JobState::Done);
+    desk.nothing_else();
+}
+
+#[test]
+fn a_liars_claim_of_work_devalues_nobodys_record() {
+    let mut desk = Desk::new(&[1, 2]).submit(10);
+    desk.worker(3, 1);
+    let lease = desk.lease(3);
+    let greedy = Value { gas: u64::MAX, ..value(7) };
+    desk.try_report(3, &lease, Outcome::Value(greedy)).unwrap();
+    desk.leases.clear();
+    desk.worker(1, 1);
+    let lease = desk.lease_of(1, 0);
+    desk.answer(1, &lease, 7);
+    let view = &desk.owner.unit_views(JOB, UnitIndex(0), 1)[0];
+    assert!(view.votes[1].proven && !view.votes[0].proven);
+    desk.worker(2, 1);
+    desk.leases.retain(|(to, _)| *to == 2);
+    let lease = desk.lease_of(2, 0);
+    desk.answer(2, &lease, 7);
+    assert_eq!(desk.state(0), UnitState::Verified);
+    assert_eq!(desk.owner.trust().standing(key(3)).strikes, 1);
+}
+
+#[test]
+fn a_restart_leases_only_what_is_undecided_and_late_results_still_count() {
+    let mut desk = Desk::new(&[1, 2]).submit(50);
+    desk.worker(1, 4);
+    desk.worker(2, 4);
+    for _ in 0..60 {
+        let (worker, lease) = desk.leases.remove(0);
+        desk.answer(worker, &lease, 7);
+    }
+    let verified: BTreeSet<_> = desk.verdicts().iter().map(|(unit, _)| *unit).collect();
+    assert!(verified.len() > 20);
+    let mut saved = desk.saved(desk.facts.len(), 50);
+    saved.standings.extend([(key(1), proven()), (key(2), proven())]);
+    let under_way = desk.leases.remove(0);
+    let mut desk = Desk::restored(saved);
+    assert_eq!(desk.job().counts.verified as usize, verified.len());
+    assert!(desk.facts.is_empty(), "nothing new is to be made durable: {:?}", desk.facts);
+    desk.answer(under_way.0, &under_way.1, 7);
+    desk.worker(1, 4);
+    desk.worker(2, 4);
+    while !desk.leases.is_empty() {
+        let (worker, lease) = desk.leases.remove(0);
+        assert!(!verified.contains(&lease.unit.0), "{} is verified", lease.unit);
+        desk.answer(worker, &lease, 7);
+    }
+    let mut open = (0..50).filter(|&unit| desk.state(unit) != UnitState::Verified);
+    assert!(open.all(|unit| SECRET.audit_number(UnitIndex(unit)) < 0.05), "but for audits, which nobody is left for");
+}
+
+#[test]
+fn a_job_whose_end_was_not_durable_ends_after_the_restart() {
+    let mut desk = Desk::new(&[1]).submit(1);
+    desk.worker(ME, 1);
+    let lease = desk.lease(ME);
+    desk.answer(ME, &lease, 7);
+    let decided = desk.facts.iter().position(|fact| matches!(fact, Fact::Verdict(..))).unwrap();
+    let desk = Desk::restored(desk.saved(decided + 1, 1));
+    assert_eq!(desk.facts, [Fact::JobState(JOB, JobState::Done)]);
+    assert_eq!(desk.announced, 1);
+    desk.nothing_else();
+}
+
+#[test]
+fn a_conviction_that_was_not_durable_is_found_again_whenever_the_owner_died() {
+    let mut desk = Desk::new(&[1, 2]).submit(2);
+    desk.worker(1, 1);
+    let first = desk.lease_of(1, 0);
+    desk.answer(1, &first, 6);
+    desk.leases.clear();
+    desk.worker(ME, 1);
+    while let Some(at) = desk.leases.iter().position(|(to, _)| *to == ME) {
+        let (_, lease) = desk.leases.remove(at);
+        desk.answer(ME, &lease, 7);
+    }
+    assert_eq!(desk.owner.trust().standing(key(1)).strikes, 1);
+    let voted =
+        desk.facts.iter().position(|fact| matches!(fact, Fact::Vote(_, vote) if vote.worker == key(ME) && vote.unit.0 == 0)).unwrap();
+    for facts in voted + 1..=desk.facts.len() {
+        let again = Desk::restored(desk.saved(facts, 2));
+        assert_eq!(again.owner.trust().standing(key(1)).strikes, 1, "after {facts} facts");
+        assert_eq!(again.owner.unit_views(JOB, UnitIndex(0), 1)[0].value, Some(value(7)), "after {facts} facts");
+    }
+}
+
+#[test]
+fn a_slow_last_unit_is_backed_up_and_the_first_answer_counts() {
+    let mut desk = Desk::new(&[2, 3]).submit(1);
+    desk.worker(1, 1);
+    let slow = desk.lease(1);
+    desk.worker(2, 1);
+    desk.worker(3, 1);
+    assert_eq!(desk.leases, []);
+    desk.pass(Duration::from_secs(6));
+    let (backup, lease) = desk.leases.pop().expect("a backup");
+    assert_ne!(backup, 1);
+    assert_eq!(lease.ordinal, 0);
+    desk.answer(backup, &lease, 7);
+    let (third, lease) = desk.leases.pop().expect("the second vote");
+    assert_eq!((third, lease.ordinal), (5 - backup, 1));
+    desk.answer(third, &lease, 7);
+    assert_eq!(desk.job().state, JobState::Done);
+    desk.answer(1, &slow, 8);
+    assert_eq!(desk.owner.trust().standing(key(1)).strikes, 1, "a late lie is compared with what two proven ones said");
+    assert_eq!(desk.job().state, JobState::Done);
+    desk.nothing_else();
+}
+
+#[test]
+fn receipts_in_any_order_and_repeated_rebuild_the_same_job() {
+    let mut desk = Desk::new(&[1, 2]).submit(60);
+    desk.worker(1, 4);
+    desk.worker(2, 4);
+    desk.worker(3, 4);
+    for _ in 0..80 {
+        let (worker, lease) = desk.leases.remove(0);
+        desk.answer(worker, &lease, if worker == 3 && lease.unit.0 % 5 == 1 { 6 } else { 7 });
+    }
+    let shown =
+        |desk: &Desk| -> Vec<_> { desk.owner.unit_views(JOB, UnitIndex(0), 60).iter().map(|view| (view.state, view.value)).collect() };
+    let saved = desk.saved(desk.facts.len(), 60);
+    let expected = shown(&Desk::restored(saved.clone()));
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for _ in 0..50 {
+        let mut again = saved.clone();
+        let votes = &mut again.jobs[0].votes;
+        votes.extend(votes.clone());
+        // Any order that keeps each unit's votes in theirs.
+        let mut drawn: Vec<_> = votes.drain(..).map(|vote| (rand_chacha::rand_core::Rng::next_u32(&mut rng), vote)).collect();
+        drawn.sort_by_key(|(number, _)| *number);
+        drawn.sort_by_key(|(_, vote)| vote.ordinal);
+        votes.extend(drawn.into_iter().map(|(_, vote)| vote));
+        assert_eq!(shown(&Desk::restored(again)), expected);
+    }
+}

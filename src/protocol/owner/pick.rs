@@ -1,0 +1,141 @@
+//! Chooses a unit of one job for one worker.
+
+use super::{lease::LeaseKey, own_job::OwnJob, unit::Want};
+use crate::protocol::{
+    ids::{PeerId, UnitIndex},
+    time::Instant,
+    trust::Trust,
+    verify::{PROVEN_UNITS, Voter},
+};
+use core::{cell::Cell, time::Duration};
+use std::collections::BTreeSet;
+
+/// The most units that a newcomer may be involved in without their being decided, so that a swarm of new keys cannot fill a job.
+pub const NEWCOMER_PENDING_MAX: u32 = 20;
+/// How many units are looked at for one offer before the next set is tried.
+const CANDIDATES_MAX: usize = 16;
+/// How long a worker that failed on a unit is not asked again while there are others who did not.
+const SAME_WORKER_AGAIN: Duration = Duration::from_secs(10);
+
+/// One worker's view of one job.
+pub(super) struct Picker<'a> {
+    pub job: &'a OwnJob,
+    pub trust: &'a Trust,
+    pub worker: PeerId,
+    pub me: PeerId,
+    /// The worker's vote can carry a verdict.
+    pub proven: bool,
+    /// Leases that the worker holds, of any job.
+    pub holds: &'a BTreeSet<LeaseKey>,
+    pub proven_online: usize,
+    pub proven_within_reach: bool,
+    pub workers_online: usize,
+    /// Where in the sets to begin: drawn anew for each unit.
+    pub pivot: u32,
+    pub now: Instant,
+    /// When a unit that was kept from the worker may be given to it.
+    pub again_at: Cell<Option<Instant>>,
+}
+
+impl Picker<'_> {
+    /// The unit and the set that it is in; `None` for the set: it was never leased.
+    pub fn pick(&self) -> Option<(UnitIndex, Option<Want>)> {
+        let fresh = || {
+            let next = UnitIndex(self.job.wanted.fresh);
+            (next.0 < self.job.counts.units).then_some((next, None))
+        };
+        let from = |want: Want| self.from_set(want).map(|unit| (unit, Some(want)));
+        let (any, proven) = (Want::Another(Voter::Anyone), Want::Another(Voter::Proven));
+        if self.worker == self.me {
+            let judge = from(Want::Owner);
+            // The owner's own votes settle a unit at once. While nobody else is proven they prove the first newcomers.
+            return if self.proven_online == 0 {
+                judge.or_else(|| from(proven)).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh)
+            } else {
+                judge.or_else(|| from(Want::First)).or_else(fresh).or_else(|| from(any)).or_else(|| from(proven))
+            };
+        }
+        if self.proven {
+            return from(proven).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh);
+        }
+        if !self.newcomer_may_have_more() {
+            return None;
+        }
+        from(any).or_else(|| from(Want::First)).or_else(fresh)
+    }
+
+    /// Whether the worker may run a unit that another runs already, and that wanted this.
+    pub fn may_back_up(&self, unit: UnitIndex, want: Want) -> bool {
+        let allowed = match want {
+            _ if self.worker == self.me => true,
+            Want::Owner => false,
+            Want::Another(Voter::Proven) => self.proven,
+            Want::First | Want::Another(Voter::Anyone) => self.proven || self.newcomer_may_have_more(),
+        };
+        allowed && self.suits(unit)
+    }
+
+    fn newcomer_may_have_more(&self) -> bool {
+        self.job.pending(self.worker, self.proven_within_reach) as usize + self.holds.len() < NEWCOMER_PENDING_MAX as usize
+    }
+
+    /// A suitable unit of a set, beginning at a random place. The owner prefers units whose voters are nearest to being proven.
+    fn from_set(&self, want: Want) -> Option<UnitIndex> {
+        let set = self.job.wanted.set(want);
+        if set.is_empty() {
+            return None;
+        }
+        let pivot = UnitIndex(self.pivot % self.job.counts.units.max(1));
+        let around = set.range(pivot..).chain(set.range(..pivot)).take(CANDIDATES_MAX).copied();
+        let mut suitable = around.filter(|&unit| self.suits(unit));
+        if self.worker == self.me && self.proven_online == 0 {
+            suitable.max_by_key(|&unit| self.nearest_record(unit))
+        } else {
+            suitable.next()
+        }
+    }
+
+    /// The best record among the unit's voters that does not make its holder proven yet.
+    fn nearest_record(&self, unit: UnitIndex) -> u64 {
+        let votes = self.job.unit(unit).map(|unit| unit.votes.as_slice()).unwrap_or_default();
+        let records = votes.iter().filter(|vote| !vote.struck).map(|vote| self.trust.standing(vote.worker).verified_units);
+        records.filter(|&units| units < PROVEN_UNITS).max().map_or(0, |units| units + 1)
+    }
+
+    /// Whether this worker's vote would be independent of those that the unit has.
+    fn suits(&self, index: UnitIndex) -> bool {
+        let Some(unit) = self.job.unit(index) else { return false };
+        if unit.votes.iter().any(|vote| vote.worker == self.worker) {
+            return false;
+        }
+        // It runs the unit already, and one worker has one vote.
+        let (first, last) = LeaseKey::bounds(self.job.id, index);
+        if self.holds.range(first..=last).next().is_some() {
+            return false;
+        }
+        if self.worker == self.me {
+            return true;
+        }
+        if self.failed_lately(index) {
+            return false;
+        }
+        let (prefix, lineage) = (self.trust.prefix(self.worker), self.trust.standing(self.worker).lineage);
+        unit.votes.iter().filter(|vote| !vote.struck).all(|vote| {
+            let other = self.trust.standing(vote.worker).lineage;
+            (prefix.is_none() || self.trust.prefix(vote.worker) != prefix)
+                && (lineage.is_none() || (other != lineage && lineage != Some(vote.worker)))
+                && other != Some(self.worker)
+        })
+    }
+
+    /// Whoever failed on a unit is asked again when everybody else has failed as well, or after a while.
+    fn failed_lately(&self, index: UnitIndex) -> bool {
+        let Some(record) = self.job.failures.get(&index) else { return false };
+        let again_at = record.last_at.after(SAME_WORKER_AGAIN);
+        if !record.workers.contains(&self.worker) || record.workers.len() >= self.workers_online || again_at <= self.now {
+            return false;
+        }
+        self.again_at.set(Some(self.again_at.get().map_or(again_at, |at| at.min(again_at))));
+        true
+    }
+}

@@ -1,0 +1,289 @@
+//! Who gets which unit: the owner draws both at random among live offers; a worker never chooses.
+
+use super::{
+    Owner, OwnerAction,
+    lease::{Held, Lease, LeaseKey},
+    pick::Picker,
+    unit::{LeaseToken, Want},
+};
+use crate::protocol::{
+    ids::{JobId, PeerId, UnitIndex},
+    time::Instant,
+    verify::PROVEN_UNITS,
+};
+use core::{cell::Cell, time::Duration};
+use rand_chacha::rand_core::Rng;
+use std::collections::BTreeMap;
+
+/// A lease lasts this many times the estimate.
+const LEASE_OVER_ESTIMATE: f64 = 3.0;
+/// A worker of unknown speed is taken to be this many times slower than what the job's units took so far.
+const UNKNOWN_SPEED: f64 = 4.0;
+/// The shortest lease: enough for a slow link and a cold start.
+const LEASE_MIN: Duration = Duration::from_secs(30);
+/// Added to the job's own time limit for the longest lease: fetching, compiling, queueing.
+const LEASE_SLACK: Duration = Duration::from_secs(300);
+/// The most leases in one batch.
+pub const LEASE_BATCH_MAX: usize = 1024;
+/// Offers without a suitable unit in a row, after which the rest are left for a second.
+const FRUITLESS_MAX: usize = 256;
+/// When that second is over.
+const FRUITLESS_PAUSE: Duration = Duration::from_secs(1);
+/// When nothing else is left to hand out, an attempt is backed up after this and [`BACKUP_OVER_TYPICAL`] typical units.
+const BACKUP_AFTER: Duration = Duration::from_secs(5);
+/// See [`BACKUP_AFTER`].
+const BACKUP_OVER_TYPICAL: f64 = 3.0;
+/// The most leases of one unit at once: the attempt and two backups.
+const LEASES_PER_UNIT_MAX: u8 = 3;
+/// With more leases out than this a job is not at its end, and nothing is backed up.
+const TAIL_LEASES_MAX: usize = 1024;
+/// How many offers are tried for one backup.
+const BACKUP_TRIES: usize = 8;
+
+/// Leases by whom they go to.
+pub(super) type Batches = BTreeMap<(PeerId, JobId), Vec<Lease>>;
+
+/// A worker with room.
+#[derive(Clone, Copy)]
+struct Offer {
+    peer: PeerId,
+    free: u32,
+}
+
+impl Owner {
+    /// Leases units to live offers until either runs out.
+    pub(super) fn schedule(&mut self, now: Instant) {
+        self.wake = None;
+        let mut jobs: Vec<_> = self.running.iter().map(|id| (core::cmp::Reverse(self.jobs[id].manifest.priority), *id)).collect();
+        jobs.sort_unstable();
+        let mut offers = if jobs.is_empty() { Vec::new() } else { self.offers(now) };
+        let mut batches = Batches::new();
+        for (_, id) in jobs {
+            if offers.is_empty() {
+                break;
+            }
+            self.hand_out(now, id, &mut offers, &mut batches);
+            self.back_up(now, id, &mut offers, &mut batches);
+        }
+        for ((to, job), mut leases) in batches {
+            while !leases.is_empty() {
+                let rest = leases.split_off(leases.len().min(LEASE_BATCH_MAX));
+                self.actions.push(OwnerAction::Lease { to, job, leases });
+                leases = rest;
+            }
+        }
+    }
+
+    /// Workers with room that get work now.
+    fn offers(&mut self, now: Instant) -> Vec<Offer> {
+        let mut offers = Vec::new();
+        let mut rested: Option<Instant> = None;
+        for (peer, free) in self.roster.hungry() {
+            match self.trust.rest(peer) {
+                _ if peer != self.me && self.trust.is_barred(peer, now) => {}
+                Some(until) if until > now => rested = Some(rested.map_or(until, |at| at.min(until))),
+                Some(_) => offers.push(Offer { peer, free: 1 }),
+                None => offers.push(Offer { peer, free }),
+            }
+        }
+        if let Some(at) = rested {
+            self.wake_by(at);
+        }
+        offers
+    }
+
+    fn hand_out(&mut self, now: Instant, id: JobId, offers: &mut Vec<Offer>, batches: &mut Batches) {
+        let mut live: Vec<usize> = (0..offers.len()).collect();
+        let mut fruitless = 0;
+        while !live.is_empty() {
+            let room = self.room(now, id);
+            if room == 0 {
+                break;
+            }
+            if fruitless >= FRUITLESS_MAX {
+                self.wake_by(now.after(FRUITLESS_PAUSE));
+                break;
+            }
+            let at = self.draw(live.len());
+            let offer = &mut offers[live[at]];
+            // A share for each, so that the last units are spread.
+            let budget = room.div_ceil(2 * live.len()).min(offer.free as usize);
+            let leased = self.lease_to(now, id, offer.peer, budget, batches);
+            offer.free -= leased as u32;
+            let spent = leased < budget || offer.free == 0;
+            fruitless = if leased == 0 { fruitless + 1 } else { 0 };
+            if spent {
+                live.swap_remove(at);
+            }
+        }
+        offers.retain(|offer| offer.free > 0);
+    }
+
+    /// How many units may be handed out now.
+    fn room(&mut self, now: Instant, id: JobId) -> usize {
+        let job = &self.jobs[&id];
+        let open = job.wanted.len(job.counts.units);
+        let Some(allowed) = job.leases_allowed(now) else { return open };
+        let room = allowed.saturating_sub(self.leases.of_job(id).take(allowed).count());
+        if room < open
+            && let Some(at) = job.more_allowed_at(now)
+        {
+            self.wake_by(at);
+        }
+        room.min(open)
+    }
+
+    fn draw(&mut self, below: usize) -> usize {
+        self.rng.next_u32() as usize % below.max(1)
+    }
+
+    /// Asks to schedule again then, whatever happens.
+    fn wake_by(&mut self, at: Instant) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Leases up to `budget` units of one job to one worker; returns how many.
+    fn lease_to(&mut self, now: Instant, id: JobId, worker: PeerId, budget: usize, batches: &mut Batches) -> usize {
+        let mut leased = 0;
+        while leased < budget {
+            let picked = self.with_picker(now, id, worker, |picker| picker.pick());
+            let Some((unit, want)) = picked else { break };
+            let lease = self.make_lease(now, id, unit, want, worker);
+            batches.entry((worker, id)).or_default().push(lease);
+            leased += 1;
+        }
+        leased
+    }
+
+    fn with_picker<T>(&mut self, now: Instant, id: JobId, worker: PeerId, ask: impl FnOnce(&Picker<'_>) -> T) -> T {
+        let pivot = self.rng.next_u32();
+        let job = &self.jobs[&id];
+        let gas = job.gas_estimate();
+        let picker = Picker {
+            job,
+            trust: &self.trust,
+            worker,
+            me: self.me,
+            proven: self.trust.is_proven(worker, gas),
+            holds: self.roster.leases(worker),
+            proven_online: self.roster.proven_at_last(),
+            proven_within_reach: self.proven_within_reach(),
+            workers_online: self.roster.len(),
+            pivot,
+            now,
+            again_at: Cell::new(None),
+        };
+        let answer = ask(&picker);
+        if let Some(at) = picker.again_at.get() {
+            self.wake_by(at);
+        }
+        answer
+    }
+
+    fn make_lease(&mut self, now: Instant, id: JobId, index: UnitIndex, want: Option<Want>, worker: PeerId) -> Lease {
+        let duration = self.lease_duration(id, worker);
+        let job = self.jobs.get_mut(&id).expect("the unit was picked from this job");
+        match want {
+            Some(_) => job.wanted.remove(index),
+            None => job.wanted.fresh = index.0 + 1,
+        }
+        job.note_lease(now);
+        let unit = &mut job.units[index.0 as usize];
+        unit.leased = unit.leased.saturating_add(1);
+        let attempt = unit.take_attempt();
+        let ordinal = unit.votes.len() as u32;
+        let token = LeaseToken::make(&job.secret, id, index, attempt, ordinal, worker);
+        let key = LeaseKey { job: id, unit: index, attempt };
+        let want = want.unwrap_or(Want::First);
+        self.leases.insert(key, Held { worker, issued: now, expiry: now.after(duration), want, superseded: false });
+        self.roster.hold(worker, key);
+        Lease { unit: index, attempt, ordinal, token, duration }
+    }
+
+    /// Three times the estimate from measured speed, with the worker's queue before it; the job's limit where nothing is known.
+    fn lease_duration(&self, id: JobId, worker: PeerId) -> Duration {
+        let job = &self.jobs[&id];
+        let longest = job.manifest.limits.wall.saturating_add(LEASE_SLACK);
+        let (speed, gas) = (self.trust.standing(worker).gas_per_second, job.gas_estimate());
+        let seconds = if speed > 0.0 && gas > 0 { Some(gas as f64 / speed) } else { job.unit_seconds.map(|known| known * UNKNOWN_SPEED) };
+        let (Some(seconds), Some(state)) = (seconds, self.roster.get(worker)) else { return longest };
+        let queue = 1.0 + state.leases.len() as f64 / f64::from(state.slots.max(1));
+        let estimate = Duration::try_from_secs_f64(LEASE_OVER_ESTIMATE * queue * seconds).unwrap_or(longest);
+        estimate.saturating_add(LEASE_MIN).min(longest)
+    }
+
+    /// The end of a job: whoever has nothing else to do also runs what takes another too long. The first answer is the vote; the
+    /// others are compared and add no weight.
+    fn back_up(&mut self, now: Instant, id: JobId, offers: &mut Vec<Offer>, batches: &mut Batches) {
+        let job = &self.jobs[&id];
+        if offers.is_empty() || job.wanted.len(job.counts.units) > 0 || self.leases.count() > TAIL_LEASES_MAX {
+            return;
+        }
+        let typical = Duration::try_from_secs_f64(BACKUP_OVER_TYPICAL * job.unit_seconds.unwrap_or_default()).unwrap_or(Duration::MAX);
+        let patience = BACKUP_AFTER.saturating_add(typical);
+        let mut late = Vec::new();
+        let mut next: Option<Instant> = None;
+        for (key, held) in self.leases.of_job(id) {
+            let unit = &job.units[key.unit.0 as usize];
+            // A unit that fails is tried with care, one attempt after the other.
+            if held.superseded || unit.phase.is_decided() || job.failures.contains_key(&key.unit) {
+                continue;
+            }
+            let leased = unit.leased;
+            let due = held.issued.after(patience.saturating_mul(u32::from(leased)));
+            match (leased < LEASES_PER_UNIT_MAX, due <= now) {
+                (true, true) => late.push((key.unit, held.want)),
+                (true, false) => next = Some(next.map_or(due, |next| next.min(due))),
+                (false, true | false) => {}
+            }
+        }
+        late.dedup_by_key(|(unit, _)| *unit);
+        for (unit, want) in late {
+            if !self.back_up_unit(now, id, unit, want, offers, batches) {
+                next = Some(next.map_or(now.after(BACKUP_AFTER), |next| next.min(now.after(BACKUP_AFTER))));
+            }
+        }
+        if let Some(next) = next {
+            self.wake_by(next);
+        }
+    }
+
+    fn back_up_unit(
+        &mut self,
+        now: Instant,
+        id: JobId,
+        unit: UnitIndex,
+        want: Want,
+        offers: &mut Vec<Offer>,
+        batches: &mut Batches,
+    ) -> bool {
+        for _ in 0..BACKUP_TRIES.min(offers.len()) {
+            let at = self.draw(offers.len());
+            let peer = offers[at].peer;
+            if !self.with_picker(now, id, peer, |picker| picker.may_back_up(unit, want)) {
+                continue;
+            }
+            let lease = self.make_lease(now, id, unit, Some(want), peer);
+            batches.entry((peer, id)).or_default().push(lease);
+            offers[at].free -= 1;
+            if offers[at].free == 0 {
+                offers.swap_remove(at);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Whether a vote that carries a verdict can be had at all now.
+    pub(super) fn proven_within_reach(&self) -> bool {
+        self.roster.proven_at_last() > 0 || self.roster.is_working(self.me)
+    }
+
+    /// A standing below what makes a peer proven has changed, so the count of proven peers may have.
+    pub(super) fn note_standing(&mut self, worker: PeerId) {
+        let standing = self.trust.standing(worker);
+        if standing.verified_units <= PROVEN_UNITS || standing.strikes > 0 {
+            self.roster.recount();
+        }
+    }
+}

@@ -1,0 +1,539 @@
+//! A whole peer: gossip, the board, the coordinator's side and the worker's side as one machine.
+//!
+//! Whoever drives it calls [`Peer::handle`] for each event, then [`Peer::take_actions`] and performs what comes out in order, and
+//! sees to it that a [`Event::Timer`] arrives by [`Peer::deadline`]. What this peer's coordinator sends to its own worker never leaves.
+
+use super::{
+    announce::{Announcement, Capacity, JobOpen, Subject},
+    board::Board,
+    fact::{Fact, JobState, Saved},
+    gossip::{self, Gossip},
+    ids::{Digest, JobId, PeerId, UnitIndex},
+    job::Manifest,
+    owner::{Lease, Owner, OwnerAction, Report, ReportRejected},
+    time::Instant,
+    trust::Prefix,
+    verify::JobSecret,
+    worker::{Finished, Outgoing, RunId, Worker, WorkerAction},
+};
+use core::time::Duration;
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+/// How long a job stays announced without being repeated.
+const JOB_LIFETIME: Duration = Duration::from_secs(120);
+/// How often an open job is announced again.
+const JOB_REPEAT: Duration = Duration::from_secs(40);
+/// How often a peer of a small grid announces what it lends.
+const CAPACITY_REPEAT: Duration = Duration::from_secs(60);
+/// Above this many peers, capacity is announced in proportion less often, so that the grid's load stays the same.
+const CAPACITY_PEERS: u32 = 50;
+/// The most rounds of own coordinator to own worker and back in one step.
+const OWN_ROUNDS_MAX: usize = 64;
+
+/// Who this peer is and what it lends.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// Its key and where it may be found.
+    pub me: gossip::Contact,
+    /// Engine and passes: what must match between voters.
+    pub validation_class: Arc<str>,
+    /// Units that it runs at once; none: it lends nothing.
+    pub slots: u32,
+    /// Memory for units.
+    pub memory_bytes: u64,
+    /// Settings of the gossip machine.
+    pub gossip: gossip::Config,
+    /// Seeds everything that is drawn. Secret, since it decides who gets which unit.
+    pub seed: [u8; 32],
+}
+
+/// Everything that can happen to a peer.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The shell's gossip streams; see [`gossip::Event`].
+    Gossip(gossip::Event),
+    /// The border has verified and decoded what [`Action::Heard`] handed out.
+    Announced {
+        /// Who says so.
+        author: PeerId,
+        /// What.
+        announcement: Announcement,
+    },
+    /// A peer has said hello.
+    Met {
+        /// Who.
+        peer: PeerId,
+        /// Its network, where that says something.
+        prefix: Option<Prefix>,
+        /// The guest through whose invitation it came.
+        lineage: Option<PeerId>,
+        /// It has shown to be this owner's device.
+        own: bool,
+    },
+    /// A worker has opened a work stream. Answered by [`Action::Refuse`] if its results cannot be compared with ours.
+    WorkerOpened {
+        /// Who.
+        peer: PeerId,
+        /// Its validation class.
+        class: Arc<str>,
+        /// Its slots.
+        slots: u32,
+    },
+    /// How many leases the worker is willing to hold.
+    WorkerWindow {
+        /// Who.
+        peer: PeerId,
+        /// In all.
+        window: u32,
+    },
+    /// Its work stream is gone.
+    WorkerClosed(PeerId),
+    /// A worker hands in an outcome.
+    Reported {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// What, checked by the border.
+        report: Report,
+    },
+    /// The stream asked for by [`Action::OpenWork`] is open.
+    CoordinatorOpened(PeerId),
+    /// It could not be opened, or is gone.
+    CoordinatorClosed(PeerId),
+    /// A coordinator leases units.
+    Leased {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which.
+        leases: Vec<Lease>,
+    },
+    /// A coordinator wants nothing more of a job.
+    Revoked {
+        /// Who.
+        from: PeerId,
+        /// Which job.
+        job: JobId,
+    },
+    /// Outcomes are durable at the coordinator.
+    Acknowledged {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which units.
+        units: Vec<UnitIndex>,
+    },
+    /// An execution asked for by [`Action::Run`] has ended.
+    Finished {
+        /// Which.
+        run: RunId,
+        /// How.
+        finished: Finished,
+    },
+    /// This peer's user submits a job, which is durable already.
+    Submitted {
+        /// Its name.
+        job: JobId,
+        /// Its description.
+        manifest: Arc<Manifest>,
+        /// Its secret.
+        secret: JobSecret,
+    },
+    /// The user stops a job.
+    Cancel(JobId),
+    /// The user runs failed units again.
+    Retry(JobId),
+    /// The user lends nothing for now, or lends again.
+    Pause(bool),
+    /// The deadline has passed.
+    Timer,
+}
+
+/// What the shell must do, in this order; it decides nothing.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Make durable before anything that follows is performed.
+    Persist(Fact),
+    /// Keep this output of an own job, durably, like a fact.
+    KeepOutput {
+        /// The job.
+        job: JobId,
+        /// SHA-256 of it.
+        digest: Digest,
+        /// The bytes; `None` when they are held as a blob already.
+        bytes: Option<Arc<[u8]>>,
+    },
+    /// Keep the standard error of a unit of an own job, durably, like a fact.
+    KeepLog {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// The bytes.
+        bytes: Arc<[u8]>,
+    },
+    /// See [`gossip::Action`]; never `Deliver`.
+    Gossip(gossip::Action),
+    /// Decode this and hand it back as [`Event::Announced`].
+    Heard(gossip::Envelope),
+    /// Sign this and hand it back as [`gossip::Event::Broadcast`].
+    Publish(Announcement),
+    /// Open a work stream to this coordinator.
+    OpenWork(PeerId),
+    /// Close it.
+    CloseWork(PeerId),
+    /// Tell a coordinator how many leases are welcome.
+    SendWindow {
+        /// Whom.
+        to: PeerId,
+        /// In all.
+        window: u32,
+    },
+    /// Sign outcomes and hand them in.
+    SendOutcomes {
+        /// To whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// What.
+        outcomes: Vec<Outgoing>,
+    },
+    /// Hand leases to a worker, with the units' inputs.
+    SendLeases {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which.
+        leases: Vec<Lease>,
+    },
+    /// Tell a worker that outcomes are durable.
+    SendAcknowledged {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which units.
+        units: Vec<UnitIndex>,
+    },
+    /// Tell a worker that nothing more of a job is wanted.
+    SendRevoked {
+        /// Whom.
+        to: PeerId,
+        /// Which job.
+        job: JobId,
+    },
+    /// Close a worker's stream: its results cannot be compared with ours, or there is no room.
+    Refuse(PeerId),
+    /// Run a unit in a slot, fetching what it needs; [`Event::Finished`] follows.
+    Run(RunId),
+    /// Stop it, or do not start it; nothing follows.
+    Stop(RunId),
+    /// A report was not taken. For logs.
+    Rejected {
+        /// Whose.
+        from: PeerId,
+        /// Why.
+        reason: ReportRejected,
+    },
+}
+
+/// A peer.
+pub struct Peer {
+    config: PeerConfig,
+    gossip: Gossip,
+    board: Board,
+    owner: Owner,
+    worker: Worker,
+    actions: Vec<Action>,
+    /// The number of this peer's last announcement. Begins at a time stamp that the shell gives, so that it grows across restarts.
+    sequence: u64,
+    job_repeats: BTreeMap<JobId, Instant>,
+    capacity_repeat: Instant,
+    /// What the worker was last told of: the board's revision, and whether this peer has open units itself.
+    followed: Option<(u64, bool)>,
+}
+
+impl Peer {
+    /// A peer rebuilt from what was durable. `sequence` must exceed that of every earlier run, for instance the time of the day
+    /// in microseconds.
+    ///
+    /// # Errors
+    /// The gossip settings contradict one another.
+    pub fn new(now: Instant, config: PeerConfig, saved: Saved, sequence: u64) -> Result<Self, gossip::ConfigError> {
+        let mut seeds = ChaCha8Rng::from_seed(config.seed);
+        let mut fork = || {
+            let mut seed = [0; 32];
+            seeds.fill_bytes(&mut seed);
+            ChaCha8Rng::from_seed(seed)
+        };
+        let me = config.me.peer;
+        let gossip = Gossip::new(now, config.me.clone(), config.gossip.clone(), fork())?;
+        let mut owner = Owner::new(now, me, config.validation_class.clone(), saved, fork());
+        let worker = Worker::new(config.slots, fork());
+        if config.slots > 0 {
+            owner.attach(me, &config.validation_class, config.slots);
+        }
+        let running: Vec<_> = owner.job_ids().filter(|&id| owner.open_units(id) > 0).collect();
+        let job_repeats = running.into_iter().map(|id| (id, now)).collect();
+        let (board, actions, followed) = (Board::default(), Vec::new(), None);
+        Ok(Self { config, gossip, board, owner, worker, actions, sequence, job_repeats, capacity_repeat: now, followed })
+    }
+
+    /// Takes in one event.
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Gossip(event) => self.on_gossip(now, event),
+            Event::Announced { author, announcement } => {
+                if author != self.me() {
+                    self.board.hear(now, author, announcement);
+                }
+            }
+            Event::Met { peer, prefix, lineage, own } => self.owner.meet(peer, prefix, lineage, own),
+            Event::WorkerOpened { peer, class, slots } => {
+                if peer == self.me() || !self.owner.attach(peer, &class, slots) {
+                    self.actions.push(Action::Refuse(peer));
+                }
+            }
+            Event::WorkerWindow { peer, window } => self.owner.window(peer, window),
+            Event::WorkerClosed(peer) => self.owner.detach(now, peer),
+            Event::Reported { from, job, report } => self.on_report(now, from, job, report),
+            Event::CoordinatorOpened(peer) => self.worker.opened(peer),
+            Event::CoordinatorClosed(peer) => self.worker.closed(now, peer),
+            Event::Leased { from, job, leases } => self.worker.leased(now, from, job, &leases),
+            Event::Revoked { from, job } => self.worker.revoked(from, job),
+            Event::Acknowledged { from, job, units } => self.worker.acknowledged(from, job, &units),
+            Event::Finished { run, finished } => self.worker.finished(run, finished),
+            Event::Submitted { job, manifest, secret } => self.owner.submit(job, manifest, secret),
+            Event::Cancel(job) => {
+                self.owner.cancel(job);
+            }
+            Event::Retry(job) => {
+                self.owner.retry(now, job);
+            }
+            Event::Pause(paused) => self.worker.set_paused(now, paused),
+            Event::Timer => self.on_timer(now),
+        }
+    }
+
+    /// What is to be done because of everything handled since the last call.
+    pub fn take_actions(&mut self, now: Instant) -> Vec<Action> {
+        self.follow_board(now);
+        for _ in 0..OWN_ROUNDS_MAX {
+            let owner = self.owner.take_actions(now);
+            let worker = self.worker.take_actions(now);
+            if owner.is_empty() && worker.is_empty() {
+                break;
+            }
+            let mut acknowledged = BTreeMap::new();
+            for action in owner {
+                self.perform_owner(now, action, &mut acknowledged);
+            }
+            self.acknowledge(acknowledged);
+            for action in worker {
+                self.perform_worker(now, action);
+            }
+        }
+        self.announce(now);
+        core::mem::take(&mut self.actions)
+    }
+
+    /// When [`Event::Timer`] is due.
+    pub fn deadline(&self) -> Instant {
+        let timers = [self.owner.deadline(), self.worker.deadline(), self.board.deadline(), self.job_repeats.values().min().copied()];
+        let first = timers.into_iter().flatten().fold(self.gossip.deadline(), Instant::min);
+        if self.config.slots > 0 { first.min(self.capacity_repeat) } else { first }
+    }
+
+    /// This peer's key.
+    pub fn me(&self) -> PeerId {
+        self.config.me.peer
+    }
+
+    /// Its coordinator's side, for views.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Its worker's side, for views.
+    pub fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// What others announced, for views.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Its gossip machine, for views.
+    pub fn gossip(&self) -> &Gossip {
+        &self.gossip
+    }
+
+    fn on_gossip(&mut self, now: Instant, event: gossip::Event) {
+        let mut out = Vec::new();
+        self.gossip.handle(now, event, &mut out);
+        self.actions.extend(out.into_iter().map(|action| match action {
+            gossip::Action::Deliver(envelope) => Action::Heard(envelope),
+            other => Action::Gossip(other),
+        }));
+    }
+
+    fn on_report(&mut self, now: Instant, from: PeerId, job: JobId, report: Report) {
+        let unit = report.unit;
+        if let Err(reason) = self.owner.report(now, from, job, report) {
+            self.actions.push(Action::Rejected { from, reason });
+            // It need not be kept there either.
+            self.acknowledge(BTreeMap::from([((from, job), vec![unit])]));
+        }
+    }
+
+    fn on_timer(&mut self, now: Instant) {
+        if self.gossip.deadline() <= now {
+            self.on_gossip(now, gossip::Event::Timer);
+        }
+        self.owner.expire(now);
+        if self.board.deadline().is_some_and(|deadline| deadline <= now) {
+            self.board.drop_expired(now);
+        }
+    }
+
+    /// Tells the worker which coordinators have work, this peer's own coordinator included.
+    fn follow_board(&mut self, now: Instant) {
+        let own = self.config.slots > 0 && self.owner.has_open_units();
+        if self.followed.replace((self.board.revision(), own)) == Some((self.board.revision(), own)) {
+            return;
+        }
+        let mut coordinators: BTreeSet<PeerId> = self.board.coordinators(now);
+        if own {
+            coordinators.insert(self.me());
+        }
+        self.worker.heard_of(now, coordinators);
+    }
+
+    fn perform_owner(&mut self, now: Instant, action: OwnerAction, acknowledged: &mut BTreeMap<(PeerId, JobId), Vec<UnitIndex>>) {
+        match action {
+            OwnerAction::Persist(fact) => self.actions.push(Action::Persist(fact)),
+            OwnerAction::KeepOutput { job, digest, bytes } => self.actions.push(Action::KeepOutput { job, digest, bytes }),
+            OwnerAction::KeepLog { job, unit, bytes } => self.actions.push(Action::KeepLog { job, unit, bytes }),
+            OwnerAction::Lease { to, job, leases } if to == self.me() => self.worker.leased(now, to, job, &leases),
+            OwnerAction::Lease { to, job, leases } => self.actions.push(Action::SendLeases { to, job, leases }),
+            OwnerAction::Acknowledge { to, job, units } => acknowledged.entry((to, job)).or_default().extend(units),
+            OwnerAction::Revoke { to, job } if to == self.me() => self.worker.revoked(to, job),
+            OwnerAction::Revoke { to, job } => self.actions.push(Action::SendRevoked { to, job }),
+            OwnerAction::Announce(job) => {
+                self.job_repeats.insert(job, now);
+            }
+        }
+    }
+
+    /// Acknowledgements go out after all facts of the round, many to a message.
+    fn acknowledge(&mut self, acknowledged: BTreeMap<(PeerId, JobId), Vec<UnitIndex>>) {
+        for ((to, job), units) in acknowledged {
+            if to == self.me() {
+                self.worker.acknowledged(to, job, &units);
+                continue;
+            }
+            for units in units.chunks(super::owner::LEASE_BATCH_MAX) {
+                self.actions.push(Action::SendAcknowledged { to, job, units: units.to_vec() });
+            }
+        }
+    }
+
+    fn perform_worker(&mut self, now: Instant, action: WorkerAction) {
+        let me = self.me();
+        match action {
+            WorkerAction::Open(peer) if peer == me => self.worker.opened(me),
+            WorkerAction::Open(peer) => self.actions.push(Action::OpenWork(peer)),
+            WorkerAction::Close(peer) if peer == me => self.owner.window(me, 0),
+            WorkerAction::Close(peer) => self.actions.push(Action::CloseWork(peer)),
+            WorkerAction::Window { to, window } if to == me => self.owner.window(me, window),
+            WorkerAction::Window { to, window } => self.actions.push(Action::SendWindow { to, window }),
+            WorkerAction::Run(run) => self.actions.push(Action::Run(run)),
+            WorkerAction::Cancel(run) => self.actions.push(Action::Stop(run)),
+            WorkerAction::Report { to, job, outcomes } if to == me => {
+                for outgoing in outcomes {
+                    self.on_report(now, me, job, own_report(outgoing));
+                }
+            }
+            WorkerAction::Report { to, job, outcomes } => self.actions.push(Action::SendOutcomes { to, job, outcomes }),
+        }
+    }
+
+    /// Announces what is due: jobs that opened, changed or ended, and what this peer lends.
+    fn announce(&mut self, now: Instant) {
+        let due: VecDeque<_> = self.job_repeats.iter().filter(|(_, at)| **at <= now).map(|(job, _)| *job).collect();
+        for job in due {
+            let subject = self.job_subject(job);
+            match subject {
+                Some(Subject::JobOpen(_)) => {
+                    self.job_repeats.insert(job, now.after(JOB_REPEAT));
+                }
+                Some(Subject::JobClosed { .. } | Subject::Capacity(_)) | None => {
+                    self.job_repeats.remove(&job);
+                }
+            }
+            if let Some(subject) = subject {
+                self.publish(JOB_LIFETIME, subject);
+            }
+        }
+        if self.config.slots > 0 && self.capacity_repeat <= now {
+            let crowd = (self.board.estimate(now).peers / CAPACITY_PEERS).max(1);
+            let repeat = CAPACITY_REPEAT.saturating_mul(crowd).min(super::announce::LIFETIME_MAX / 3);
+            self.capacity_repeat = now.after(repeat);
+            let busy = u32::try_from(self.worker.running()).unwrap_or(u32::MAX).min(self.config.slots);
+            let capacity = Capacity {
+                slots: self.config.slots,
+                memory_bytes: self.config.memory_bytes,
+                validation_class: self.config.validation_class.to_string(),
+                idle_slots: self.config.slots - busy,
+            };
+            self.publish(repeat.saturating_mul(3), Subject::Capacity(capacity));
+        }
+    }
+
+    fn job_subject(&self, job: JobId) -> Option<Subject> {
+        let view = self.owner.job_view(job)?;
+        if view.state != JobState::Running {
+            return Some(Subject::JobClosed { job, generation: 0 });
+        }
+        let manifest = &view.manifest;
+        Some(Subject::JobOpen(JobOpen {
+            job,
+            generation: 0,
+            module: manifest.module,
+            purpose: manifest.purpose.clone(),
+            tags: manifest.tags.clone(),
+            memory_bytes: manifest.limits.memory_bytes,
+            open_units: self.owner.open_units(job),
+            priority: manifest.priority,
+            contact: self.config.me.hint.to_vec(),
+        }))
+    }
+
+    fn publish(&mut self, lifetime: Duration, subject: Subject) {
+        self.sequence += 1;
+        self.actions.push(Action::Publish(Announcement { sequence: self.sequence, lifetime, subject }));
+    }
+}
+
+/// An own outcome needs no signature: this peer believes itself.
+fn own_report(outgoing: Outgoing) -> Report {
+    let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
+    let Finished { outcome, output_bytes, output, log, wall } = finished;
+    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, proof: Arc::from([]) }
+}
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;

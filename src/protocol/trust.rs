@@ -1,0 +1,220 @@
+//! What this peer has itself observed about others. Never gossip, never anybody's word.
+
+use super::{
+    fact::Standing,
+    ids::PeerId,
+    time::Instant,
+    verify::{PROVEN_UNITS, Weight},
+};
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+/// How long a first conviction keeps a peer from getting work. A second one is for good.
+pub const QUARANTINE: Duration = Duration::from_secs(24 * 3600);
+/// The most peers remembered; beyond, those go first that are not here and whose record is worth nothing: a new key has as much.
+const RECORDS_MAX: usize = 65_536;
+/// How long a worker that let a lease run out gets no other; doubles each time in a row, until it answers.
+const REST: Duration = Duration::from_secs(10);
+/// The longest such rest.
+const REST_MAX: Duration = Duration::from_secs(600);
+/// Weight of the newest measurement in the smoothed speed.
+const SPEED_SMOOTHING: f64 = 0.2;
+
+/// A peer's network (a /24 or a /48), hashed to a number; only for peers at global addresses in the public grid.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Prefix(pub u64);
+
+/// The owner's table of workers.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    records: BTreeMap<PeerId, Record>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Record {
+    standing: Standing,
+    prefix: Option<Prefix>,
+    quarantined_until: Option<Instant>,
+    /// It is attached now, so its network must not be forgotten.
+    present: bool,
+    /// How often in a row leases of its ran out without an answer from it.
+    unanswered: u32,
+    /// Until when it gets no lease because of that.
+    rests_until: Option<Instant>,
+}
+
+/// What decides how much a vote weighs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VoterFacts {
+    /// Its weight.
+    pub weight: Weight,
+    /// The owner's own device, its inviter or a friend, and never caught.
+    pub anchor: bool,
+    /// Its network, where one is known that says something.
+    pub prefix: Option<Prefix>,
+    /// The guest through whose invitation it came.
+    pub lineage: Option<PeerId>,
+}
+
+impl Record {
+    fn in_units(&self, gas: u64) -> u64 {
+        self.standing.verified_units.min(self.standing.verified_gas / gas.max(1))
+    }
+
+    fn is_proven(&self, gas: u64) -> bool {
+        (self.standing.anchor && self.standing.strikes == 0) || self.in_units(gas) >= PROVEN_UNITS
+    }
+
+    fn is_stranger(&self) -> bool {
+        self.standing.verified_units == 0 && self.standing.strikes == 0 && !self.standing.anchor
+    }
+}
+
+impl Trust {
+    /// Rebuilds the table. A convicted peer's quarantine begins anew, since no clock outlives a restart.
+    pub fn restore(now: Instant, saved: impl IntoIterator<Item = (PeerId, Standing)>) -> Self {
+        let record = |standing: Standing| Record {
+            standing,
+            prefix: None,
+            present: false,
+            unanswered: 0,
+            rests_until: None,
+            quarantined_until: (standing.strikes > 0).then(|| now.after(QUARANTINE)),
+        };
+        Self { records: saved.into_iter().map(|(peer, standing)| (peer, record(standing))).collect() }
+    }
+
+    /// What is known of a peer; the default for a stranger.
+    pub fn standing(&self, peer: PeerId) -> Standing {
+        self.records.get(&peer).map(|record| record.standing).unwrap_or_default()
+    }
+
+    /// All peers with a record.
+    pub fn standings(&self) -> impl Iterator<Item = (PeerId, Standing)> {
+        self.records.iter().map(|(peer, record)| (*peer, record.standing))
+    }
+
+    /// A peer has shown itself: where it is, who invited it, and whether it is the owner's own device.
+    pub fn meet(&mut self, peer: PeerId, prefix: Option<Prefix>, lineage: Option<PeerId>, anchor: bool) {
+        let record = self.remember(peer);
+        record.prefix = prefix;
+        record.standing.lineage = lineage.or(record.standing.lineage);
+        record.standing.anchor = anchor;
+    }
+
+    /// It is attached from now on, or no longer. What is known of attached peers is not forgotten.
+    pub fn set_present(&mut self, peer: PeerId, present: bool) {
+        match present {
+            true => self.remember(peer).present = true,
+            false => {
+                if let Some(record) = self.records.get_mut(&peer) {
+                    record.present = false;
+                }
+            }
+        }
+    }
+
+    /// The peer's record, made when there is none; makes room where the bound is reached.
+    fn remember(&mut self, peer: PeerId) -> &mut Record {
+        if self.records.len() >= RECORDS_MAX && !self.records.contains_key(&peer) {
+            self.records.retain(|_, record| record.present || !record.is_stranger());
+            if self.records.len() >= RECORDS_MAX {
+                self.records.retain(|_, record| record.present || record.standing.strikes == 0);
+            }
+        }
+        self.records.entry(peer).or_default()
+    }
+
+    /// Its network, if known.
+    pub fn prefix(&self, peer: PeerId) -> Option<Prefix> {
+        self.records.get(&peer).and_then(|record| record.prefix)
+    }
+
+    /// How many units of about `gas` each its record is worth: `min(units, work / gas)`.
+    pub fn record_in_units(&self, peer: PeerId, gas: u64) -> u64 {
+        self.records.get(&peer).map(|record| record.in_units(gas)).unwrap_or_default()
+    }
+
+    /// Whether a vote of this peer on a unit of about `gas` can carry a verdict.
+    pub fn is_proven(&self, peer: PeerId, gas: u64) -> bool {
+        self.records.get(&peer).is_some_and(|record| record.is_proven(gas))
+    }
+
+    /// What decides how much its vote on a unit of about `gas` weighs.
+    pub fn voter(&self, peer: PeerId, gas: u64) -> VoterFacts {
+        let record = self.records.get(&peer).copied().unwrap_or_default();
+        let weight = if record.is_proven(gas) { Weight::Proven } else { Weight::Newcomer };
+        let anchor = record.standing.anchor && record.standing.strikes == 0;
+        VoterFacts { weight, anchor, prefix: record.prefix, lineage: record.standing.lineage }
+    }
+
+    /// Whether it gets work.
+    pub fn is_barred(&self, peer: PeerId, now: Instant) -> bool {
+        self.records
+            .get(&peer)
+            .is_some_and(|record| record.standing.strikes > 1 || record.quarantined_until.is_some_and(|until| until > now))
+    }
+
+    /// Another proven voter, or the owner, backs its value.
+    pub fn credit(&mut self, peer: PeerId, gas: u64) {
+        let standing = &mut self.remember(peer).standing;
+        standing.verified_units = standing.verified_units.saturating_add(1);
+        standing.verified_gas = standing.verified_gas.saturating_add(gas);
+    }
+
+    /// What backed it fell.
+    pub fn discredit(&mut self, peer: PeerId, gas: u64) {
+        let standing = &mut self.remember(peer).standing;
+        standing.verified_units = standing.verified_units.saturating_sub(1);
+        standing.verified_gas = standing.verified_gas.saturating_sub(gas);
+    }
+
+    /// It signed a wrong value: all trust is lost.
+    pub fn convict(&mut self, peer: PeerId, now: Instant) {
+        let record = self.remember(peer);
+        record.standing.verified_units = 0;
+        record.standing.verified_gas = 0;
+        record.standing.strikes = record.standing.strikes.saturating_add(1);
+        record.quarantined_until = Some(now.after(QUARANTINE));
+    }
+
+    /// It ran `gas` in `wall`: speed is for estimates only.
+    pub fn measure(&mut self, peer: PeerId, gas: u64, wall: Duration) {
+        let seconds = wall.as_secs_f64();
+        if seconds <= 0.0 {
+            return;
+        }
+        let standing = &mut self.remember(peer).standing;
+        let speed = gas as f64 / seconds;
+        standing.gas_per_second = match standing.gas_per_second {
+            0.0 => speed,
+            known => known + SPEED_SMOOTHING * (speed - known),
+        };
+    }
+
+    /// A lease of its ended without a result: lowers priority, never trust.
+    pub fn drop_lease(&mut self, peer: PeerId) {
+        let standing = &mut self.remember(peer).standing;
+        standing.drops = standing.drops.saturating_add(1);
+    }
+
+    /// It let leases run out although it is there: it gets none for a while, and then one at a time until it answers.
+    pub fn let_run_out(&mut self, peer: PeerId, now: Instant) {
+        let record = self.remember(peer);
+        let rest = REST.saturating_mul(1 << record.unanswered.min(10)).min(REST_MAX);
+        record.unanswered = record.unanswered.saturating_add(1);
+        record.rests_until = Some(now.after(rest));
+    }
+
+    /// It has answered.
+    pub fn answered(&mut self, peer: PeerId) {
+        if let Some(record) = self.records.get_mut(&peer) {
+            (record.unanswered, record.rests_until) = (0, None);
+        }
+    }
+
+    /// Whether it has answered nothing since leases of its ran out, and until when it gets none.
+    pub fn rest(&self, peer: PeerId) -> Option<Instant> {
+        self.records.get(&peer).filter(|record| record.unanswered > 0).and_then(|record| record.rests_until)
+    }
+}

@@ -1,0 +1,132 @@
+//! Cases of TRUST.md that concern one unit.
+
+use super::*;
+use crate::protocol::outcome::Exit;
+
+fn value(n: u8) -> Value {
+    Value { exit: Exit::Code(0), output: Digest([n; 32]), gas: 1000 }
+}
+
+fn ballot(worker: u8, weight: Weight, ordinal: u32, said: u8) -> Ballot {
+    Ballot { worker: PeerId([worker; 32]), weight, anchor: false, prefix: None, lineage: None, ordinal, value: value(said) }
+}
+
+const WARM: Rules = Rules { need: 2, provisional_allowed: false };
+const COLD: Rules = Rules { need: 2, provisional_allowed: true };
+use Weight::{Newcomer, Owner, Proven, Struck};
+
+fn decide(ballots: &[Ballot], rules: Rules) -> Decision {
+    accept(ballots, rules).decision
+}
+
+#[test]
+fn two_equal_votes_with_one_proven_are_accepted_and_the_newcomer_is_credited() {
+    let judgement = accept(&[ballot(1, Newcomer, 0, 7), ballot(2, Proven, 1, 7)], WARM);
+    assert_eq!(judgement.decision, Decision::Accept { value: value(7), by_owner: false });
+    assert_eq!(judgement.credit, [PeerId([1; 32])], "the proven one is backed by nobody proven");
+}
+
+#[test]
+fn a_single_vote_wants_another() {
+    assert_eq!(decide(&[], WARM), Decision::Want(Voter::Anyone));
+    assert_eq!(decide(&[ballot(1, Proven, 0, 7)], WARM), Decision::Want(Voter::Anyone));
+    assert_eq!(decide(&[ballot(1, Newcomer, 0, 7)], WARM), Decision::Want(Voter::Proven));
+    assert_eq!(decide(&[ballot(1, Newcomer, 0, 7)], COLD), Decision::Want(Voter::Anyone));
+}
+
+#[test]
+fn newcomers_alone_are_provisional_when_cold_and_wait_for_a_proven_vote_otherwise() {
+    let pair = [ballot(1, Newcomer, 0, 7), ballot(2, Newcomer, 1, 7)];
+    assert_eq!(decide(&pair, COLD), Decision::Provisional { value: value(7) });
+    assert_eq!(decide(&pair, WARM), Decision::Want(Voter::Proven));
+}
+
+#[test]
+fn a_vote_leased_before_the_first_was_committed_adds_no_weight() {
+    let concurrent = [ballot(1, Proven, 0, 7), ballot(2, Proven, 0, 7)];
+    assert_eq!(decide(&concurrent, WARM), Decision::Want(Voter::Anyone));
+    let third = [concurrent[0], concurrent[1], ballot(3, Proven, 2, 7)];
+    assert_eq!(decide(&third, WARM), Decision::Accept { value: value(7), by_owner: false });
+}
+
+#[test]
+fn an_anchor_conspires_with_nobody_so_its_vote_counts_out_of_sequence() {
+    let mut concurrent = [ballot(1, Newcomer, 0, 7), ballot(2, Proven, 0, 7), ballot(3, Newcomer, 0, 7)];
+    concurrent[1].anchor = true;
+    assert!(matches!(decide(&concurrent[..2], WARM), Decision::Accept { .. }));
+    assert_eq!(counted_ballots(&concurrent, value(7)), [0, 1], "the third was leased before the first was committed");
+}
+
+#[test]
+fn the_same_key_network_or_lineage_never_counts_twice() {
+    let mut pair = [ballot(1, Proven, 0, 7), ballot(1, Proven, 1, 7)];
+    assert_eq!(decide(&pair, WARM), Decision::Want(Voter::Anyone));
+    pair[1].worker = PeerId([2; 32]);
+    assert!(matches!(decide(&pair, WARM), Decision::Accept { .. }));
+    for ballot in &mut pair {
+        ballot.prefix = Some(Prefix(9));
+    }
+    assert_eq!(decide(&pair, WARM), Decision::Want(Voter::Anyone));
+    for (ballot, prefix) in pair.iter_mut().zip([1, 2]) {
+        ballot.prefix = Some(Prefix(prefix));
+        ballot.lineage = Some(PeerId([3; 32]));
+    }
+    assert_eq!(decide(&pair, WARM), Decision::Want(Voter::Anyone));
+}
+
+#[test]
+fn newcomer_against_proven_asks_a_second_proven_voter_and_convicts_the_newcomer() {
+    let two = [ballot(1, Newcomer, 0, 6), ballot(2, Proven, 1, 7)];
+    assert_eq!(decide(&two, WARM), Decision::Want(Voter::Proven));
+    let judgement = accept(&[two[0], two[1], ballot(3, Proven, 2, 7)], WARM);
+    assert!(matches!(judgement.decision, Decision::Accept { .. }));
+    assert_eq!(judgement.convict, [PeerId([1; 32])]);
+}
+
+#[test]
+fn proven_against_proven_is_disputed_until_the_owner_has_run_it() {
+    let two = [ballot(1, Proven, 0, 6), ballot(2, Proven, 1, 7)];
+    assert_eq!(decide(&two, WARM), Decision::Disputed);
+    let judgement = accept(&[two[0], two[1], ballot(9, Owner, 2, 7)], WARM);
+    assert_eq!(judgement.decision, Decision::Accept { value: value(7), by_owner: true });
+    assert_eq!(judgement.convict, [PeerId([1; 32])]);
+    assert_eq!(judgement.credit, [PeerId([2; 32])]);
+}
+
+#[test]
+fn struck_votes_neither_count_nor_conflict() {
+    let votes = [ballot(1, Struck, 0, 6), ballot(2, Proven, 1, 7), ballot(3, Newcomer, 2, 7)];
+    assert!(matches!(decide(&votes, WARM), Decision::Accept { .. }));
+    assert_eq!(decide(&votes[..2], WARM), Decision::Want(Voter::Anyone));
+}
+
+#[test]
+fn different_gas_is_a_different_value() {
+    let mut votes = [ballot(1, Proven, 0, 7), ballot(2, Proven, 1, 7)];
+    votes[1].value.gas += 1;
+    assert_eq!(decide(&votes, WARM), Decision::Disputed);
+}
+
+#[test]
+fn votes_needed_follow_the_policy() {
+    let need = |policy, audited, first| votes_needed(policy, audited, || 0.5, first, AUDIT_RATE);
+    assert_eq!(need(Policy::Standard, false, None), 2);
+    assert_eq!(need(Policy::Standard, true, None), 3);
+    assert_eq!(need(Policy::Strict, true, None), 3);
+    assert_eq!(need(Policy::Economy, false, None), 2);
+    assert_eq!(need(Policy::Economy, false, Some(1000)), 1);
+    assert_eq!(need(Policy::Economy, false, Some(6)), 2);
+}
+
+#[test]
+fn the_audit_rate_rises_with_convictions_and_selects_its_share() {
+    let rate = |convicted, done| AuditState { convicted, collusion: false }.rate(done);
+    assert!((rate(2, 0) - 0.05).abs() < 1e-12);
+    assert!((rate(4, 0) - 0.20).abs() < 1e-12);
+    assert!((rate(4, 20_000) - 0.05).abs() < 1e-12, "calmed by finished units");
+    assert!((rate(99, 0) - 1.0).abs() < 1e-12);
+    assert!((AuditState { convicted: 0, collusion: true }.rate(0) - 1.0).abs() < 1e-12);
+    let secret = JobSecret([5; 32]);
+    let audited = (0..20_000).filter(|&unit| secret.audit_number(UnitIndex(unit)) < AUDIT_RATE).count();
+    assert!((900..1100).contains(&audited), "{audited} of 20,000");
+}

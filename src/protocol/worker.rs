@@ -1,0 +1,427 @@
+//! The worker's side: which coordinators to work for, how much to take on, what runs, what is not yet acknowledged.
+//!
+//! It never chooses a unit; it says how many leases it is willing to hold (its *window*) and runs what it gets.
+
+use super::{
+    ids::{Attempt, JobId, PeerId, UnitIndex},
+    outcome::{AttemptFailure, Outcome},
+    owner::{Lease, LeaseToken},
+    time::Instant,
+};
+use core::time::Duration;
+use rand_chacha::{ChaCha8Rng, rand_core::Rng};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// The most coordinators worked for at once; each costs a stream.
+pub const COORDINATORS_MAX: usize = 16;
+/// The most leases held for one coordinator: a second of no-op units on a few slots, and 4 MiB of bookkeeping.
+pub const WINDOW_MAX: u32 = 8192;
+/// Leases are taken ahead for about this long, so that slots are busy while the next batch is under way.
+const AHEAD: Duration = Duration::from_millis(500);
+/// The most outcomes in one message.
+pub const OUTCOME_BATCH_MAX: usize = 1024;
+/// The most bytes of inline output in one message.
+const OUTCOME_BATCH_BYTES_MAX: usize = 1 << 20;
+/// How long to leave a coordinator alone that could not be reached; doubles with each failure in a row.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The longest such time: a coordinator that is back waits no longer for its workers.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// Where more coordinators want workers than there is room for, one that gave nothing for so long makes room.
+const USELESS_AFTER: Duration = Duration::from_secs(60);
+/// A coordinator that is not reached for so long makes room even if results for it are held.
+const LOST_AFTER: Duration = Duration::from_secs(600);
+/// While more bytes of results than this wait for one coordinator's acknowledgement, no new leases are welcome.
+const HELD_BYTES_MAX: usize = 32 << 20;
+/// Leases beyond the window that are taken all the same: the coordinator may count differently for a moment.
+const WINDOW_SLACK: usize = 16;
+/// Weight of the newest measurement in the smoothed time of a unit.
+const SMOOTHING: f64 = 0.1;
+
+/// Names one execution on this machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RunId {
+    /// For whom.
+    pub coordinator: PeerId,
+    /// Of which job.
+    pub job: JobId,
+    /// Which unit.
+    pub unit: UnitIndex,
+    /// Which execution.
+    pub attempt: Attempt,
+}
+
+/// What a finished execution left.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Finished {
+    /// What it ended in.
+    pub outcome: Outcome,
+    /// Bytes of output.
+    pub output_bytes: u64,
+    /// The output, when it is small enough to travel inline; else it is held as a blob.
+    pub output: Option<Arc<[u8]>>,
+    /// Kept standard error.
+    pub log: Arc<[u8]>,
+    /// Time that it took.
+    pub wall: Duration,
+}
+
+/// An outcome on its way to the coordinator.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outgoing {
+    /// The unit.
+    pub unit: UnitIndex,
+    /// Which execution.
+    pub attempt: Attempt,
+    /// From the lease.
+    pub ordinal: u32,
+    /// From the lease.
+    pub token: LeaseToken,
+    /// What it ended in and left.
+    pub finished: Finished,
+}
+
+impl Outgoing {
+    fn bytes(&self) -> usize {
+        self.finished.output.as_ref().map_or(0, |output| output.len()) + self.finished.log.len()
+    }
+}
+
+/// What the worker wants done, in this order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum WorkerAction {
+    /// Open a work stream to this coordinator; [`Worker::opened`] or [`Worker::closed`] follows.
+    Open(PeerId),
+    /// Close the work stream.
+    Close(PeerId),
+    /// Say how many leases are welcome.
+    Window {
+        /// To whom.
+        to: PeerId,
+        /// In all, those already held included.
+        window: u32,
+    },
+    /// Run this; [`Worker::finished`] follows, exactly once unless cancelled.
+    Run(RunId),
+    /// Do not run it, or stop it; nothing follows.
+    Cancel(RunId),
+    /// Hand in outcomes; kept here until acknowledged.
+    Report {
+        /// To whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// The outcomes.
+        outcomes: Vec<Outgoing>,
+    },
+}
+
+/// A coordinator worked for, or about to be.
+#[derive(Clone, Debug)]
+struct Coordinator {
+    state: LinkState,
+    /// The window that it was last told.
+    window_told: u32,
+    /// The window before that: leases given by it may still be under way.
+    window_before: u32,
+    /// Links that failed in a row without a lease between.
+    failures: u32,
+    /// When it last gave something, or was taken on.
+    useful_at: Instant,
+    /// Bytes of what is not yet acknowledged.
+    held_bytes: usize,
+    running: BTreeMap<RunId, (u32, LeaseToken)>,
+    /// Finished, not yet sent on this stream.
+    unsent: BTreeSet<RunId>,
+    /// Finished, not yet acknowledged.
+    unacknowledged: BTreeMap<RunId, Outgoing>,
+    /// Smoothed time of a unit, in seconds.
+    unit_seconds: Option<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum LinkState {
+    Opening,
+    Open,
+    Closed { retry_at: Instant },
+}
+
+/// The worker's side of a peer.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    slots: u32,
+    paused: bool,
+    coordinators: BTreeMap<PeerId, Coordinator>,
+    /// Coordinators with open jobs, as heard.
+    wanted: BTreeSet<PeerId>,
+    actions: Vec<WorkerAction>,
+    rng: ChaCha8Rng,
+    /// When one of the coordinators may have to make room for another.
+    rotate_at: Option<Instant>,
+}
+
+impl Worker {
+    /// A worker with this many slots; none means that it lends nothing.
+    pub fn new(slots: u32, rng: ChaCha8Rng) -> Self {
+        let (coordinators, wanted) = (BTreeMap::new(), BTreeSet::new());
+        Self { slots, paused: false, coordinators, wanted, actions: Vec::new(), rng, rotate_at: None }
+    }
+
+    /// Which coordinators have open jobs now. Work streams to others are closed once nothing of theirs is held.
+    pub fn heard_of(&mut self, now: Instant, coordinators: BTreeSet<PeerId>) {
+        self.wanted = coordinators;
+        self.connect(now);
+    }
+
+    fn connect(&mut self, now: Instant) {
+        if self.slots == 0 || self.paused {
+            return;
+        }
+        let done =
+            |peer: &PeerId, coordinator: &Coordinator| !self.wanted.contains(peer) && (coordinator.is_idle() || coordinator.is_lost(now));
+        let gone: Vec<_> = self.coordinators.iter().filter(|(peer, state)| done(peer, state)).map(|(peer, _)| *peer).collect();
+        for peer in gone {
+            self.leave(peer);
+        }
+        self.take_on(now);
+        for (peer, coordinator) in &mut self.coordinators {
+            if matches!(coordinator.state, LinkState::Closed { retry_at } if retry_at <= now) {
+                coordinator.state = LinkState::Opening;
+                self.actions.push(WorkerAction::Open(*peer));
+            }
+        }
+    }
+
+    /// Takes on coordinators at random, so that no choice of keys gets workers first; useless ones make room.
+    fn take_on(&mut self, now: Instant) {
+        let mut missing: Vec<_> = self.wanted.iter().filter(|peer| !self.coordinators.contains_key(peer)).copied().collect();
+        self.rotate_at = None;
+        while !missing.is_empty() {
+            if self.coordinators.len() >= COORDINATORS_MAX {
+                let useless = self.coordinators.iter().find(|(_, coordinator)| coordinator.makes_room_at().is_some_and(|at| at <= now));
+                let Some(peer) = useless.map(|(peer, _)| *peer) else {
+                    self.rotate_at = self.coordinators.values().filter_map(Coordinator::makes_room_at).min();
+                    return;
+                };
+                self.leave(peer);
+            }
+            let drawn = self.rng.next_u32() as usize % missing.len();
+            let peer = missing.swap_remove(drawn);
+            self.coordinators.insert(peer, Coordinator::new(now));
+            self.actions.push(WorkerAction::Open(peer));
+        }
+    }
+
+    fn leave(&mut self, peer: PeerId) {
+        if let Some(coordinator) = self.coordinators.remove(&peer) {
+            self.actions.extend(coordinator.running.into_keys().map(WorkerAction::Cancel));
+            self.actions.push(WorkerAction::Close(peer));
+        }
+    }
+
+    /// The work stream is open: everything not acknowledged is handed in again.
+    pub fn opened(&mut self, peer: PeerId) {
+        let Some(coordinator) = self.coordinators.get_mut(&peer) else {
+            self.actions.push(WorkerAction::Close(peer));
+            return;
+        };
+        coordinator.state = LinkState::Open;
+        (coordinator.window_told, coordinator.window_before) = (0, 0);
+        coordinator.unsent = coordinator.unacknowledged.keys().copied().collect();
+    }
+
+    /// The work stream could not be opened, or is gone. What runs goes on; it is handed in later.
+    pub fn closed(&mut self, now: Instant, peer: PeerId) {
+        if let Some(coordinator) = self.coordinators.get_mut(&peer) {
+            let wait = RETRY_AFTER.saturating_mul(1 << coordinator.failures.min(8)).min(RETRY_AFTER_MAX);
+            coordinator.failures = coordinator.failures.saturating_add(1);
+            coordinator.state = LinkState::Closed { retry_at: now.after(wait) };
+        }
+    }
+
+    /// The coordinator leases units. What goes far beyond the windows that it was told is not taken.
+    pub fn leased(&mut self, now: Instant, from: PeerId, job: JobId, leases: &[Lease]) {
+        let Some(coordinator) = self.coordinators.get_mut(&from) else { return };
+        (coordinator.failures, coordinator.useful_at) = (0, now);
+        let welcome = 2 * coordinator.window_told.max(coordinator.window_before) as usize + WINDOW_SLACK;
+        for lease in leases {
+            let held = coordinator.running.len() + coordinator.unacknowledged.len();
+            let run = RunId { coordinator: from, job, unit: lease.unit, attempt: lease.attempt };
+            if held >= 2 * WINDOW_MAX as usize
+                || coordinator.running.len() >= welcome
+                || coordinator.running.contains_key(&run)
+                || coordinator.unacknowledged.contains_key(&run)
+            {
+                continue;
+            }
+            coordinator.running.insert(run, (lease.ordinal, lease.token));
+            self.actions.push(WorkerAction::Run(run));
+        }
+    }
+
+    /// The coordinator wants nothing more of a job.
+    pub fn revoked(&mut self, from: PeerId, job: JobId) {
+        let Some(coordinator) = self.coordinators.get_mut(&from) else { return };
+        let of_job: Vec<_> = coordinator.running.keys().filter(|run| run.job == job).copied().collect();
+        for run in of_job {
+            coordinator.running.remove(&run);
+            self.actions.push(WorkerAction::Cancel(run));
+        }
+        coordinator.unacknowledged.retain(|run, _| run.job != job);
+        coordinator.unsent.retain(|run| run.job != job);
+        coordinator.held_bytes = coordinator.unacknowledged.values().map(Outgoing::bytes).sum();
+    }
+
+    /// Outcomes of these units are durable at the coordinator.
+    pub fn acknowledged(&mut self, from: PeerId, job: JobId, units: &[UnitIndex]) {
+        let Some(coordinator) = self.coordinators.get_mut(&from) else { return };
+        for &unit in units {
+            let first = RunId { coordinator: from, job, unit, attempt: Attempt(0) };
+            let last = RunId { attempt: Attempt(u32::MAX), ..first };
+            let runs: Vec<_> = coordinator.unacknowledged.range(first..=last).map(|(run, _)| *run).collect();
+            for run in runs {
+                let outgoing = coordinator.unacknowledged.remove(&run);
+                coordinator.held_bytes -= outgoing.map_or(0, |outgoing| outgoing.bytes());
+                coordinator.unsent.remove(&run);
+            }
+        }
+    }
+
+    /// An execution ended.
+    pub fn finished(&mut self, run: RunId, finished: Finished) {
+        let Some(coordinator) = self.coordinators.get_mut(&run.coordinator) else { return };
+        let Some((ordinal, token)) = coordinator.running.remove(&run) else { return };
+        if !matches!(finished.outcome, Outcome::Failed(AttemptFailure::MissingBlob | AttemptFailure::Killed)) {
+            let seconds = finished.wall.as_secs_f64();
+            coordinator.unit_seconds = Some(coordinator.unit_seconds.map_or(seconds, |known| known + SMOOTHING * (seconds - known)));
+        }
+        let outgoing = Outgoing { unit: run.unit, attempt: run.attempt, ordinal, token, finished };
+        coordinator.held_bytes += outgoing.bytes();
+        coordinator.unacknowledged.insert(run, outgoing);
+        coordinator.unsent.insert(run);
+    }
+
+    /// Takes no more work, or takes work again. What is leased stays leased.
+    pub fn set_paused(&mut self, now: Instant, paused: bool) {
+        self.paused = paused;
+        self.connect(now);
+    }
+
+    /// Whether it takes no more work.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// What is to be done: outcomes first, then windows.
+    pub fn take_actions(&mut self, now: Instant) -> Vec<WorkerAction> {
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.connect(now);
+        }
+        let share = self.coordinators.values().filter(|coordinator| coordinator.state == LinkState::Open).count().max(1) as u32;
+        for (peer, coordinator) in &mut self.coordinators {
+            if coordinator.state != LinkState::Open {
+                continue;
+            }
+            coordinator.report(*peer, &mut self.actions);
+            let window = if self.paused { 0 } else { coordinator.window(self.slots, share) };
+            if window.abs_diff(coordinator.window_told) * 4 > coordinator.window_told {
+                coordinator.window_before = core::mem::replace(&mut coordinator.window_told, window);
+                self.actions.push(WorkerAction::Window { to: *peer, window });
+            }
+        }
+        core::mem::take(&mut self.actions)
+    }
+
+    /// When a coordinator is to be tried again.
+    pub fn deadline(&self) -> Option<Instant> {
+        let retry = |coordinator: &Coordinator| match coordinator.state {
+            LinkState::Closed { retry_at } => Some(retry_at),
+            LinkState::Opening | LinkState::Open => None,
+        };
+        let due = self.coordinators.values().filter_map(retry).chain(self.rotate_at).min();
+        if self.slots == 0 || self.paused { None } else { due }
+    }
+
+    /// Executions that run or wait for a slot.
+    pub fn running(&self) -> usize {
+        self.coordinators.values().map(|coordinator| coordinator.running.len()).sum()
+    }
+
+    /// Coordinators with an open work stream.
+    pub fn attached(&self) -> usize {
+        self.coordinators.values().filter(|coordinator| coordinator.state == LinkState::Open).count()
+    }
+}
+
+impl Coordinator {
+    fn new(now: Instant) -> Self {
+        Self {
+            state: LinkState::Opening,
+            window_told: 0,
+            window_before: 0,
+            failures: 0,
+            useful_at: now,
+            held_bytes: 0,
+            running: BTreeMap::new(),
+            unsent: BTreeSet::new(),
+            unacknowledged: BTreeMap::new(),
+            unit_seconds: None,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.unacknowledged.is_empty()
+    }
+
+    fn is_lost(&self, now: Instant) -> bool {
+        matches!(self.state, LinkState::Closed { .. }) && self.useful_at.after(LOST_AFTER) <= now
+    }
+
+    /// When it may be left for another coordinator, if nothing happens until then.
+    fn makes_room_at(&self) -> Option<Instant> {
+        match self.state {
+            _ if self.is_idle() => Some(self.useful_at.after(USELESS_AFTER)),
+            LinkState::Closed { .. } => Some(self.useful_at.after(LOST_AFTER)),
+            LinkState::Opening | LinkState::Open => None,
+        }
+    }
+
+    /// As many leases as keep the slots busy for [`AHEAD`], and one more for each slot; this coordinator's share of them.
+    fn window(&self, slots: u32, share: u32) -> u32 {
+        if self.held_bytes > HELD_BYTES_MAX {
+            return 0;
+        }
+        let ahead = match self.unit_seconds {
+            None => 1.0,
+            Some(seconds) => (AHEAD.as_secs_f64() / seconds.max(1e-6)).clamp(0.0, f64::from(WINDOW_MAX)) + 1.0,
+        };
+        let window = f64::from(slots) * (1.0 + ahead) / f64::from(share);
+        (window as u32).clamp(1, WINDOW_MAX)
+    }
+
+    fn report(&mut self, to: PeerId, actions: &mut Vec<WorkerAction>) {
+        let mut batch: Option<(JobId, Vec<Outgoing>, usize)> = None;
+        let mut flush = |batch: Option<(JobId, Vec<Outgoing>, usize)>| {
+            if let Some((job, outcomes, _)) = batch {
+                actions.push(WorkerAction::Report { to, job, outcomes });
+            }
+        };
+        for run in core::mem::take(&mut self.unsent) {
+            let Some(outgoing) = self.unacknowledged.get(&run) else { continue };
+            let bytes = outgoing.bytes();
+            let fits = batch.as_ref().is_some_and(|(job, outcomes, held)| {
+                let repeated = outcomes.last().is_some_and(|last: &Outgoing| last.unit == run.unit);
+                *job == run.job && !repeated && outcomes.len() < OUTCOME_BATCH_MAX && held + bytes <= OUTCOME_BATCH_BYTES_MAX
+            });
+            if !fits {
+                flush(batch.take());
+            }
+            let (_, outcomes, held) = batch.get_or_insert_with(|| (run.job, Vec::new(), 0));
+            outcomes.push(outgoing.clone());
+            *held += bytes;
+        }
+        flush(batch);
+    }
+}

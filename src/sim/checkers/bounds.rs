@@ -1,0 +1,29 @@
+//! Nothing grows without bound: queues, windows and tables.
+
+use super::Violation;
+use crate::protocol::{
+    announce::SLOTS_MAX,
+    gossip::Config,
+    peer::Peer,
+    worker::{COORDINATORS_MAX, WINDOW_MAX},
+};
+
+/// Checks a peer's tables, and how many executions its machine holds.
+///
+/// # Errors
+/// The first that is too large.
+pub fn check(peer: Option<&Peer>, held: usize) -> Result<(), Violation> {
+    let Some(peer) = peer else { return Ok(()) };
+    let (sizes, quotas) = (peer.gossip().sizes(), Config::default().quotas);
+    let windows = COORDINATORS_MAX * 2 * WINDOW_MAX as usize;
+    bounded("executions held", held, windows)?;
+    bounded("executions running or waiting", peer.worker().running(), windows)?;
+    bounded("slots", peer.board().estimate(crate::protocol::time::Instant(0)).slots as usize, SLOTS_MAX as usize * (1 << 20))?;
+    bounded("coordinators", peer.worker().attached(), COORDINATORS_MAX)?;
+    bounded("live announcements", sizes.live, quotas.live)?;
+    bounded("remembered announcements", sizes.remembered, quotas.remembered)
+}
+
+fn bounded(what: &'static str, found: usize, max: usize) -> Result<(), Violation> {
+    if found <= max { Ok(()) } else { Err(Violation::Unbounded { what, found, max }) }
+}

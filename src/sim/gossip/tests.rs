@@ -1,0 +1,151 @@
+//! Whole networks: delivery, lateness and price, with losses, churn, partitions and hostile peers.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn network(peers: usize, loss_percent: u32) -> Network {
+    let mut network = Network::new(Profile { loss_ppm: loss_percent * 10_000, ..Profile::default() });
+    network.join(peers, Duration::from_millis(5));
+    network.run_for(30 * SECOND);
+    network
+}
+
+/// Announces from random peers until the tree has formed, then measures.
+fn steady(network: &mut Network) -> Report {
+    network.phase(20, SECOND / 2, None, 5 * SECOND);
+    network.phase(20, SECOND / 2, None, 15 * SECOND)
+}
+
+/// No honest peer holds more than its bounds allow, whatever was done to it.
+fn check_bounds(network: &Network) {
+    let quotas = &network.profile.config.quotas;
+    for gossip in network.honest().into_iter().filter_map(|index| network.gossip(index)) {
+        let sizes = gossip.sizes();
+        assert!(sizes.links <= 80 && sizes.contacts <= 96 && sizes.shunned <= 256, "{sizes:?}");
+        assert!(sizes.live <= quotas.live && sizes.remembered <= quotas.remembered, "{sizes:?}");
+        assert!(sizes.missing <= 10 * quotas.promises && sizes.accounts <= 80 + 4096, "{sizes:?}");
+        assert!(gossip.neighbours().count() <= 10);
+    }
+}
+
+/// Neighbours of honest peers that are hostile: the share of all, and how many peers have no honest one.
+fn infiltration(network: &Network) -> (f64, usize) {
+    let (mut hostile, mut all, mut eclipsed) = (0, 0, 0);
+    for gossip in network.honest().into_iter().filter_map(|index| network.gossip(index)) {
+        let own = gossip.neighbours().filter(|(peer, _)| network.is_hostile(*peer)).count();
+        hostile += own;
+        all += gossip.neighbours().count();
+        eclipsed += usize::from(own == gossip.neighbours().count());
+    }
+    (f64::from(hostile as u32) / f64::from(all as u32), eclipsed)
+}
+
+#[test]
+fn without_losses_everybody_hears_everything_about_once() {
+    let mut network = network(200, 0);
+    let report = steady(&mut network);
+    println!("{report}");
+    assert!(report.delivery >= 1.0 && report.data <= 1.15 && report.latency_ms[1] <= 1100.0, "{report}");
+}
+
+#[test]
+fn with_a_twentieth_lost_everybody_still_hears_everything() {
+    let mut network = network(200, 5);
+    let report = steady(&mut network);
+    println!("{report}");
+    assert!(report.delivery >= 0.9999 && report.data <= 1.35 && report.latency_ms[1] <= 2200.0, "{report}");
+}
+
+#[test]
+fn a_late_joiner_catches_up() {
+    let mut network = network(50, 5);
+    network.phase(100, SECOND / 10, None, SECOND);
+    network.join(1, SECOND);
+    network.run_for(60 * SECOND);
+    assert_eq!(network.gossip(50).unwrap().sizes().live, 100);
+}
+
+#[test]
+fn both_sides_of_a_partition_catch_up_when_it_heals() {
+    let mut network = network(60, 2);
+    network.part(20);
+    network.run_for(60 * SECOND);
+    let report = network.phase(20, SECOND, None, 60 * SECOND);
+    assert!(report.delivery < 0.7, "the sides do not hear one another: {report}");
+    network.part(usize::MAX);
+    network.run_for(300 * SECOND);
+    assert!(network.measure().report(60).delivery >= 1.0, "{}", network.measure().report(60));
+}
+
+#[test]
+fn a_fifth_of_all_peers_may_die_at_once() {
+    let mut network = network(100, 0);
+    steady(&mut network);
+    network.kill(20);
+    let report = network.phase(10, SECOND, None, 20 * SECOND);
+    println!("{report}");
+    assert!(report.delivery >= 0.9999, "{report}");
+    let report = network.phase(10, SECOND, None, 20 * SECOND);
+    assert!(report.delivery >= 1.0 && report.latency_ms[1] <= 1500.0, "{report}");
+}
+
+#[test]
+fn churn_of_a_peer_per_second_loses_nothing_for_those_who_stay() {
+    let mut network = network(80, 1);
+    network.measure.clear();
+    for _ in 0..40 {
+        network.kill(1);
+        network.join(1, SECOND / 2);
+        network.broadcast(Some(0), 600 * SECOND);
+        network.run_for(SECOND / 2);
+    }
+    network.run_for(30 * SECOND);
+    let staying = network.honest();
+    let report = network.measure().report_for(&staying);
+    println!("{report}");
+    assert!(report.delivery >= 0.9999, "{report}");
+}
+
+#[test]
+fn one_seed_gives_one_run() {
+    let [first, second] = [(), ()].map(|()| steady(&mut network(60, 5)).to_string());
+    assert_eq!(first, second);
+}
+
+fn withstands(habit: Habit, prefixes: usize, most: f64) {
+    let mut network = network(100, 1);
+    network.infiltrate(habit, 20, prefixes);
+    network.run_for(40 * SECOND);
+    let report = steady(&mut network);
+    let (share, eclipsed) = infiltration(&network);
+    println!("{habit:?}: {report}, hostile neighbours {share:.3}, eclipsed {eclipsed}\n{:?}", network.measure().rejections);
+    assert!(report.delivery >= 0.999 && eclipsed == 0, "{report}");
+    assert!(share < most, "{share} of all neighbours are hostile");
+    check_bounds(&network);
+}
+
+#[test]
+fn mute_neighbours_are_withstood() {
+    withstands(Habit::Mute, 8, 0.4);
+}
+
+#[test]
+fn lying_neighbours_are_expelled() {
+    withstands(Habit::Liar, 8, 0.1);
+}
+
+#[test]
+fn flooding_neighbours_are_expelled() {
+    withstands(Habit::Flooder, 8, 0.1);
+}
+
+#[test]
+fn an_eclipse_from_one_network_is_withstood() {
+    withstands(Habit::Eclipser, 1, 0.25);
+}
+
+#[test]
+fn an_eclipse_from_everywhere_is_withstood() {
+    withstands(Habit::Eclipser, 20, 0.5);
+}

@@ -1,0 +1,5 @@
+//! The simulated network.
+
+mod links;
+
+pub use links::{Epoch, Links, Via};

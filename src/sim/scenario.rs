@@ -1,0 +1,133 @@
+//! A simulation as data: who takes part, what they run, and what goes wrong how often.
+
+use super::behaviour::{Behaviour, Program};
+use crate::protocol::{ids::PeerId, job::Policy, trust::Prefix};
+use core::time::Duration;
+
+/// A grid to simulate.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Who takes part; each is known by its place in this list.
+    pub peers: Vec<PeerSpec>,
+    /// The shortest and the longest time that a message takes.
+    pub delay: (Duration, Duration),
+    /// What goes wrong while faults are on.
+    pub faults: Faults,
+}
+
+/// One peer.
+#[derive(Clone, Debug)]
+pub struct PeerSpec {
+    /// Units that it runs at once.
+    pub slots: u32,
+    /// Gas per second and slot.
+    pub gas_per_second: u64,
+    /// What it does with the units that it gets.
+    pub behaviour: Behaviour,
+    /// Peers of one household are one another's own devices.
+    pub household: Option<u32>,
+    /// Its network.
+    pub prefix: Option<Prefix>,
+    /// Through whose invitation it came.
+    pub lineage: Option<PeerId>,
+    /// Its validation class.
+    pub class: &'static str,
+}
+
+impl Default for PeerSpec {
+    /// An honest stranger with two slots that runs a typical unit in a second.
+    fn default() -> Self {
+        Self {
+            slots: 2,
+            gas_per_second: JobSpec::default().gas,
+            behaviour: Behaviour::Honest,
+            household: None,
+            prefix: None,
+            lineage: None,
+            class: "v1",
+        }
+    }
+}
+
+impl PeerSpec {
+    /// One that lends nothing.
+    pub fn idle() -> Self {
+        Self { slots: 0, ..Self::default() }
+    }
+
+    /// One of a household.
+    pub fn of_household(household: u32) -> Self {
+        Self { household: Some(household), ..Self::default() }
+    }
+
+    /// One that behaves so.
+    pub fn that(behaviour: Behaviour) -> Self {
+        Self { behaviour, ..Self::default() }
+    }
+}
+
+/// How often what goes wrong; zero is never.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Some link breaks, once in this time on average over the grid.
+    pub break_every: Option<Duration>,
+    /// Some peer crashes, once in this time on average over the grid.
+    pub crash_every: Option<Duration>,
+    /// A peer dies between two actions, once in so many actions.
+    pub crash_per_actions: Option<u64>,
+    /// How long a crashed peer stays away, at most.
+    pub down_for: Duration,
+    /// The grid splits in two, once in this time on average.
+    pub partition_every: Option<Duration>,
+    /// How long a split lasts, at most.
+    pub partition_for: Duration,
+}
+
+impl Faults {
+    /// Everything goes wrong, often.
+    pub const HARSH: Self = Self {
+        break_every: Some(Duration::from_secs(3)),
+        crash_every: Some(Duration::from_secs(20)),
+        crash_per_actions: Some(2_000),
+        down_for: Duration::from_secs(15),
+        partition_every: Some(Duration::from_secs(60)),
+        partition_for: Duration::from_secs(30),
+    };
+}
+
+/// A job to submit.
+#[derive(Clone, Copy, Debug)]
+pub struct JobSpec {
+    /// How many units.
+    pub units: u32,
+    /// Gas of a typical unit; each takes between half and one and a half of it.
+    pub gas: u64,
+    /// How many must agree.
+    pub policy: Policy,
+    /// What its units do.
+    pub program: Program,
+    /// The job's wall-clock limit for a unit.
+    pub wall: Duration,
+    /// Larger is sooner.
+    pub priority: i8,
+}
+
+impl Default for JobSpec {
+    fn default() -> Self {
+        Self {
+            units: 100,
+            gas: 1_000_000_000,
+            policy: Policy::Standard,
+            program: Program::Works,
+            wall: Duration::from_secs(60),
+            priority: 0,
+        }
+    }
+}
+
+impl JobSpec {
+    /// So many ordinary units.
+    pub fn of_units(units: u32) -> Self {
+        Self { units, ..Self::default() }
+    }
+}

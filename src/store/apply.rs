@@ -1,0 +1,383 @@
+//! What can be written, and each kind of change as rows.
+
+use super::{
+    error::StoreError,
+    files::StagedBlob,
+    schema,
+    writer::{Place, Writer},
+};
+use crate::{
+    protocol::{
+        fact::{Fact, Failures, JobState, Standing, Verdict, Vote},
+        ids::{Digest, JobId, PeerId, UnitIndex},
+    },
+    wire::number,
+};
+use rusqlite::{OptionalExtension as _, params};
+
+/// The most bytes of a note's key.
+pub const NOTE_KEY_BYTES_MAX: usize = 128;
+/// The most bytes of a note: what does not fit is a blob.
+pub const NOTE_BYTES_MAX: usize = 1 << 20;
+
+/// Something to be made durable.
+#[derive(Debug)]
+pub enum Write {
+    /// A fact of the protocol.
+    Fact(Fact),
+    /// A small blob, such as an output that came inline; at most [`SMALL_BYTES_MAX`](super::SMALL_BYTES_MAX).
+    Blob {
+        /// SHA-256 of the bytes; checked.
+        digest: Digest,
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// The own job that needs it; without one it may be evicted.
+        pin: Option<JobId>,
+    },
+    /// A blob written with [`Store::blob_writer`](super::Store::blob_writer), of any size.
+    Staged {
+        /// The blob.
+        blob: StagedBlob,
+        /// The own job that needs it; without one it may be evicted.
+        pin: Option<JobId>,
+    },
+    /// An own job needs a blob, which may already be here.
+    Pin {
+        /// The job.
+        job: JobId,
+        /// The blob.
+        digest: Digest,
+    },
+    /// The kept standard error of a unit; replaces an earlier one.
+    Log {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A job and everything about it is forgotten, blobs that no other job needs included.
+    RemoveJob(JobId),
+    /// A blob turned out to be damaged, and is removed.
+    RemoveBlob(Digest),
+    /// Anything small that another part wants to find again under this key; removed when there are no bytes.
+    Note {
+        /// At most [`NOTE_KEY_BYTES_MAX`].
+        key: String,
+        /// At most [`NOTE_BYTES_MAX`].
+        bytes: Option<Vec<u8>>,
+    },
+}
+
+/// What the writer does; more than others may ask for.
+#[derive(Debug)]
+pub(super) enum Change {
+    Write(Write),
+    /// A submission begins.
+    OpenDraft,
+    /// A submission's next unit.
+    Unit {
+        draft: i64,
+        index: u32,
+        name: String,
+        input: StagedBlob,
+    },
+    /// A submission's module.
+    Module {
+        draft: i64,
+        blob: StagedBlob,
+    },
+    /// A submission becomes a job.
+    CloseDraft {
+        draft: i64,
+        job: NewJob,
+    },
+}
+
+/// A job as it is submitted.
+#[derive(Debug)]
+pub(super) struct NewJob {
+    pub id: JobId,
+    pub manifest: Vec<u8>,
+    pub signature: [u8; 64],
+    pub secret: [u8; 32],
+}
+
+/// What the last change of a request answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Done {
+    /// The number of the draft that was opened.
+    pub draft: i64,
+    /// The job was already there.
+    pub already_existed: bool,
+}
+
+impl Writer {
+    pub(super) fn apply(&mut self, change: &Change) -> Result<Done, StoreError> {
+        let mut done = Done::default();
+        match change {
+            Change::Write(write) => self.write(write)?,
+            Change::OpenDraft => {
+                self.connection.prepare_cached("INSERT INTO draft DEFAULT VALUES")?.execute([])?;
+                done.draft = self.connection.last_insert_rowid();
+                self.live.insert(done.draft);
+            }
+            Change::Unit { draft, .. } | Change::Module { draft, .. } | Change::CloseDraft { draft, .. } if !self.live.contains(draft) => {
+                return Err(StoreError::Closed);
+            }
+            Change::Unit { draft, index, name, input } => self.insert_unit(*draft, *index, name, input)?,
+            Change::Module { draft, blob } => self.insert_blob(blob, Some(*draft))?,
+            Change::CloseDraft { draft, job } => done.already_existed = !self.insert_job(*draft, job)?,
+        }
+        Ok(done)
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+        match write {
+            Write::Fact(fact) => self.insert_fact(fact),
+            Write::Blob { digest, bytes, pin } => {
+                let too_long = StoreError::TooLong { what: "a small blob", found: bytes.len() as u64, max: super::SMALL_BYTES_MAX as u64 };
+                if bytes.len() > super::SMALL_BYTES_MAX {
+                    return Err(too_long);
+                }
+                let found = Digest::of(bytes);
+                if found != *digest {
+                    return Err(StoreError::WrongDigest { expected: *digest, found });
+                }
+                let pin = self.pin_number(*pin)?;
+                self.insert_row(*digest, bytes.len() as u64, Some(bytes), pin).map(drop)
+            }
+            Write::Staged { blob, pin } => {
+                let pin = self.pin_number(*pin)?;
+                self.insert_blob(blob, pin)
+            }
+            Write::Pin { job, digest } => {
+                let number = self.place(*job)?.number;
+                self.insert_pin(number, *digest)?;
+                self.recount_pins(*digest).map(drop)
+            }
+            Write::Log { job, unit, bytes } => {
+                let key = schema::key(self.place(*job)?.number, unit.0);
+                self.connection.prepare_cached("INSERT OR REPLACE INTO log VALUES (?1, ?2)")?.execute(params![key, bytes])?;
+                Ok(())
+            }
+            Write::RemoveJob(job) => {
+                let number = self.place(*job)?.number;
+                self.connection.prepare_cached("DELETE FROM job WHERE number = ?1")?.execute([number])?;
+                self.connection.prepare_cached("INSERT INTO draft VALUES (?1)")?.execute([number])?;
+                self.places.remove(job);
+                self.pending.garbage.push(number);
+                Ok(())
+            }
+            Write::RemoveBlob(digest) => self.remove_blob(*digest),
+            Write::Note { key, bytes } => self.insert_note(key, bytes.as_deref()),
+        }
+    }
+
+    fn insert_note(&mut self, key: &str, bytes: Option<&[u8]>) -> Result<(), StoreError> {
+        let found = bytes.map_or(0, <[u8]>::len);
+        for (what, found, max) in [("the key of a note", key.len(), NOTE_KEY_BYTES_MAX), ("a note", found, NOTE_BYTES_MAX)] {
+            if found > max {
+                return Err(StoreError::TooLong { what, found: found as u64, max: max as u64 });
+            }
+        }
+        match bytes {
+            Some(bytes) => self.connection.prepare_cached("INSERT OR REPLACE INTO note VALUES (?1, ?2)")?.execute(params![key, bytes])?,
+            None => self.connection.prepare_cached("DELETE FROM note WHERE key = ?1")?.execute([key])?,
+        };
+        Ok(())
+    }
+
+    fn insert_fact(&mut self, fact: &Fact) -> Result<(), StoreError> {
+        match fact {
+            Fact::Vote(job, vote) => self.insert_vote(*job, vote),
+            Fact::Verdict(job, unit, verdict) => self.insert_verdict(*job, *unit, *verdict),
+            Fact::Failures(job, unit, Failures { count, last }) => {
+                let key = schema::key(self.place(*job)?.number, unit.0);
+                let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO failures VALUES (?1, ?2, ?3)")?;
+                insert.execute(params![key, count, number::of_failure(*last)])?;
+                Ok(())
+            }
+            Fact::JobState(job, state) => {
+                let number = self.place(*job)?.number;
+                let mut update = self.connection.prepare_cached("UPDATE job SET state = ?2 WHERE number = ?1")?;
+                update.execute(params![number, number::of_job_state(*state)])?;
+                Ok(())
+            }
+            Fact::Standing(peer, standing) => self.insert_standing(*peer, standing),
+        }
+    }
+
+    fn insert_vote(&mut self, job: JobId, vote: &Vote) -> Result<(), StoreError> {
+        let place = self.place(job)?;
+        let key = schema::key(place.number, place.next_vote);
+        let next_vote = place.next_vote.checked_add(1).ok_or(StoreError::BadRow { what: "number of votes" })?;
+        let (exit_kind, exit_detail) = number::of_exit(vote.value.exit);
+        let mut insert = self.connection.prepare_cached("INSERT INTO vote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?;
+        // SQLite knows signed numbers only; the bits are kept.
+        let (gas, output_bytes) = (vote.value.gas.cast_signed(), vote.output_bytes.cast_signed());
+        insert.execute(params![
+            key,
+            vote.unit.0,
+            vote.worker.0,
+            vote.attempt.0,
+            vote.ordinal,
+            exit_kind,
+            exit_detail,
+            vote.value.output.0,
+            gas,
+            output_bytes,
+            &*vote.proof,
+        ])?;
+        drop(insert);
+        self.places.insert(job, Place { next_vote, ..place });
+        Ok(())
+    }
+
+    fn insert_verdict(&mut self, job: JobId, unit: UnitIndex, verdict: Verdict) -> Result<(), StoreError> {
+        let key = schema::key(self.place(job)?.number, unit.0);
+        let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+        match verdict {
+            Verdict::Open => insert.execute(params![key, 1, None::<u32>, None::<u32>, None::<[u8; 32]>, None::<i64>, None::<bool>])?,
+            Verdict::Verified { value, by_owner } => {
+                let (exit_kind, exit_detail) = number::of_exit(value.exit);
+                insert.execute(params![key, 2, exit_kind, exit_detail, value.output.0, value.gas.cast_signed(), by_owner])?
+            }
+            Verdict::Failed => insert.execute(params![key, 3, None::<u32>, None::<u32>, None::<[u8; 32]>, None::<i64>, None::<bool>])?,
+        };
+        Ok(())
+    }
+
+    fn insert_standing(&mut self, peer: PeerId, standing: &Standing) -> Result<(), StoreError> {
+        let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO standing VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+        insert.execute(params![
+            peer.0,
+            standing.verified_units.cast_signed(),
+            standing.verified_gas.cast_signed(),
+            standing.strikes,
+            standing.drops,
+            standing.gas_per_second,
+            standing.anchor,
+            standing.lineage.map(|peer| peer.0),
+        ])?;
+        Ok(())
+    }
+
+    fn insert_unit(&mut self, draft: i64, index: u32, name: &str, input: &StagedBlob) -> Result<(), StoreError> {
+        if input.bytes().is_none() {
+            self.insert_blob(input, Some(draft))?;
+        }
+        let mut insert = self.connection.prepare_cached("INSERT INTO unit VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        insert.execute(params![schema::key(draft, index), name, input.digest().0, input.size().cast_signed(), input.bytes()])?;
+        Ok(())
+    }
+
+    /// Makes a draft a job; says no when the same job is already there, and leaves the draft to be swept.
+    fn insert_job(&mut self, draft: i64, job: &NewJob) -> Result<bool, StoreError> {
+        let mut insert = self.connection.prepare_cached("INSERT OR IGNORE INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let state = number::of_job_state(JobState::Running);
+        let is_new = insert.execute(params![draft, job.id.0, job.manifest, job.signature, job.secret, state])? == 1;
+        drop(insert);
+        if is_new {
+            self.connection.prepare_cached("DELETE FROM draft WHERE number = ?1")?.execute([draft])?;
+        } else {
+            self.pending.garbage.push(draft);
+        }
+        self.pending.closed.push(draft);
+        Ok(is_new)
+    }
+
+    /// Where a job's rows are.
+    fn place(&mut self, job: JobId) -> Result<Place, StoreError> {
+        if let Some(place) = self.places.get(&job) {
+            return Ok(*place);
+        }
+        let mut find = self.connection.prepare_cached("SELECT number FROM job WHERE id = ?1")?;
+        let number: i64 = find.query_row([job.0], |row| row.get(0)).optional()?.ok_or(StoreError::NoSuchJob(job))?;
+        let (first, last) = schema::keys(number);
+        let mut newest = self.connection.prepare_cached("SELECT max(key) FROM vote WHERE key BETWEEN ?1 AND ?2")?;
+        let newest: Option<i64> = newest.query_row([first, last], |row| row.get(0))?;
+        drop(find);
+        let place = Place { number, next_vote: newest.map_or(0, |key| schema::key_part(key).saturating_add(1)) };
+        self.places.insert(job, place);
+        Ok(place)
+    }
+
+    fn pin_number(&mut self, pin: Option<JobId>) -> Result<Option<i64>, StoreError> {
+        pin.map(|job| self.place(job).map(|place| place.number)).transpose()
+    }
+
+    fn insert_pin(&mut self, number: i64, digest: Digest) -> Result<(), StoreError> {
+        self.connection.prepare_cached("INSERT OR IGNORE INTO pin VALUES (?1, ?2)")?.execute(params![number, digest.0])?;
+        Ok(())
+    }
+
+    fn insert_blob(&mut self, blob: &StagedBlob, pin: Option<i64>) -> Result<(), StoreError> {
+        let is_new = self.insert_row(blob.digest(), blob.size(), blob.bytes(), pin)?;
+        let Some(staged) = blob.path() else { return Ok(()) };
+        if is_new {
+            self.pending.removed.remove(&blob.digest());
+            // In the same group it may have been placed already, and moved once is enough.
+            if !self.pending.placed.contains_key(&blob.digest()) {
+                self.files.place(staged, blob.digest())?;
+                self.pending.placed.insert(blob.digest(), staged.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether the blob was not there before.
+    fn insert_row(&mut self, digest: Digest, size: u64, bytes: Option<&[u8]>, pin: Option<i64>) -> Result<bool, StoreError> {
+        if let Some(number) = pin {
+            self.insert_pin(number, digest)?;
+        }
+        self.clock += 1;
+        let sql = "INSERT INTO blob (digest, size, used, pins, bytes)
+            VALUES (?1, ?2, ?3, (SELECT count(*) FROM pin WHERE digest = ?1), ?4) ON CONFLICT (digest) DO NOTHING RETURNING pins";
+        let mut insert = self.connection.prepare_cached(sql)?;
+        let size_signed = size.cast_signed();
+        let pins: Option<i64> = insert.query_row(params![digest.0, size_signed, self.clock, bytes], |row| row.get(0)).optional()?;
+        drop(insert);
+        match pins {
+            Some(0) => self.unpinned_bytes += size,
+            Some(_) => {}
+            None => drop(self.recount_pins(digest)?),
+        }
+        Ok(pins.is_some())
+    }
+
+    /// Counts a blob's pins anew; none when it is not here.
+    pub(super) fn recount_pins(&mut self, digest: Digest) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT size, pins, (SELECT count(*) FROM pin WHERE pin.digest = blob.digest) FROM blob WHERE digest = ?1";
+        let found: Option<(i64, i64, i64)> =
+            self.connection.prepare_cached(sql)?.query_row([digest.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+        let Some((size, before, now)) = found else { return Ok(None) };
+        if before != now {
+            self.connection.prepare_cached("UPDATE blob SET pins = ?2 WHERE digest = ?1")?.execute(params![digest.0, now])?;
+        }
+        match (before, now) {
+            (0, 0) => {}
+            (0, _) => self.unpinned_bytes = self.unpinned_bytes.saturating_sub(size.cast_unsigned()),
+            (_, 0) => self.unpinned_bytes += size.cast_unsigned(),
+            (_, _) => {}
+        }
+        Ok(Some(now))
+    }
+
+    /// Removes a blob's row now and its file once that is durable. Pins stay, and hold again when the blob comes back.
+    pub(super) fn remove_blob(&mut self, digest: Digest) -> Result<(), StoreError> {
+        let sql = "DELETE FROM blob WHERE digest = ?1 RETURNING size, pins, bytes IS NULL";
+        let removed: Option<(i64, i64, bool)> =
+            self.connection.prepare_cached(sql)?.query_row([digest.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+        if let Some((size, pins, is_file)) = removed {
+            if pins == 0 {
+                self.unpinned_bytes = self.unpinned_bytes.saturating_sub(size.cast_unsigned());
+            }
+            if is_file {
+                self.pending.removed.insert(digest);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! Facts from rows: what a restarted peer is rebuilt from.
+
+use super::{Store, error::StoreError, schema};
+use crate::{
+    protocol::{
+        fact::{Failures, Saved, SavedJob, Standing, Verdict, Vote},
+        ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
+        outcome::{Exit, Value},
+    },
+    wire::{manifest, number},
+};
+use rusqlite::{Connection, Row};
+use std::sync::Arc;
+
+/// What a worker is shown of a job before its first lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignedManifest {
+    /// The manifest as it was signed.
+    pub encoded: Vec<u8>,
+    /// The owner's signature.
+    pub signature: [u8; 64],
+}
+
+impl Store {
+    /// Everything that a restarted peer needs, in one consistent state. Blocks; a million votes take about a second.
+    pub fn load(&self) -> Result<Saved, StoreError> {
+        self.read(|connection| Ok(Saved { jobs: load_jobs(connection)?, standings: load_standings(connection)? }))
+    }
+
+    /// A job's encoded manifest and its owner's signature on it.
+    pub fn signed_manifest(&self, job: JobId) -> Result<Option<SignedManifest>, StoreError> {
+        self.read(|connection| {
+            let mut find = connection.prepare_cached("SELECT manifest, signature FROM job WHERE id = ?1")?;
+            let mut rows = find.query([job.0])?;
+            rows.next()?.map(|row| Ok(SignedManifest { encoded: row.get(0)?, signature: row.get(1)? })).transpose()
+        })
+    }
+
+    /// What was last written as [`Write::Note`](super::Write::Note) under this key.
+    pub fn note(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|connection| {
+            let mut find = connection.prepare_cached("SELECT bytes FROM note WHERE key = ?1")?;
+            let mut rows = find.query([key])?;
+            rows.next()?.map(|row| Ok(row.get(0)?)).transpose()
+        })
+    }
+}
+
+fn load_jobs(connection: &Connection) -> Result<Vec<SavedJob>, StoreError> {
+    let mut find = connection.prepare_cached("SELECT number, id, manifest, secret, state FROM job ORDER BY number")?;
+    let mut rows = find.query([])?;
+    let mut jobs = vec![];
+    while let Some(row) = rows.next()? {
+        let job: i64 = row.get(0)?;
+        let encoded = row.get_ref(2)?.as_blob().map_err(|_| StoreError::BadRow { what: "manifest" })?;
+        jobs.push(SavedJob {
+            id: JobId(row.get(1)?),
+            manifest: manifest::decode(encoded).map_err(|_| StoreError::BadRow { what: "manifest" })?,
+            secret: row.get(3)?,
+            state: number::to_job_state(row.get(4)?).map_err(|_| StoreError::BadRow { what: "job state" })?,
+            votes: of_job(connection, job, "vote", load_vote)?,
+            verdicts: of_job(connection, job, "verdict", |row| Ok((unit_of(row)?, load_verdict(row)?)))?,
+            failures: of_job(connection, job, "failures", |row| Ok((unit_of(row)?, load_failures(row)?)))?,
+        });
+    }
+    Ok(jobs)
+}
+
+/// All rows of a job in one of its tables, in the order of their keys.
+fn of_job<T>(
+    connection: &Connection,
+    job: i64,
+    table: &'static str,
+    load: impl Fn(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let (first, last) = schema::keys(job);
+    let mut find = connection.prepare_cached(&format!("SELECT * FROM {table} WHERE key BETWEEN ?1 AND ?2 ORDER BY key"))?;
+    let mut rows = find.query([first, last])?;
+    let mut found = vec![];
+    while let Some(row) = rows.next()? {
+        found.push(load(row)?);
+    }
+    Ok(found)
+}
+
+fn unit_of(row: &Row<'_>) -> Result<UnitIndex, StoreError> {
+    Ok(UnitIndex(schema::key_part(row.get(0)?)))
+}
+
+fn load_exit(row: &Row<'_>, kind: usize) -> Result<Exit, StoreError> {
+    number::to_exit(row.get(kind)?, row.get(kind + 1)?).map_err(|_| StoreError::BadRow { what: "exit" })
+}
+
+/// The vote in a row of the table `vote`.
+pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
+    let proof = row.get_ref(10)?.as_blob().map_err(|_| StoreError::BadRow { what: "proof" })?;
+    Ok(Vote {
+        unit: UnitIndex(row.get(1)?),
+        worker: PeerId(row.get(2)?),
+        attempt: Attempt(row.get(3)?),
+        ordinal: row.get(4)?,
+        value: Value { exit: load_exit(row, 5)?, output: Digest(row.get(7)?), gas: row.get::<_, i64>(8)?.cast_unsigned() },
+        output_bytes: row.get::<_, i64>(9)?.cast_unsigned(),
+        proof: Arc::from(proof),
+    })
+}
+
+/// The verdict in a row of the table `verdict`.
+pub(super) fn load_verdict(row: &Row<'_>) -> Result<Verdict, StoreError> {
+    match row.get(1)? {
+        1 => Ok(Verdict::Open),
+        2 => {
+            let value = Value { exit: load_exit(row, 2)?, output: Digest(row.get(4)?), gas: row.get::<_, i64>(5)?.cast_unsigned() };
+            Ok(Verdict::Verified { value, by_owner: row.get(6)? })
+        }
+        3 => Ok(Verdict::Failed),
+        _ => Err(StoreError::BadRow { what: "verdict" }),
+    }
+}
+
+fn load_failures(row: &Row<'_>) -> Result<Failures, StoreError> {
+    let last = number::to_failure(row.get(2)?).map_err(|_| StoreError::BadRow { what: "failure" })?;
+    Ok(Failures { count: row.get(1)?, last })
+}
+
+fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, StoreError> {
+    let mut find = connection.prepare_cached("SELECT * FROM standing ORDER BY peer")?;
+    let rows = find.query_map([], |row| {
+        let standing = Standing {
+            verified_units: row.get::<_, i64>(1)?.cast_unsigned(),
+            verified_gas: row.get::<_, i64>(2)?.cast_unsigned(),
+            strikes: row.get(3)?,
+            drops: row.get(4)?,
+            gas_per_second: row.get(5)?,
+            anchor: row.get(6)?,
+            lineage: row.get::<_, Option<[u8; 32]>>(7)?.map(PeerId),
+        };
+        Ok((PeerId(row.get(0)?), standing))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,127 @@
+//! The database's tables, and the steps from each version of them to the next.
+//!
+//! Rows of a job have keys that begin with the job's number: `number << 32 | n`, where `n` is a unit's index, or counts the
+//! job's votes. So everything about a job lies together and in order, is appended at its end and removed as a range.
+//!
+//! `draft` lists numbers whose rows belong to no job: of a submission under way, or of a job that was removed. What they hold is
+//! invisible, since the row in `job` is the root of everything, and is swept away bit by bit.
+
+use super::error::StoreError;
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+
+/// Step `i` leads from version `i` to `i + 1`. Steps are never changed once released, only added.
+const STEPS: &[&str] = &["
+    CREATE TABLE draft (number INTEGER PRIMARY KEY AUTOINCREMENT) STRICT;
+    CREATE TABLE job (
+        number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, manifest BLOB NOT NULL, signature BLOB NOT NULL,
+        secret BLOB NOT NULL, state INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE unit (key INTEGER PRIMARY KEY, name TEXT NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, inline BLOB) STRICT;
+    CREATE TABLE vote (
+        key INTEGER PRIMARY KEY, unit INTEGER NOT NULL, worker BLOB NOT NULL, attempt INTEGER NOT NULL, ordinal INTEGER NOT NULL,
+        exit_kind INTEGER NOT NULL, exit_detail INTEGER NOT NULL, output BLOB NOT NULL, gas INTEGER NOT NULL,
+        output_bytes INTEGER NOT NULL, proof BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE verdict (
+        key INTEGER PRIMARY KEY, kind INTEGER NOT NULL, exit_kind INTEGER, exit_detail INTEGER, output BLOB, gas INTEGER, by_owner INTEGER
+    ) STRICT;
+    CREATE TABLE failures (key INTEGER PRIMARY KEY, count INTEGER NOT NULL, last INTEGER NOT NULL) STRICT;
+    CREATE TABLE log (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+    CREATE TABLE standing (
+        peer BLOB PRIMARY KEY, verified_units INTEGER NOT NULL, verified_gas INTEGER NOT NULL, strikes INTEGER NOT NULL,
+        drops INTEGER NOT NULL, gas_per_second REAL NOT NULL, anchor INTEGER NOT NULL, lineage BLOB
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE blob (
+        row INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, size INTEGER NOT NULL, used INTEGER NOT NULL, pins INTEGER NOT NULL,
+        bytes BLOB
+    ) STRICT;
+    CREATE INDEX blob_unpinned ON blob (used) WHERE pins = 0;
+    CREATE TABLE pin (job INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (job, digest)) STRICT, WITHOUT ROWID;
+    CREATE INDEX pin_by_digest ON pin (digest);
+    CREATE TABLE note (key TEXT PRIMARY KEY, bytes BLOB NOT NULL) STRICT, WITHOUT ROWID;
+"];
+
+/// Pages of the write-ahead log after which it is merged into the database: 16 MiB, so that bursts of votes rarely wait for it.
+const CHECKPOINT_PAGES: i64 = 4096;
+/// Prepared statements kept by each connection: more than there are.
+const STATEMENTS_MAX: usize = 64;
+/// How long a connection waits for another one's short lock, in milliseconds: only at opening and closing is there one.
+const BUSY_MS: i64 = 5000;
+
+/// Opens the database for writing, checks it after an unclean stop and brings its schema up to date.
+pub(super) fn open_writer(path: &Path, bytes_max: u64, was_unclean: bool) -> Result<Connection, StoreError> {
+    let mut connection = Connection::open(path)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.pragma_update(None, "busy_timeout", BUSY_MS)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(STEPS.len()).expect("few steps");
+    if version > known {
+        return Err(StoreError::NewerSchema { found: version, known });
+    }
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", false)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "cache_size", -32_768)?;
+    if was_unclean {
+        let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(StoreError::Damaged { detail: found });
+        }
+    }
+    for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(0)) {
+        let transaction = connection.transaction()?;
+        let before: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", before + 1)?;
+        transaction.commit()?;
+    }
+    let page: u64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    connection.pragma_update(None, "max_page_count", i64::try_from(bytes_max / page.max(1)).unwrap_or(i64::MAX).max(1))?;
+    Ok(connection)
+}
+
+/// Opens the database for reading only.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.pragma_update(None, "busy_timeout", BUSY_MS)?;
+    Ok(connection)
+}
+
+/// The keys of a job's rows.
+pub(super) fn keys(number: i64) -> (i64, i64) {
+    (number << 32, (number << 32) | i64::from(u32::MAX))
+}
+
+/// The key of one row.
+pub(super) fn key(number: i64, n: u32) -> i64 {
+    (number << 32) | i64::from(n)
+}
+
+/// The part of a key that is not the job's number.
+pub(super) fn key_part(key: i64) -> u32 {
+    u32::try_from(key & i64::from(u32::MAX)).expect("masked to 32 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_flushed_to_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = open_writer(&dir.path().join("facts.sqlite"), 1 << 20, false).unwrap();
+        let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+        let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!((synchronous, journal.as_str()), (2, "wal"));
+    }
+
+    #[test]
+    fn keys_keep_jobs_apart() {
+        assert!(keys(1).1 < keys(2).0);
+        assert_eq!((key(3, 0), key(3, u32::MAX)), keys(3));
+        assert_eq!(key_part(key(7, 12)), 12);
+    }
+}

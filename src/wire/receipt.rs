@@ -1,0 +1,339 @@
+//! Receipts: a worker's signature on what it computed, one signature for a whole batch.
+//!
+//! Each value's claim is hashed to a leaf, the leaves of a batch to the root of a Merkle tree (inner nodes and leaves are hashed
+//! in different domains, a node without a sibling moves up unchanged), and the root is signed together with the number of
+//! leaves. Whoever has one claim, its [proof](Receipts::proof) and the worker's key can check it alone, for ever: that is what
+//! is stored with each vote. A batch of 1,024 costs one signature and one verification.
+//!
+//! A claim covers everything that a vote says, the ordinal of the lease and the output's size included, so that a keeper can
+//! neither forge nor reorder votes.
+
+use super::{
+    bounds::{BATCH_MAX, INSTRUCTION_SET_BYTES_MAX, Rejection, SIGNATURE_BYTES},
+    number, signing,
+    work::UnitOutcome,
+};
+use crate::protocol::{
+    announce::VALIDATION_CLASS_BYTES_MAX,
+    fact::Vote,
+    ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
+    outcome::{Outcome, Value},
+};
+use iroh::SecretKey;
+use std::sync::Arc;
+
+const LEAF: &[u8] = b"manyhands.receipt.v1";
+const NODE: &[u8] = b"manyhands.receipt.node.v1";
+const ROOT: &[u8] = b"manyhands.receipt.root.v1";
+const VERSION: u8 = 1;
+/// Steps from a leaf to the root of the largest batch.
+const DEPTH_MAX: usize = BATCH_MAX.next_power_of_two().trailing_zeros() as usize;
+/// Version, two texts with their lengths, position and number of leaves, signature and path.
+const PROOF_BYTES_MAX: usize =
+    1 + 1 + VALIDATION_CLASS_BYTES_MAX + 1 + INSTRUCTION_SET_BYTES_MAX + 2 + 2 + SIGNATURE_BYTES + DEPTH_MAX * 32;
+
+/// What a worker says about one unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// The unit.
+    pub unit: UnitIndex,
+    /// Which execution.
+    pub attempt: Attempt,
+    /// How many votes the unit had when it was leased.
+    pub ordinal: u32,
+    /// What it computed.
+    pub value: Value,
+    /// The output's size.
+    pub output_bytes: u64,
+}
+
+impl From<&Vote> for Claim {
+    fn from(vote: &Vote) -> Self {
+        let Vote { unit, attempt, ordinal, value, output_bytes, .. } = *vote;
+        Self { unit, attempt, ordinal, value, output_bytes }
+    }
+}
+
+impl Claim {
+    /// The claim in an outcome; none in a failure, which is never vouched for.
+    pub fn of_outcome(outcome: &UnitOutcome) -> Option<Self> {
+        let UnitOutcome { unit, attempt, ordinal, output_bytes, .. } = *outcome;
+        match outcome.outcome {
+            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, value, output_bytes }),
+            Outcome::Failed(_) => None,
+        }
+    }
+
+    fn leaf(&self, job: JobId, class: &[u8], instruction_set: &[u8]) -> Digest {
+        let (exit_kind, exit_detail) = number::of_exit(self.value.exit);
+        let numbers = [self.unit.0, self.attempt.0, self.ordinal, exit_kind, exit_detail].map(u32::to_le_bytes);
+        let sizes = [self.value.gas, self.output_bytes].map(u64::to_le_bytes);
+        let parts: [&[u8]; 7] =
+            [LEAF, job.as_bytes(), numbers.as_flattened(), self.value.output.as_bytes(), sizes.as_flattened(), class, instruction_set];
+        Digest::of_parts(&parts)
+    }
+}
+
+/// Why a receipt is not accepted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReceiptError {
+    /// The proof is not one that [`Receipts::proof`] makes.
+    #[error("malformed proof")]
+    Malformed,
+    /// The batch is empty or exceeds [`BATCH_MAX`].
+    #[error("a batch of {found} receipts, from 1 to {BATCH_MAX} are allowed")]
+    BatchSize {
+        /// Its size.
+        found: usize,
+    },
+    /// A text exceeds its bound.
+    #[error("{what} has {found} bytes, at most {max} are allowed")]
+    TooLong {
+        /// Which.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// The worker did not sign this.
+    #[error("the worker did not sign this claim")]
+    BadSignature,
+}
+
+/// The receipts of one batch, before or after they are signed.
+#[derive(Clone, Debug)]
+pub struct Receipts {
+    class: String,
+    instruction_set: String,
+    /// The leaves, then each layer above them, up to the root.
+    layers: Vec<Vec<Digest>>,
+}
+
+impl Receipts {
+    /// The receipts of these claims, in this order, made by an engine of this validation class on this instruction set.
+    pub fn new(job: JobId, class: &str, instruction_set: &str, claims: &[Claim]) -> Result<Self, ReceiptError> {
+        if claims.is_empty() || claims.len() > BATCH_MAX {
+            return Err(ReceiptError::BatchSize { found: claims.len() });
+        }
+        for (what, text, max) in
+            [("validation class", class, VALIDATION_CLASS_BYTES_MAX), ("instruction set", instruction_set, INSTRUCTION_SET_BYTES_MAX)]
+        {
+            if text.len() > max {
+                return Err(ReceiptError::TooLong { what, found: text.len(), max });
+            }
+        }
+        let leaves = claims.iter().map(|claim| claim.leaf(job, class.as_bytes(), instruction_set.as_bytes())).collect();
+        let mut layers: Vec<Vec<Digest>> = vec![leaves];
+        while let Some(below) = layers.last().filter(|layer| layer.len() > 1) {
+            layers.push(below.chunks(2).map(|pair| if let [left, right] = pair { node(*left, *right) } else { pair[0] }).collect());
+        }
+        Ok(Self { class: class.to_owned(), instruction_set: instruction_set.to_owned(), layers })
+    }
+
+    fn count(&self) -> u16 {
+        u16::try_from(self.layers[0].len()).expect("a batch has at most 1,024 receipts")
+    }
+
+    fn root(&self) -> Digest {
+        self.layers.last().expect("there is at least the layer of leaves")[0]
+    }
+
+    /// The worker's signature on all of them.
+    pub fn sign(&self, worker: &SecretKey) -> [u8; SIGNATURE_BYTES] {
+        signing::sign(worker, &[ROOT, &self.count().to_le_bytes(), self.root().as_bytes()])
+    }
+
+    /// Checks the worker's signature on all of them.
+    pub fn verify(&self, worker: PeerId, signature: &[u8; SIGNATURE_BYTES]) -> Result<(), ReceiptError> {
+        verify_root(worker, self.count(), self.root(), signature)
+    }
+
+    /// What is needed to check the claim at `position` without the others: at most 500 bytes.
+    ///
+    /// # Panics
+    /// When there is no such claim.
+    pub fn proof(&self, position: usize, signature: &[u8; SIGNATURE_BYTES]) -> Arc<[u8]> {
+        assert!(position < self.layers[0].len(), "the position lies within the batch");
+        let mut proof = Vec::with_capacity(PROOF_BYTES_MAX);
+        proof.push(VERSION);
+        for text in [&self.class, &self.instruction_set] {
+            proof.push(u8::try_from(text.len()).expect("checked when the receipts were made"));
+            proof.extend_from_slice(text.as_bytes());
+        }
+        proof.extend_from_slice(&u16::try_from(position).expect("less than 1,024").to_le_bytes());
+        proof.extend_from_slice(&self.count().to_le_bytes());
+        proof.extend_from_slice(signature);
+        let mut position = position;
+        for layer in &self.layers {
+            if let Some(sibling) = layer.get(position ^ 1) {
+                proof.extend_from_slice(sibling.as_bytes());
+            }
+            position /= 2;
+        }
+        proof.into()
+    }
+}
+
+/// Checks that `worker` signed `claim` about a unit of `job`.
+pub fn check(proof: &[u8], worker: PeerId, job: JobId, claim: &Claim) -> Result<(), ReceiptError> {
+    let proof = Proof::parse(proof).ok_or(ReceiptError::Malformed)?;
+    let leaf = claim.leaf(job, proof.class, proof.instruction_set);
+    let root = proof.root(leaf).ok_or(ReceiptError::Malformed)?;
+    verify_root(worker, proof.count, root, &proof.signature)
+}
+
+fn verify_root(worker: PeerId, count: u16, root: Digest, signature: &[u8; SIGNATURE_BYTES]) -> Result<(), ReceiptError> {
+    let parts: [&[u8]; 3] = [ROOT, &count.to_le_bytes(), root.as_bytes()];
+    signing::verify("receipt", worker, &parts, signature).map_err(|_: Rejection| ReceiptError::BadSignature)
+}
+
+fn node(left: Digest, right: Digest) -> Digest {
+    Digest::of_parts(&[NODE, left.as_bytes(), right.as_bytes()])
+}
+
+struct Proof<'a> {
+    class: &'a [u8],
+    instruction_set: &'a [u8],
+    position: u16,
+    count: u16,
+    signature: [u8; SIGNATURE_BYTES],
+    path: &'a [u8],
+}
+
+impl<'a> Proof<'a> {
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (&version, mut rest) = bytes.split_first().filter(|_| bytes.len() <= PROOF_BYTES_MAX)?;
+        let mut take = |length: usize| {
+            let (taken, left) = rest.split_at_checked(length)?;
+            rest = left;
+            Some(taken)
+        };
+        let class_bytes = usize::from(take(1)?[0]);
+        let class = take(class_bytes)?;
+        let instruction_set_bytes = usize::from(take(1)?[0]);
+        let instruction_set = take(instruction_set_bytes)?;
+        let position = u16::from_le_bytes(take(2)?.try_into().ok()?);
+        let count = u16::from_le_bytes(take(2)?.try_into().ok()?);
+        let signature = take(SIGNATURE_BYTES)?.try_into().ok()?;
+        let sensible = version == VERSION
+            && position < count
+            && usize::from(count) <= BATCH_MAX
+            && class.len() <= VALIDATION_CLASS_BYTES_MAX
+            && instruction_set.len() <= INSTRUCTION_SET_BYTES_MAX;
+        sensible.then_some(Self { class, instruction_set, position, count, signature, path: rest })
+    }
+
+    /// The root that follows from `leaf` and the path; none when the path has not exactly the length that it must have.
+    fn root(&self, leaf: Digest) -> Option<Digest> {
+        let (mut position, mut width) = (usize::from(self.position), usize::from(self.count));
+        let (mut path, mut hash) = (self.path, leaf);
+        while width > 1 {
+            if position ^ 1 < width {
+                let (sibling, rest) = path.split_at_checked(32)?;
+                let sibling = Digest::try_from(sibling).ok()?;
+                hash = if position % 2 == 0 { node(hash, sibling) } else { node(sibling, hash) };
+                path = rest;
+            }
+            position /= 2;
+            width = width.div_ceil(2);
+        }
+        path.is_empty().then_some(hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::outcome::Exit;
+
+    const JOB: JobId = JobId([7; 32]);
+
+    fn claims(count: u32) -> Vec<Claim> {
+        (0..count)
+            .map(|unit| Claim {
+                unit: UnitIndex(unit),
+                attempt: Attempt(unit % 3),
+                ordinal: unit % 2,
+                value: Value { exit: Exit::Code(0), output: Digest::of(&unit.to_le_bytes()), gas: 1000 + u64::from(unit) },
+                output_bytes: 4,
+            })
+            .collect()
+    }
+
+    fn key(seed: u8) -> SecretKey {
+        SecretKey::from_bytes(&[seed; 32])
+    }
+
+    #[test]
+    fn each_receipt_of_a_batch_of_any_size_can_be_checked_alone() {
+        for count in [1, 2, 3, 4, 5, 7, 8, 9, 31, 1023, 1024] {
+            let claims = claims(count);
+            let receipts = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).unwrap();
+            let signature = receipts.sign(&key(1));
+            assert_eq!(receipts.verify(signing::peer_of(&key(1)), &signature), Ok(()));
+            for position in (0..claims.len()).step_by(claims.len().div_ceil(9)).chain([claims.len() - 1]) {
+                let proof = receipts.proof(position, &signature);
+                assert!(proof.len() <= PROOF_BYTES_MAX);
+                assert_eq!(check(&proof, signing::peer_of(&key(1)), JOB, &claims[position]), Ok(()), "{position} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_else_can_be_proven_with_it() {
+        let claims = claims(5);
+        let receipts = Receipts::new(JOB, "class", "isa", &claims).unwrap();
+        let signature = receipts.sign(&key(1));
+        let worker = signing::peer_of(&key(1));
+        let proof = receipts.proof(2, &signature);
+        let bad = Err(ReceiptError::BadSignature);
+        assert_eq!(check(&proof, worker, JOB, &claims[3]), bad);
+        assert_eq!(check(&proof, signing::peer_of(&key(2)), JOB, &claims[2]), bad);
+        assert_eq!(check(&proof, worker, JobId([8; 32]), &claims[2]), bad);
+        let claim = claims[2];
+        let richer = Value { gas: claim.value.gas + 1, ..claim.value };
+        for changed in [
+            Claim { ordinal: 1 - claim.ordinal, ..claim },
+            Claim { output_bytes: 5, ..claim },
+            Claim { attempt: Attempt(9), ..claim },
+            Claim { value: richer, ..claim },
+        ] {
+            assert_eq!(check(&proof, worker, JOB, &changed), bad);
+        }
+        for index in 0..proof.len() {
+            let mut bent = proof.to_vec();
+            bent[index] ^= 1;
+            assert!(check(&bent, worker, JOB, &claim).is_err(), "byte {index} is covered");
+            assert!(check(&proof[..index], worker, JOB, &claim).is_err(), "cut at {index}");
+        }
+    }
+
+    #[test]
+    fn a_batch_has_a_size() {
+        assert_eq!(Receipts::new(JOB, "", "", &[]).unwrap_err(), ReceiptError::BatchSize { found: 0 });
+        assert_eq!(Receipts::new(JOB, "", "", &claims(1025)).unwrap_err(), ReceiptError::BatchSize { found: 1025 });
+        let long = "x".repeat(65);
+        assert!(matches!(Receipts::new(JOB, &long, "", &claims(1)), Err(ReceiptError::TooLong { found: 65, max: 64, .. })));
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn measure_a_batch() {
+        let claims = claims(1024);
+        let worker = signing::peer_of(&key(1));
+        let start = std::time::Instant::now();
+        let receipts = Receipts::new(JOB, "class", "isa", &claims).unwrap();
+        let signature = receipts.sign(&key(1));
+        println!("hashed and signed in {:?}", start.elapsed());
+        let start = std::time::Instant::now();
+        receipts.verify(worker, &signature).unwrap();
+        println!("verified in {:?}", start.elapsed());
+        let start = std::time::Instant::now();
+        let proofs: Vec<_> = (0..1024).map(|position| receipts.proof(position, &signature)).collect();
+        println!("proofs of {} bytes made in {:?}", proofs[0].len(), start.elapsed());
+        let start = std::time::Instant::now();
+        check(&proofs[5], worker, JOB, &claims[5]).unwrap();
+        println!("one checked in {:?}", start.elapsed());
+    }
+}

@@ -1,0 +1,414 @@
+//! The work stream's messages as types that cannot be wrong, and their conversion from and to protobuf.
+//!
+//! What is checked here is what a message shows by itself. Whether a unit exists, a token is genuine or a lease still runs is
+//! the protocol's to judge, and whether an [`OutcomeBatch`] is signed by its sender is [`super::receipt`]'s.
+
+use super::{
+    bounds::{
+        BATCH_INLINE_BYTES_MAX, BATCH_MAX, CREDITS_MAX, INLINE_BYTES_MAX, INSTRUCTION_SET_BYTES_MAX, LOG_BYTES_MAX, Rejection,
+        SIGNATURE_BYTES, TOKEN_BYTES, at_most, digest, few, fixed, job_id,
+    },
+    manifest, number, peer as pb,
+};
+use crate::protocol::{
+    announce::{SLOTS_MAX, VALIDATION_CLASS_BYTES_MAX},
+    ids::{Attempt, Digest, JobId, UnitIndex},
+    job::{INPUT_BYTES_MAX, Manifest, UNIT_NAME_BYTES_MAX},
+    outcome::{Outcome, UnitLimits, Value},
+};
+use core::time::Duration;
+use std::{collections::BTreeSet, sync::Arc};
+
+/// The secret mark by which a coordinator knows its own lease again.
+pub type Token = [u8; TOKEN_BYTES];
+
+/// What a worker says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WorkerMessage {
+    /// The first message of a stream.
+    Hello(WorkerHello),
+    /// How many more units it can take, in all.
+    Credits(u32),
+    /// What attempts ended in.
+    Outcomes(OutcomeBatch),
+}
+
+/// What a worker is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WorkerHello {
+    /// Engine version and passes: what must match between voters.
+    pub validation_class: String,
+    /// Its processor's.
+    pub instruction_set: String,
+    /// Units that it runs at once.
+    pub slots: u32,
+    /// Memory for all of them.
+    pub memory_bytes: u64,
+}
+
+/// Outcomes of one job, signed together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutcomeBatch {
+    /// The job.
+    pub job: JobId,
+    /// At most [`BATCH_MAX`], each of another unit.
+    pub outcomes: Vec<UnitOutcome>,
+    /// On the receipts of those that are values; all zeroes when there are none.
+    pub signature: [u8; SIGNATURE_BYTES],
+}
+
+/// What one attempt ended in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnitOutcome {
+    /// The unit.
+    pub unit: UnitIndex,
+    /// Which execution.
+    pub attempt: Attempt,
+    /// The lease's token.
+    pub token: Token,
+    /// How many votes the unit had when it was leased; the token covers it.
+    pub ordinal: u32,
+    /// What it ended in.
+    pub outcome: Outcome,
+    /// The output's size; zero for a failure.
+    pub output_bytes: u64,
+    /// The output when it travels inline; checked against its digest.
+    pub inline_output: Option<Vec<u8>>,
+    /// Kept standard error.
+    pub log: Vec<u8>,
+    /// How long it ran, to the millisecond.
+    pub wall: Duration,
+}
+
+/// What a coordinator says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CoordinatorMessage {
+    /// A job, before its first lease. Signed by its owner.
+    Job(Box<JobDescription>),
+    /// Permission to make attempts.
+    Leases {
+        /// The job.
+        job: JobId,
+        /// At most [`BATCH_MAX`], each of another unit.
+        leases: Vec<Lease>,
+    },
+    /// These units need not be run any more; all of the job's when there are none.
+    Revoke {
+        /// The job.
+        job: JobId,
+        /// The units.
+        units: Vec<UnitIndex>,
+    },
+    /// The outcomes of these units are durable.
+    Acknowledged {
+        /// The job.
+        job: JobId,
+        /// The units.
+        units: Vec<UnitIndex>,
+    },
+}
+
+/// A job, its name and its owner's signature, which has been checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobDescription {
+    /// Its name.
+    pub job: JobId,
+    /// What it is.
+    pub manifest: Manifest,
+    /// The same, as signed.
+    pub encoded: Vec<u8>,
+    /// The owner's signature.
+    pub signature: [u8; SIGNATURE_BYTES],
+}
+
+/// Permission to make an attempt.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// The unit.
+    pub unit: UnitIndex,
+    /// Which execution.
+    pub attempt: Attempt,
+    /// To be shown with the outcome.
+    pub token: Token,
+    /// How many votes the unit has.
+    pub ordinal: u32,
+    /// For how long, from its receipt; to the millisecond.
+    pub duration: Duration,
+    /// For units with an input of their own.
+    pub input: Option<UnitInput>,
+}
+
+/// A unit's own input.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnitInput {
+    /// Shown to the unit as `{name}`.
+    pub name: String,
+    /// SHA-256 of the bytes.
+    pub digest: Digest,
+    /// How many.
+    pub size: u64,
+    /// The bytes when they travel inline; checked against the digest.
+    pub inline: Option<Arc<[u8]>>,
+}
+
+impl TryFrom<pb::WorkerMessage> for WorkerMessage {
+    type Error = Rejection;
+
+    fn try_from(message: pb::WorkerMessage) -> Result<Self, Rejection> {
+        use pb::worker_message::Kind;
+        Ok(match message.kind.ok_or(Rejection::Missing { what: "kind of message" })? {
+            Kind::Hello(hello) => Self::Hello(hello_from(hello)?),
+            Kind::Credits(credits) if credits.units > CREDITS_MAX => {
+                let (found, max) = (i64::from(credits.units), i64::from(CREDITS_MAX));
+                return Err(Rejection::OutOfRange { what: "number of credits", found, min: 0, max });
+            }
+            Kind::Credits(credits) => Self::Credits(credits.units),
+            Kind::Outcomes(batch) => Self::Outcomes(outcomes_from(batch)?),
+        })
+    }
+}
+
+fn hello_from(hello: pb::WorkerHello) -> Result<WorkerHello, Rejection> {
+    at_most("validation class", hello.validation_class.len(), VALIDATION_CLASS_BYTES_MAX)?;
+    at_most("instruction set", hello.instruction_set.len(), INSTRUCTION_SET_BYTES_MAX)?;
+    if hello.slots > SLOTS_MAX {
+        return Err(Rejection::OutOfRange { what: "number of slots", found: hello.slots.into(), min: 0, max: SLOTS_MAX.into() });
+    }
+    Ok(WorkerHello {
+        validation_class: hello.validation_class,
+        instruction_set: hello.instruction_set,
+        slots: hello.slots,
+        memory_bytes: hello.memory_bytes,
+    })
+}
+
+fn outcomes_from(batch: pb::OutcomeBatch) -> Result<OutcomeBatch, Rejection> {
+    few("outcomes", batch.outcomes.len(), BATCH_MAX)?;
+    let inline = batch.outcomes.iter().map(|outcome| outcome.inline_output.len() + outcome.log.len()).sum();
+    at_most("inline output and log of a batch", inline, BATCH_INLINE_BYTES_MAX)?;
+    distinct(batch.outcomes.iter().map(|outcome| outcome.unit))?;
+    let outcomes = batch.outcomes.into_iter().map(outcome_from).collect::<Result<Vec<_>, _>>()?;
+    let has_values = outcomes.iter().any(|outcome| matches!(outcome.outcome, Outcome::Value(_)));
+    let signature = match (has_values, batch.signature.is_empty()) {
+        (false, true) => [0; SIGNATURE_BYTES],
+        (false, false) => return Err(Rejection::Inconsistent { what: "signature", with: "batch without values" }),
+        (true, _) => fixed("signature", &batch.signature)?,
+    };
+    Ok(OutcomeBatch { job: job_id(&batch.job)?, outcomes, signature })
+}
+
+fn outcome_from(message: pb::UnitOutcome) -> Result<UnitOutcome, Rejection> {
+    use pb::unit_outcome::Ended;
+    at_most("log", message.log.len(), LOG_BYTES_MAX)?;
+    let inline = inline_from("inline output", message.output_is_inline, &message.inline_output)?;
+    let (outcome, output_bytes) = match message.ended.ok_or(Rejection::Missing { what: "outcome" })? {
+        Ended::Failure(_) if inline.is_some() => return Err(Rejection::Inconsistent { what: "inline output", with: "failure" }),
+        Ended::Failure(failure) => (Outcome::Failed(number::to_failure(failure)?), 0),
+        Ended::Value(value) => {
+            let output = digest("output", &value.output)?;
+            check_size("output", value.output_bytes, UnitLimits::MAX.output_bytes)?;
+            check_inline("inline output", inline, value.output_bytes, output)?;
+            let exit = number::to_exit(value.exit_kind, value.exit_detail)?;
+            (Outcome::Value(Value { exit, output, gas: value.gas }), value.output_bytes)
+        }
+    };
+    Ok(UnitOutcome {
+        unit: UnitIndex(message.unit),
+        attempt: Attempt(message.attempt),
+        token: fixed("token", &message.token)?,
+        ordinal: message.ordinal,
+        outcome,
+        output_bytes,
+        inline_output: inline.map(<[u8]>::to_vec),
+        log: message.log.to_vec(),
+        wall: Duration::from_millis(message.wall_ms.into()),
+    })
+}
+
+impl TryFrom<pb::CoordinatorMessage> for CoordinatorMessage {
+    type Error = Rejection;
+
+    fn try_from(message: pb::CoordinatorMessage) -> Result<Self, Rejection> {
+        use pb::coordinator_message::Kind;
+        Ok(match message.kind.ok_or(Rejection::Missing { what: "kind of message" })? {
+            Kind::Job(description) => Self::Job(Box::new(description_from(&description)?)),
+            Kind::Leases(batch) => {
+                few("leases", batch.leases.len(), BATCH_MAX)?;
+                let inputs = batch.leases.iter().filter_map(|lease| lease.input.as_ref());
+                let inline = inputs.map(|input| input.inline.len() + input.name.len()).sum();
+                at_most("inline input and names of a batch", inline, BATCH_INLINE_BYTES_MAX)?;
+                distinct(batch.leases.iter().map(|lease| lease.unit))?;
+                let leases = batch.leases.into_iter().map(lease_from).collect::<Result<_, _>>()?;
+                Self::Leases { job: job_id(&batch.job)?, leases }
+            }
+            Kind::Revoke(revoke) => Self::Revoke { job: job_id(&revoke.job)?, units: units_from("revoked units", revoke.units)? },
+            Kind::Acknowledged(done) => {
+                Self::Acknowledged { job: job_id(&done.job)?, units: units_from("acknowledged units", done.units)? }
+            }
+        })
+    }
+}
+
+fn description_from(description: &pb::JobDescription) -> Result<JobDescription, Rejection> {
+    let manifest = manifest::decode(&description.manifest)?;
+    let signature = fixed("signature", &description.signature)?;
+    manifest::verify(manifest.owner, &description.manifest, &signature)?;
+    let encoded = description.manifest.to_vec();
+    Ok(JobDescription { job: manifest::job_id(&encoded), manifest, encoded, signature })
+}
+
+fn lease_from(lease: pb::Lease) -> Result<Lease, Rejection> {
+    Ok(Lease {
+        unit: UnitIndex(lease.unit),
+        attempt: Attempt(lease.attempt),
+        token: fixed("token", &lease.token)?,
+        ordinal: lease.ordinal,
+        duration: Duration::from_millis(lease.duration_ms.into()),
+        input: lease.input.map(input_from).transpose()?,
+    })
+}
+
+fn input_from(input: pb::UnitInput) -> Result<UnitInput, Rejection> {
+    at_most("name of a unit", input.name.len(), UNIT_NAME_BYTES_MAX)?;
+    let digest = digest("input", &input.digest)?;
+    check_size("input", input.size, INPUT_BYTES_MAX)?;
+    // An empty input is always inline; nothing else is empty inline.
+    let inline = inline_from("inline input", !input.inline.is_empty() || input.size == 0, &input.inline)?;
+    check_inline("inline input", inline, input.size, digest)?;
+    Ok(UnitInput { name: input.name, digest, size: input.size, inline: inline.map(Arc::from) })
+}
+
+fn units_from(what: &'static str, units: Vec<u32>) -> Result<Vec<UnitIndex>, Rejection> {
+    few(what, units.len(), BATCH_MAX)?;
+    distinct(units.iter().copied())?;
+    Ok(units.into_iter().map(UnitIndex).collect())
+}
+
+fn distinct(units: impl Iterator<Item = u32>) -> Result<(), Rejection> {
+    let mut seen = BTreeSet::new();
+    for unit in units {
+        if !seen.insert(unit) {
+            return Err(Rejection::Repeated { unit });
+        }
+    }
+    Ok(())
+}
+
+fn check_size(what: &'static str, found: u64, max: u64) -> Result<(), Rejection> {
+    let as_usize = |size| usize::try_from(size).unwrap_or(usize::MAX);
+    at_most(what, as_usize(found), as_usize(max))
+}
+
+fn inline_from<'a>(what: &'static str, is_inline: bool, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Rejection> {
+    at_most(what, bytes.len(), INLINE_BYTES_MAX)?;
+    match (is_inline, bytes.is_empty()) {
+        (true, _) => Ok(Some(bytes)),
+        (false, true) => Ok(None),
+        (false, false) => Err(Rejection::Inconsistent { what, with: "the mark that there is none" }),
+    }
+}
+
+fn check_inline(what: &'static str, inline: Option<&[u8]>, size: u64, digest: Digest) -> Result<(), Rejection> {
+    match inline {
+        Some(bytes) if bytes.len() as u64 != size => Err(Rejection::Inconsistent { what, with: "its size" }),
+        Some(bytes) if Digest::of(bytes) != digest => Err(Rejection::WrongDigest { what }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+impl From<WorkerMessage> for pb::WorkerMessage {
+    fn from(message: WorkerMessage) -> Self {
+        use pb::worker_message::Kind;
+        Self {
+            kind: Some(match message {
+                WorkerMessage::Hello(hello) => Kind::Hello(pb::WorkerHello {
+                    validation_class: hello.validation_class,
+                    instruction_set: hello.instruction_set,
+                    slots: hello.slots,
+                    memory_bytes: hello.memory_bytes,
+                }),
+                WorkerMessage::Credits(units) => Kind::Credits(pb::Credits { units }),
+                WorkerMessage::Outcomes(batch) => {
+                    let has_values = batch.outcomes.iter().any(|outcome| matches!(outcome.outcome, Outcome::Value(_)));
+                    Kind::Outcomes(pb::OutcomeBatch {
+                        job: batch.job.0.to_vec().into(),
+                        outcomes: batch.outcomes.into_iter().map(outcome_to).collect(),
+                        signature: if has_values { batch.signature.to_vec().into() } else { bytes::Bytes::new() },
+                    })
+                }
+            }),
+        }
+    }
+}
+
+fn outcome_to(outcome: UnitOutcome) -> pb::UnitOutcome {
+    use pb::unit_outcome::Ended;
+    let ended = match outcome.outcome {
+        Outcome::Failed(failure) => Ended::Failure(number::of_failure(failure)),
+        Outcome::Value(value) => {
+            let (exit_kind, exit_detail) = number::of_exit(value.exit);
+            let output = value.output.0.to_vec().into();
+            Ended::Value(pb::UnitValue { exit_kind, exit_detail, output, gas: value.gas, output_bytes: outcome.output_bytes })
+        }
+    };
+    pb::UnitOutcome {
+        unit: outcome.unit.0,
+        attempt: outcome.attempt.0,
+        token: outcome.token.to_vec().into(),
+        ordinal: outcome.ordinal,
+        ended: Some(ended),
+        output_is_inline: outcome.inline_output.is_some(),
+        inline_output: outcome.inline_output.unwrap_or_default().into(),
+        log: outcome.log.into(),
+        wall_ms: millis(outcome.wall),
+    }
+}
+
+impl From<CoordinatorMessage> for pb::CoordinatorMessage {
+    fn from(message: CoordinatorMessage) -> Self {
+        use pb::coordinator_message::Kind;
+        let numbers = |units: Vec<UnitIndex>| units.into_iter().map(|unit| unit.0).collect();
+        Self {
+            kind: Some(match message {
+                CoordinatorMessage::Job(description) => {
+                    Kind::Job(pb::JobDescription { manifest: description.encoded.into(), signature: description.signature.to_vec().into() })
+                }
+                CoordinatorMessage::Leases { job, leases } => {
+                    let leases = leases.into_iter().map(lease_to).collect();
+                    Kind::Leases(pb::LeaseBatch { job: job.0.to_vec().into(), leases })
+                }
+                CoordinatorMessage::Revoke { job, units } => {
+                    Kind::Revoke(pb::Revocation { job: job.0.to_vec().into(), units: numbers(units) })
+                }
+                CoordinatorMessage::Acknowledged { job, units } => {
+                    Kind::Acknowledged(pb::Acknowledgement { job: job.0.to_vec().into(), units: numbers(units) })
+                }
+            }),
+        }
+    }
+}
+
+fn lease_to(lease: Lease) -> pb::Lease {
+    pb::Lease {
+        unit: lease.unit.0,
+        attempt: lease.attempt.0,
+        token: lease.token.to_vec().into(),
+        ordinal: lease.ordinal,
+        duration_ms: millis(lease.duration),
+        input: lease.input.map(|input| pb::UnitInput {
+            name: input.name,
+            digest: input.digest.0.to_vec().into(),
+            size: input.size,
+            inline: input.inline.map_or_else(bytes::Bytes::new, |inline| inline.to_vec().into()),
+        }),
+    }
+}
+
+/// Whole milliseconds; more than 49 days are 49 days.
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+#[path = "work_tests.rs"]
+mod tests;
