@@ -72,6 +72,7 @@ struct DemoJson<'a> {
 /// # Errors
 /// A peer cannot start, the job fails, or the picture cannot be written. All peers have ended then, too.
 pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
+    let started = Instant::now();
     picture::check_place(&args.output)?;
     let size = Size { width: args.width, height: args.width * ROWS_PER_EIGHT_PIXELS / 8 };
     let mut peers = Peers::new()?;
@@ -82,14 +83,18 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         () = asked_to_end() => Ok(Exit::Interrupted),
     };
     peers.end().await;
-    if matches!(shown, Ok(Exit::Interrupted)) {
-        context.say("interrupted: all peers have ended, and nothing stays behind");
+    match shown {
+        Ok(Exit::Ok) => {
+            let took = human::duration(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+            context.say(format!("all in {took}; the peers have ended     your own: manyhands up, then manyhands invite"));
+        }
+        Ok(Exit::Interrupted) => context.say("interrupted: all peers have ended, and nothing stays behind"),
+        Ok(_) | Err(_) => {}
     }
     shown
 }
 
 async fn show(args: &Args, size: Size, peers: &mut Peers, context: &mut Context) -> Result<Exit, Failure> {
-    let started = Instant::now();
     context.say(format!("starting {} peers on this machine …", args.nodes));
     let mut submitter = peers.start(args.nodes).await?;
     context.say(format!("✓ {} peers have found one another: one submits, {} compute", args.nodes, args.nodes - 1));
@@ -106,8 +111,7 @@ async fn show(args: &Args, size: Size, peers: &mut Peers, context: &mut Context)
         context.say(format!("{} is another file and stays as it is", args.output.display()));
     }
     report(&job, size, &path, context)?;
-    let took = human::duration(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
-    context.say(format!("all in {took}; the peers have ended     your own: manyhands up, then manyhands invite"));
+    context.flush()?;
     Ok(Exit::Ok)
 }
 

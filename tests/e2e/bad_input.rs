@@ -44,7 +44,7 @@ fn submissions_that_cannot_be_right_are_refused_and_leave_nothing() {
     }
     let primes = bundled("primes.wasm");
     let cases: &[(&[&str], &[&str])] = &[
-        (&["text.wasm"], &["text.wasm", "cause:"]),
+        (&["text.wasm"], &["text.wasm is not a WebAssembly module"]),
         (&["empty.wasm"], &["empty.wasm"]),
         (&["component.wasm"], &["component"]),
         (&["sock.wasm"], &["sock_open"]),
@@ -76,7 +76,7 @@ fn jobs_units_and_tickets_that_are_not_there_are_named() {
     let grid = Grid::alone();
     check_error(&grid.run(0, &["results", "abcdef"]), 4, &["abcdef"]);
     check_error(&grid.run(0, &["why", "@last"]), 4, &[]);
-    for (reference, code) in [("ab", 2), ("not a job", 2)] {
+    for (reference, code) in [("ab", 4), ("not a job", 4)] {
         check_error(&grid.run(0, &["watch", reference]), code, &[]);
     }
 
@@ -88,6 +88,11 @@ fn jobs_units_and_tickets_that_are_not_there_are_named() {
     check_error(&other.run(guest, &["join", &ticket[..ticket.len() / 2]]), 2, &["cut", "copy the whole line"]);
     check_error(&other.run(guest, &["join", "hello"]), 2, &["not a ticket"]);
     check_error(&other.run(guest, &["join", &expired.encode()]), 5, &["expired", "ask for a new one"]);
+    let once = grid.run(0, &["invite", "--uses", "1"]).ok();
+    let mut first = Grid::new();
+    let lucky = first.add(0);
+    let _ = first.run(lucky, &["join", &once]).ok();
+    check_error(&other.run(guest, &["join", &once]), 5, &["used"]);
     let mut forged = Ticket::decode(&ticket).unwrap();
     forged.token.0[0] ^= 1;
     check_error(&other.run(guest, &["join", &forged.encode()]), 5, &[]);

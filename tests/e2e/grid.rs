@@ -150,6 +150,16 @@ impl Grid {
         child.wait().unwrap();
     }
 
+    /// The processes that a node has started.
+    #[cfg(target_os = "linux")]
+    pub fn children(&self, at: usize) -> Vec<u32> {
+        let node = self.nodes[at].child.as_ref().expect("it runs").id();
+        let tasks = fs::read_dir(format!("/proc/{node}/task")).unwrap().map(|task| task.unwrap().path());
+        // A thread may end while it is looked at.
+        let lists = tasks.map(|task| fs::read_to_string(task.join("children")).unwrap_or_default());
+        lists.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
+    }
+
     /// Runs a command against a node.
     pub fn run(&self, at: usize, arguments: &[&str]) -> Ran {
         self.command(at, arguments).stdin(Stdio::null()).output().unwrap().into()

@@ -2,7 +2,7 @@
 
 use crate::{
     grid::{Grid, until},
-    modules::slow_echo,
+    modules::{slow_echo, with_body},
 };
 use std::collections::BTreeMap;
 
@@ -68,4 +68,29 @@ fn a_submitter_by_itself_is_killed_again_and_again() {
         grid.start(0);
     }
     check(&grid, &job);
+}
+
+#[test]
+fn a_job_is_cancelled_and_its_units_stop() {
+    let grid = Grid::of_own_devices(2);
+    let module = grid.file("endless.wasm", with_body("(loop $ever (br $ever))"));
+    let job = grid.submit(0, &[&module, "--range", "0..10", "--per-unit", "1", "--", "{index}"]);
+    let busy = |at| grid.ask(at, async |mut client| client.status().await.unwrap().slots_busy);
+    until("units run on both nodes", || (busy(0) > 0 && busy(1) > 0).then_some(()));
+    assert_eq!(grid.run(0, &["cancel", &job]).code, Some(0));
+    assert_eq!(grid.run(0, &["wait", &job]).code, Some(7));
+    until("units stop on both nodes", || (busy(0) == 0 && busy(1) == 0).then_some(()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_killed_node_ran_ends_with_it() {
+    let mut grid = Grid::alone();
+    let module = grid.file("endless.wasm", with_body("(loop $ever (br $ever))"));
+    let _ = grid.submit(0, &[&module, "--range", "0..10", "--per-unit", "1", "--", "{index}"]);
+    let children = until("a slot runs", || Some(grid.children(0)).filter(|children| !children.is_empty()));
+    grid.kill(0);
+    // What has ended, and waits only for somebody to ask how, has no memory map any more.
+    let gone = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/maps")).map_or(true, |maps| maps.is_empty());
+    until("slots have ended", || children.iter().all(gone).then_some(()));
 }

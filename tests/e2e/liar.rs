@@ -1,24 +1,13 @@
 //! A peer that returns wrong results: none of them is ever shown as verified, and it is found out.
 
-use crate::{grid::Grid, modules::bundled};
+use crate::{grid::Grid, modules::slow_echo};
 use serde_json::Value;
 use std::time::Duration;
 
-const PER_UNIT: u64 = 2_000;
-const UNITS: u64 = 150;
-
-/// How many primes there are in each unit.
-fn expected() -> Vec<String> {
-    let end = usize::try_from(UNITS * PER_UNIT).unwrap();
-    let mut composite = vec![false; end];
-    composite[..2].fill(true);
-    for n in 2..end {
-        if !composite[n] {
-            (n * n..end).step_by(n).for_each(|multiple| composite[multiple] = true);
-        }
-    }
-    composite.chunks(usize::try_from(PER_UNIT).unwrap()).map(|unit| format!("{}\n", unit.iter().filter(|c| !**c).count())).collect()
-}
+/// Enough that the liar has to lie: the submitter's own machine cannot compute nearly all of them.
+const UNITS: u64 = 300;
+/// Some ten milliseconds of work.
+const ROUNDS: u64 = 15_000_000;
 
 /// Five nodes, one of which lies as `fault` says; runs a job and looks at its results all the while.
 fn run(fault: &str, policy: &str) {
@@ -35,18 +24,20 @@ fn run(fault: &str, policy: &str) {
     grid.wait_for_peers(0, 4);
     let liars_key = grid.run(liar, &["status", "-o", "id"]).ok().trim().to_owned();
 
-    let range = format!("0..{}", UNITS * PER_UNIT);
-    let per_unit = PER_UNIT.to_string();
-    let words = [&bundled("primes.wasm"), "--policy", policy, "--range", &range, "--per-unit", &per_unit, "--", "{start}", "{end}"];
-    let job = grid.submit(0, &words);
-    let expected = expected();
+    let module = grid.file("slow.wasm", slow_echo(ROUNDS));
+    let range = format!("0..{UNITS}");
+    let job = grid.submit(0, &[&module, "--policy", policy, "--range", &range, "--per-unit", "1", "--", "{index}"]);
+    let expected: Vec<String> = (0..UNITS).map(|unit| format!("{unit}\n")).collect();
     loop {
+        let found_out = is_found_out(&grid, &liars_key);
         let shown = grid.run(0, &["results", &job, "--partial", "-o", "jsonl"]).ok();
         for line in shown.lines() {
             let result: Value = serde_json::from_str(line).unwrap();
             let unit = usize::try_from(result["unit"].as_u64().unwrap()).unwrap();
             let right = result["output"].as_str() == Some(&expected[unit]);
-            assert!(right || result["standing"] == "provisional", "{result:#}");
+            // With `economy`, a proven peer's word counts alone until it is found out.
+            let trusted = policy == "economy" && !found_out;
+            assert!(right || trusted || result["standing"] == "provisional", "{result:#}");
         }
         let waited = grid.ask(0, async |mut client| {
             let mut changes = client.watch(&job).await.unwrap();
@@ -61,15 +52,21 @@ fn run(fault: &str, policy: &str) {
     let ended = grid.wait(0, &job);
     assert_eq!((ended["state"].as_str(), ended["verified"].as_u64()), (Some("done"), Some(UNITS)), "{ended:#}");
     assert_eq!(grid.run(0, &["results", &job]).ok(), expected.concat());
-    let contributors = ended["contributors"].as_array().unwrap().iter();
-    let convicted: Vec<&str> = contributors.filter(|one| one["convicted"] == true).map(|one| one["peer"].as_str().unwrap()).collect();
-    let peers = grid.run(0, &["peers", "-o", "json"]).json();
-    let standing = |key: &str| peers["peers"].as_array().unwrap().iter().find(|peer| peer["peer"] == key).unwrap()["standing"].clone();
-    assert!(["quarantined", "banned"].contains(&standing(&liars_key).as_str().unwrap()), "{peers:#}");
-    assert!(convicted.iter().all(|peer| *peer == liars_key), "nobody else is accused: {ended:#}");
+    let contributors = ended["contributors"].as_array().unwrap();
+    assert!(contributors.iter().all(|one| one["convicted"] == false || one["peer"] == *liars_key), "nobody else is accused: {ended:#}");
+    assert!(is_found_out(&grid, &liars_key), "{ended:#}");
+    let wrong = "a wrong result\n";
+    assert!(!grid.run(0, &["results", &job]).ok().contains(wrong));
     for unit in grid.units(0, &job) {
-        assert!(unit.votes.iter().all(|vote| vote.struck || !vote.counted || vote.peer != liars_key || fault != "corrupt"), "{unit:#?}");
+        let counted = unit.votes.iter().filter(|vote| vote.counted && !vote.struck);
+        assert!(counted.clone().all(|vote| vote.output == unit.output), "{unit:#?}");
     }
+}
+
+fn is_found_out(grid: &Grid, liar: &str) -> bool {
+    let peers = grid.run(0, &["peers", "-o", "json"]).json();
+    let found = peers["peers"].as_array().unwrap().iter().find(|peer| peer["peer"] == liar);
+    found.is_some_and(|peer| peer["standing"] == "quarantined" || peer["standing"] == "banned")
 }
 
 #[test]
@@ -83,6 +80,6 @@ fn a_liar_that_was_honest_for_a_while_is_found_out() {
 }
 
 #[test]
-fn a_liar_alone_with_its_results_is_found_out() {
-    run("corrupt-after:40", "economy");
+fn what_a_liar_alone_vouched_for_is_computed_again() {
+    run("corrupt-after:25", "economy");
 }
