@@ -145,6 +145,20 @@ fn a_runaway_is_stopped_from_another_thread() {
     assert_eq!(exit(&run(&mut slot, &tasks[..1])[0]), Err(AttemptFailure::Killed));
     slot.load(Digest::of(&module), || Ok(module.clone())).unwrap();
     assert_eq!(exit(&run(&mut slot, &tasks[..1])[0]), Ok(Exit::Code(0)));
+    // A slot that is killed while it does nothing starts anew; one that is closed does not.
+    slot.stopper().kill();
+    slot.load(Digest::of(&module), || Ok(module.clone())).unwrap();
+    assert_eq!(exit(&run(&mut slot, &tasks[..1])[0]), Ok(Exit::Code(0)));
+}
+
+#[test]
+fn a_closed_slot_stays_closed() {
+    let (mut slot, _cache) = slot();
+    let module = module();
+    slot.load(Digest::of(&module), || Ok(module.clone())).unwrap();
+    slot.stopper().close();
+    assert!(slot.load(Digest::of(&module), || Ok(module.clone())).is_err());
+    assert_eq!(exit(&run(&mut slot, &[task(&module, b"s", limits())])[0]), Err(AttemptFailure::Killed));
 }
 
 #[test]
