@@ -67,6 +67,8 @@ struct Source {
     /// From the root, with `/`.
     path: String,
     text: String,
+    /// It holds nothing but tests.
+    is_test: bool,
 }
 
 impl Source {
@@ -79,10 +81,27 @@ impl Source {
         self.is_rust() && self.path.starts_with("src/")
     }
 
-    /// A file that holds nothing but tests.
-    fn is_test(&self) -> bool {
-        let stem = self.path.trim_end_matches(".rs");
-        self.path.starts_with("tests/") || self.path.contains("/tests/") || stem.ends_with("tests") || stem.ends_with("/fake")
+    /// The files that it includes as `#[cfg(test)] mod x;`, from the root.
+    fn test_files(&self) -> Vec<String> {
+        let (folder, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        let stem = name.trim_end_matches(".rs");
+        let below = if matches!(stem, "mod" | "lib" | "main") { folder.to_owned() } else { format!("{folder}/{stem}") };
+        let (mut found, mut is_of_tests, mut beside) = (Vec::new(), false, None);
+        for line in self.text.lines().map(str::trim) {
+            if line == "#[cfg(test)]" {
+                is_of_tests = true;
+            } else if let Some(path) = line.strip_prefix("#[path = \"") {
+                beside = path.strip_suffix("\"]").map(|name| format!("{folder}/{name}"));
+            } else if !line.starts_with("#[") {
+                if let (true, Some((_, name))) = (is_of_tests, line.strip_suffix(';').and_then(|line| line.split_once("mod "))) {
+                    found.extend(
+                        [beside.take(), Some(format!("{below}/{name}.rs")), Some(format!("{below}/{name}/mod.rs"))].into_iter().flatten(),
+                    );
+                }
+                (is_of_tests, beside) = (false, None);
+            }
+        }
+        found
     }
 
     /// The top-level module that it belongs to; `None` for `lib.rs` and `main.rs`.
@@ -116,6 +135,13 @@ fn tree() -> Vec<Source> {
     walk(&root(), "", &mut found);
     assert!(found.iter().any(|source| source.path == "src/lib.rs"), "the source tree is not where it was built");
     found.sort_by(|one, other| one.path.cmp(&other.path));
+    let tests: BTreeSet<String> = found.iter().filter(|source| source.is_of_crate()).flat_map(Source::test_files).collect();
+    for source in &mut found {
+        source.is_test = source.path.starts_with("tests/")
+            || source.path.contains("/tests/")
+            || source.path.ends_with("tests.rs")
+            || tests.contains(&source.path);
+    }
     found
 }
 
@@ -136,7 +162,7 @@ fn walk(directory: &Path, prefix: &str, found: &mut Vec<Source>) {
             && let Ok(text) = fs::read_to_string(entry.path())
             && !text.contains('\0')
         {
-            found.push(Source { path, text });
+            found.push(Source { path, text, is_test: false });
         }
     }
 }
@@ -222,7 +248,7 @@ fn imports_point_one_way() {
 fn an_import_list_is_understood() {
     let text =
         "use crate::{\n    protocol::{\n        ids::{A, B},\n    },\n    wire as w,\n    store::{C},\n};\nfn f() { crate::node::g() }";
-    let source = Source { path: "src/x/y.rs".into(), text: text.into() };
+    let source = Source { path: "src/x/y.rs".into(), text: text.into(), is_test: false };
     let modules: Vec<String> = imports(&source).into_iter().map(|(_, module)| module).collect();
     assert_eq!(modules, ["protocol", "wire", "store", "node"]);
 }
@@ -235,7 +261,7 @@ fn the_core_knows_no_clock_no_chance_and_no_runtime() {
             continue;
         }
         // Tests may print and read; what they drive may not.
-        if !source.is_test() {
+        if !source.is_test {
             for (line, text) in source.product_code() {
                 let impure = IMPURE.iter().filter(|word| has_word(text, word));
                 breaches.extend(impure.map(|word| format!("{}:{line}: {word}", source.path)));
@@ -327,7 +353,7 @@ fn nothing_is_left_over() {
             breaches.extend(left.map(|word| format!("{}:{}: {word}", source.path, at + 1)));
         }
         // The command line prints through its context only; a slot process has nothing but its standard error.
-        if source.is_of_crate() && !source.is_test() && source.path != "src/sandbox/slot.rs" && source.module().is_some() {
+        if source.is_of_crate() && !source.is_test && source.path != "src/sandbox/slot.rs" && source.module().is_some() {
             for (line, text) in source.product_code() {
                 let printed = PRINTS.iter().filter(|word| has_word(text, word));
                 breaches.extend(printed.map(|word| format!("{}:{line}: {word}", source.path)));
@@ -340,7 +366,7 @@ fn nothing_is_left_over() {
 #[test]
 fn nothing_is_unwrapped_outside_tests() {
     let mut breaches = Vec::new();
-    for source in tree().iter().filter(|source| source.is_of_crate() && !source.is_test()) {
+    for source in tree().iter().filter(|source| source.is_of_crate() && !source.is_test) {
         let unwraps = source.product_code().filter(|(_, text)| text.contains(concat!(".unwrap", "()")));
         breaches.extend(unwraps.map(|(line, text)| format!("{}:{line}: {}", source.path, text.trim())));
     }
@@ -350,10 +376,11 @@ fn nothing_is_unwrapped_outside_tests() {
 #[test]
 fn tests_neither_sleep_nor_take_fixed_ports() {
     let mut breaches = Vec::new();
-    for source in tree().iter().filter(|source| source.is_rust() && source.is_test() && source.path != "tests/tidy.rs") {
+    for source in tree().iter().filter(|source| source.is_rust() && source.is_test && source.path != "tests/tidy.rs") {
         for (line, text) in source.code() {
-            if text.contains("thread::sleep(") {
-                breaches.push(format!("{}:{line}: sleeps; wait for what happens", source.path));
+            // Between two looks at another process one may sleep, for as long as a constant says that has a name.
+            if text.contains("sleep(Duration") || text.contains("sleep(std::time::Duration") {
+                breaches.push(format!("{}:{line}: sleeps for a while that somebody guessed; wait for what happens", source.path));
             }
             let port = text.split("127.0.0.1:").nth(1).and_then(|rest| rest.chars().next());
             if text.contains("bind(") && port.is_some_and(|digit| ('1'..='9').contains(&digit)) {
@@ -408,22 +435,18 @@ fn the_readme_knows_each_command_and_no_other() {
         }
     }
     let cli: String = tree().into_iter().filter(|source| source.module() == Some("cli")).map(|source| source.text).collect();
+    let mut is_fenced = false;
     for (at, line) in readme.lines().enumerate() {
-        for (begin, _) in line.match_indices("manyhands ") {
-            let is_code = line.starts_with("manyhands ") || line[..begin].ends_with(['`', '$', '\'', '|', ' ']) && line.contains('`');
-            let word: String =
-                line[begin + "manyhands ".len()..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == '-').collect();
-            let is_command =
-                word.starts_with(|c: char| c.is_ascii_lowercase()) && (line.starts_with("manyhands ") || line[..begin].ends_with('`'));
-            if is_code && is_command && !commands.contains(&word) {
-                breaches.push(format!("README.md:{}: there is no command `manyhands {word}`", at + 1));
+        is_fenced ^= line.starts_with("```");
+        let calls = line.split('`').skip(1).step_by(2).chain(is_fenced.then_some(line)).filter_map(|code| code.strip_prefix("manyhands "));
+        for call in calls {
+            let (command, rest) = call.split_once(' ').unwrap_or((call, ""));
+            if !commands.contains(command) {
+                breaches.push(format!("README.md:{}: there is no command `manyhands {command}`", at + 1));
             }
-        }
-        if line.starts_with("manyhands ") || line.contains("`manyhands ") {
-            let flags = line.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-'));
-            for flag in flags.filter_map(|word| word.strip_prefix("--")).filter(|flag| !flag.is_empty()) {
-                let flag = flag.split('=').next().unwrap_or_default();
-                if !cli.contains(&format!("{}:", flag.replace('-', "_"))) && !cli.contains(&format!("\"{flag}\"")) {
+            // What follows a bare -- is for the unit.
+            for flag in rest.split_whitespace().take_while(|word| *word != "--").filter_map(|word| word.strip_prefix("--")) {
+                if !cli.contains(&format!(" {}:", flag.replace('-', "_"))) && !cli.contains(&format!("long = \"{flag}\"")) {
                     breaches.push(format!("README.md:{}: no command has the flag --{flag}", at + 1));
                 }
             }

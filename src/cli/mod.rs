@@ -26,6 +26,8 @@ pub mod inputs;
 
 pub mod progress;
 
+pub mod temporary;
+
 mod up;
 
 mod invite;

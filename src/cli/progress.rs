@@ -11,8 +11,8 @@ const LINE_PERCENT: u32 = 10;
 
 /// Shows a job's progress.
 pub enum Progress {
-    /// Live, on a terminal.
-    Bar(ProgressBar),
+    /// Live, on a terminal; with what Ctrl-C does.
+    Bar(ProgressBar, &'static str),
     /// Lines, where nobody looks live.
     Lines(Lines),
     /// Nothing: `--quiet`, or every change is printed as JSON.
@@ -37,17 +37,26 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{prefix}  {bar:20}  {percent:>3}%   {msg}").expect("a valid template");
         bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
-        Self::Bar(bar)
+        Self::Bar(bar, "Ctrl-C detaches, the job continues")
+    }
+
+    /// The same, but Ctrl-C does something else.
+    #[must_use]
+    pub fn with_hint(self, hint: &'static str) -> Self {
+        match self {
+            Self::Bar(bar, _) => Self::Bar(bar, hint),
+            Self::Lines(_) | Self::Hidden => self,
+        }
     }
 
     /// Shows the job as it is now.
     pub fn update(&mut self, job: &Job, context: &mut Context) {
         match self {
             Self::Hidden => {}
-            Self::Bar(bar) => {
+            Self::Bar(bar, hint) => {
                 bar.set_length(u64::from(job.units));
                 bar.set_prefix(format!("{} {}", human::shown(&job.name), human::short_id(job)));
-                bar.set_message(message(job));
+                bar.set_message(message(job, hint));
                 bar.set_position(u64::from(human::decided(job)));
                 bar.tick();
             }
@@ -62,17 +71,17 @@ impl Progress {
     /// Removes the bar, so that what follows starts on a clean line.
     pub fn clear(&mut self) {
         match self {
-            Self::Bar(bar) => bar.finish_and_clear(),
+            Self::Bar(bar, _) => bar.finish_and_clear(),
             Self::Lines(_) | Self::Hidden => {}
         }
     }
 }
 
-fn message(job: &Job) -> String {
+fn message(job: &Job, hint: &str) -> String {
     let first = human::eta(job).unwrap_or_else(|| if job.elapsed_ms < 30_000 { String::new() } else { "no estimate yet".to_owned() });
     let waits = job.reason.as_ref().filter(|reason| !reason.text.is_empty());
     let reason = waits.map(|reason| format!("\n{}", human::shown(&reason.text))).unwrap_or_default();
-    format!("{first}\n{}\n{}          Ctrl-C detaches, the job continues{reason}", human::counts(job), human::pace(job))
+    format!("{first}\n{}\n{}          {hint}{reason}", human::counts(job), human::pace(job))
 }
 
 impl Lines {

@@ -17,6 +17,6 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     context.connect().await?.shutdown(ShutdownRequest { now: args.now }).await?;
-    context.say("the node is stopping; its jobs go on at their keepers     start again: manyhands up");
+    context.say("the node is stopping; its own jobs wait until it is back     start again: manyhands up");
     Ok(Exit::Ok)
 }

@@ -8,6 +8,7 @@ use super::{
     inputs::{self, ReadError, Source},
     job_options::JobOptions,
     submit,
+    temporary::TemporaryDir,
 };
 use crate::{
     protocol::{
@@ -20,7 +21,6 @@ use crate::{
 };
 use bytes::BytesMut;
 use serde::Serialize;
-use std::path::PathBuf;
 
 /// The most bytes of input that are held for the units to try.
 const INPUT_BYTES_MAX: usize = 256 << 20;
@@ -74,14 +74,13 @@ pub struct LocalRun {
 pub fn run_locally(module: &[u8], units: &[LocalUnit], limits: &UnitLimits) -> Result<Vec<LocalRun>, Failure> {
     let failed = |what: &str, cause: String| Failure::new(Exit::Other, "SANDBOX", what).cause(cause);
     let digest = Digest::of(module);
-    let cache = tempfile_dir().map_err(|error| failed("no temporary directory for compiled code", error.to_string()))?;
-    let workshop = Workshop::of_this_program(&cache.0, limits.memory_bytes);
+    let cache =
+        TemporaryDir::create("manyhands-try").map_err(|error| failed("no temporary directory for compiled code", error.to_string()))?;
+    let workshop = Workshop::of_this_program(cache.path(), limits.memory_bytes);
     let workshop = workshop.map_err(|error| failed("the sandbox cannot be set up", error.to_string()))?;
     let mut slot = SlotProcess::spawn(workshop).map_err(|error| failed("a slot cannot be started", error.to_string()))?;
     slot.load(digest, || Ok(module.to_vec())).map_err(|error| match error {
-        SlotError::Rejected(rejection) => {
-            Failure::usage("MODULE_REFUSED", format!("the module {rejection}")).hint(rejection.hint())
-        }
+        SlotError::Rejected(rejection) => Failure::usage("MODULE_REFUSED", format!("the module {rejection}")).hint(rejection.hint()),
         other => failed("the module cannot be made ready", other.to_string()),
     })?;
     let task = |unit: &LocalUnit| Task {
@@ -99,24 +98,6 @@ pub fn run_locally(module: &[u8], units: &[LocalUnit], limits: &UnitLimits) -> R
         runs.push(LocalRun { outcome: report.outcome, stdout: report.output, stderr: report.log, wall_ms });
     });
     Ok(runs)
-}
-
-/// A directory that goes away with this value.
-struct TemporaryDir(PathBuf);
-
-fn tempfile_dir() -> std::io::Result<TemporaryDir> {
-    let mut name = [0; 8];
-    getrandom::fill(&mut name).map_err(std::io::Error::other)?;
-    let path = std::env::temp_dir().join(format!("manyhands-{}", data_encoding::HEXLOWER.encode(&name)));
-    std::fs::create_dir(&path)?;
-    Ok(TemporaryDir(path))
-}
-
-impl Drop for TemporaryDir {
-    fn drop(&mut self) {
-        // What stays is in the system's own place for such things.
-        drop(std::fs::remove_dir_all(&self.0));
-    }
 }
 
 #[derive(Serialize)]

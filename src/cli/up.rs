@@ -1,6 +1,10 @@
 //! `manyhands up`: runs a node.
 
-use super::{context::Context, exit::Exit, failure::Failure};
+use super::{
+    context::{Context, Terminals, Volume},
+    exit::Exit,
+    failure::Failure,
+};
 use crate::{
     control::{client::Client, error::Kind, node_backend::NodeBackend, server::Server},
     node::{self, NodeError, NodeOptions, net::nickname::nickname},
@@ -40,6 +44,10 @@ pub struct Args {
     /// Run strangers' code also where this machine has no jail for it
     #[arg(long)]
     allow_unprotected: bool,
+
+    /// End when the process that started this one has ended; for `manyhands demo`
+    #[arg(long, hide = true)]
+    end_with_parent: bool,
 }
 
 /// Memory for units where nothing else is said, in bytes: what one unit may have at most.
@@ -143,6 +151,10 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         let failure = Failure::new(Exit::Other, "ALREADY_UP", format!("a node is already running on {}", context.data_dir.display()));
         return Err(failure.hint("manyhands status").hint("manyhands stop").hint("a second node needs its own --data-dir"));
     }
+    log_to_standard_error(context.volume);
+    if args.end_with_parent {
+        end_with_parent();
+    }
     create_private_dir(&context.data_dir)?;
     if args.detach {
         return detach(context).await;
@@ -162,6 +174,27 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     };
     run_node(options, context).await?;
     Ok(Exit::Ok)
+}
+
+/// `RUST_LOG` decides what is logged; without it, what somebody should know.
+fn log_to_standard_error(volume: Volume) {
+    let level = match volume {
+        Volume::Quiet => "error",
+        Volume::Normal => "warn",
+        Volume::Verbose => "warn,manyhands=debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(Terminals::of_process().color);
+    // One that is there already stays.
+    drop(log.try_init());
+}
+
+/// Where the system can do it. Whoever starts such a node ends it too; this is for when it is killed.
+fn end_with_parent() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)) {
+        tracing::warn!(%error, "this node will not notice when the process that started it is killed");
+    }
 }
 
 fn create_private_dir(path: &std::path::Path) -> Result<(), Failure> {

@@ -3,18 +3,21 @@
 //! Whoever drives it calls [`Peer::handle`] for each event, then [`Peer::take_actions`] and performs what comes out in order, and
 //! sees to it that a [`Event::Timer`] arrives by [`Peer::deadline`]. What this peer's coordinator sends to its own worker never leaves.
 
+mod action;
+mod event;
+
+pub use action::Action;
+pub use event::Event;
+
 use super::{
     announce::{Announcement, Capacity, JobOpen, Subject},
     board::Board,
-    fact::{Fact, JobState, Saved},
+    fact::{JobState, Saved},
     gossip::{self, Gossip},
-    ids::{Digest, JobId, PeerId, UnitIndex},
-    job::Manifest,
-    owner::{Lease, Owner, OwnerAction, Report, ReportRejected},
+    ids::{JobId, PeerId, UnitIndex},
+    owner::{Owner, OwnerAction, Report},
     time::Instant,
-    trust::Prefix,
-    verify::JobSecret,
-    worker::{Finished, Outgoing, RunId, Worker, WorkerAction},
+    worker::{Finished, Outgoing, Worker, WorkerAction},
 };
 use core::time::Duration;
 use rand_chacha::{
@@ -52,200 +55,6 @@ pub struct PeerConfig {
     pub gossip: gossip::Config,
     /// Seeds everything that is drawn. Secret, since it decides who gets which unit.
     pub seed: [u8; 32],
-}
-
-/// Everything that can happen to a peer.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The shell's gossip streams; see [`gossip::Event`].
-    Gossip(gossip::Event),
-    /// The border has verified and decoded what [`Action::Heard`] handed out.
-    Announced {
-        /// Who says so.
-        author: PeerId,
-        /// What.
-        announcement: Announcement,
-    },
-    /// A peer has said hello.
-    Met {
-        /// Who.
-        peer: PeerId,
-        /// Its network, where that says something.
-        prefix: Option<Prefix>,
-        /// The guest through whose invitation it came.
-        lineage: Option<PeerId>,
-        /// It has shown to be this owner's device.
-        own: bool,
-    },
-    /// A worker has opened a work stream. Answered by [`Action::Refuse`] if its results cannot be compared with ours.
-    WorkerOpened {
-        /// Who.
-        peer: PeerId,
-        /// Its validation class.
-        class: Arc<str>,
-        /// Its slots.
-        slots: u32,
-    },
-    /// How many leases the worker is willing to hold.
-    WorkerWindow {
-        /// Who.
-        peer: PeerId,
-        /// In all.
-        window: u32,
-    },
-    /// Its work stream is gone.
-    WorkerClosed(PeerId),
-    /// A worker hands in an outcome.
-    Reported {
-        /// Who.
-        from: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// What, checked by the border.
-        report: Report,
-    },
-    /// The stream asked for by [`Action::OpenWork`] is open.
-    CoordinatorOpened(PeerId),
-    /// It could not be opened, or is gone.
-    CoordinatorClosed(PeerId),
-    /// A coordinator leases units.
-    Leased {
-        /// Who.
-        from: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// Which.
-        leases: Vec<Lease>,
-    },
-    /// A coordinator wants nothing more of a job.
-    Revoked {
-        /// Who.
-        from: PeerId,
-        /// Which job.
-        job: JobId,
-    },
-    /// Outcomes are durable at the coordinator.
-    Acknowledged {
-        /// Who.
-        from: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// Which units.
-        units: Vec<UnitIndex>,
-    },
-    /// An execution asked for by [`Action::Run`] has ended.
-    Finished {
-        /// Which.
-        run: RunId,
-        /// How.
-        finished: Finished,
-    },
-    /// This peer's user submits a job, which is durable already.
-    Submitted {
-        /// Its name.
-        job: JobId,
-        /// Its description.
-        manifest: Arc<Manifest>,
-        /// Its secret.
-        secret: JobSecret,
-    },
-    /// The user stops a job.
-    Cancel(JobId),
-    /// The user runs failed units again.
-    Retry(JobId),
-    /// The user lends nothing for now, or lends again.
-    Pause(bool),
-    /// The deadline has passed.
-    Timer,
-}
-
-/// What the shell must do, in this order; it decides nothing.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Make durable before anything that follows is performed.
-    Persist(Fact),
-    /// Keep this output of an own job, durably, like a fact.
-    KeepOutput {
-        /// The job.
-        job: JobId,
-        /// SHA-256 of it.
-        digest: Digest,
-        /// The bytes; `None` when they are held as a blob already.
-        bytes: Option<Arc<[u8]>>,
-    },
-    /// Keep the standard error of a unit of an own job, durably, like a fact.
-    KeepLog {
-        /// The job.
-        job: JobId,
-        /// The unit.
-        unit: UnitIndex,
-        /// The bytes.
-        bytes: Arc<[u8]>,
-    },
-    /// See [`gossip::Action`]; never `Deliver`.
-    Gossip(gossip::Action),
-    /// Decode this and hand it back as [`Event::Announced`].
-    Heard(gossip::Envelope),
-    /// Sign this and hand it back as [`gossip::Event::Broadcast`].
-    Publish(Announcement),
-    /// Open a work stream to this coordinator.
-    OpenWork(PeerId),
-    /// Close it.
-    CloseWork(PeerId),
-    /// Tell a coordinator how many leases are welcome.
-    SendWindow {
-        /// Whom.
-        to: PeerId,
-        /// In all.
-        window: u32,
-    },
-    /// Sign outcomes and hand them in.
-    SendOutcomes {
-        /// To whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// What.
-        outcomes: Vec<Outgoing>,
-    },
-    /// Hand leases to a worker, with the units' inputs.
-    SendLeases {
-        /// Whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// Which.
-        leases: Vec<Lease>,
-    },
-    /// Tell a worker that outcomes are durable.
-    SendAcknowledged {
-        /// Whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// Which units.
-        units: Vec<UnitIndex>,
-    },
-    /// Tell a worker that nothing more of a job is wanted.
-    SendRevoked {
-        /// Whom.
-        to: PeerId,
-        /// Which job.
-        job: JobId,
-    },
-    /// Close a worker's stream: its results cannot be compared with ours, or there is no room.
-    Refuse(PeerId),
-    /// Run a unit in a slot, fetching what it needs; [`Event::Finished`] follows.
-    Run(RunId),
-    /// Stop it, or do not start it; nothing follows.
-    Stop(RunId),
-    /// A report was not taken. For logs.
-    Rejected {
-        /// Whose.
-        from: PeerId,
-        /// Why.
-        reason: ReportRejected,
-    },
 }
 
 /// A peer.

@@ -130,3 +130,65 @@ fn the_audit_rate_rises_with_convictions_and_selects_its_share() {
     let audited = (0..20_000).filter(|&unit| secret.audit_number(UnitIndex(unit)) < AUDIT_RATE).count();
     assert!((900..1100).contains(&audited), "{audited} of 20,000");
 }
+
+/// A small generator of its own: the test draws many small ballots.
+fn draw(state: &mut u64, below: u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) % below
+}
+
+fn drawn_ballots(state: &mut u64) -> Vec<Ballot> {
+    let count = 1 + draw(state, 6) as u8;
+    let weights = [Newcomer, Newcomer, Proven, Proven, Struck];
+    let drawn = (0..count).map(|at| ballot(at, weights[draw(state, 5) as usize], u32::from(at), 7 + u8::from(draw(state, 4) == 0)));
+    drawn.collect()
+}
+
+#[test]
+fn repeated_receipts_change_nothing() {
+    let mut state = 1;
+    for _ in 0..2000 {
+        let ballots = drawn_ballots(&mut state);
+        let mut repeated = ballots.clone();
+        for _ in 0..draw(&mut state, 4) {
+            let again = draw(&mut state, ballots.len() as u64) as usize;
+            repeated.push(ballots[again]);
+        }
+        for rules in [WARM, COLD, Rules { need: 3, ..WARM }] {
+            let (once, twice) = (accept(&ballots, rules), accept(&repeated, rules));
+            assert_eq!(once.decision, twice.decision, "{ballots:?}");
+            let names = |mut peers: Vec<PeerId>| {
+                peers.sort_unstable();
+                peers.dedup();
+                peers
+            };
+            assert_eq!((names(once.convict), names(once.credit)), (names(twice.convict), names(twice.credit)));
+        }
+    }
+}
+
+#[test]
+fn receipts_in_any_order_never_verify_another_value_and_the_owners_word_is_free_of_order() {
+    let mut state = 2;
+    for _ in 0..2000 {
+        let mut ballots = drawn_ballots(&mut state);
+        let in_order = accept(&ballots, WARM).decision;
+        let owned = draw(&mut state, 3) == 0;
+        if owned {
+            ballots.push(ballot(99, Owner, 0, 7));
+        }
+        let before = accept(&ballots, WARM);
+        for index in (1..ballots.len()).rev() {
+            ballots.swap(index, draw(&mut state, index as u64 + 1) as usize);
+        }
+        let shuffled = accept(&ballots, WARM);
+        if owned {
+            assert_eq!(before.decision, shuffled.decision);
+        } else if let (Decision::Accept { value: first, .. }, Decision::Accept { value: second, .. }) = (in_order, shuffled.decision) {
+            assert_eq!(first, second);
+        }
+        // The order of commitment is in the receipts themselves when votes were sequential.
+        ballots.sort_by_key(|ballot| ballot.ordinal);
+        assert_eq!(accept(&ballots, WARM).decision, before.decision);
+    }
+}

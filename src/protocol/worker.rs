@@ -425,3 +425,7 @@ impl Coordinator {
         flush(batch);
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -1,8 +1,8 @@
 //! What each instruction costs in gas.
 //!
-//! One gas is about one machine instruction: a fast core does one to ten in a nanosecond. The table is part of the meaning of a result ([`super::PASS_VERSION`]): a
-//! change makes every gas figure different. Structure and what a compiler turns into nothing (locals, constants) are free, so
-//! that the same work costs about the same whatever the compiler that made it.
+//! One gas is about one machine instruction: a fast core does one to ten in a nanosecond. The table is part of the meaning of a
+//! result ([`super::PASS_VERSION`]): a change makes every gas figure different. Structure and what a compiler turns into nothing
+//! (locals, constants) are free, so that the same work costs about the same whatever the compiler that made it.
 
 use wasmparser::Operator as O;
 

@@ -96,7 +96,7 @@ impl Grid {
                 self.crash(number, Duration::from_micros(down));
             }
             Fault::Split => {
-                let far: BTreeSet<_> = (0..self.machines.len()).filter(|_| self.rng.next_u32() % 2 == 0).collect();
+                let far: BTreeSet<_> = (0..self.machines.len()).filter(|_| self.rng.next_u32().is_multiple_of(2)).collect();
                 self.split(far);
                 let lasts = self.draw(faults.partition_for.as_micros() as u64 + 1);
                 self.at(self.now.after(Duration::from_micros(lasts)), Happening::Fault(Fault::Heal));

@@ -39,7 +39,10 @@ impl Grid {
     fn perform_one(&mut self, me: usize, action: Action) {
         match action {
             Action::Persist(fact) => {
-                self.note(checkers::verdicts::check(&self.jobs, &fact));
+                let checked = self.checkers.verdicts.check(&self.jobs, &fact);
+                if !self.scenario.conspiracy {
+                    self.note(checked);
+                }
                 self.machines[me].disk.keep(fact);
             }
             Action::KeepOutput { .. } | Action::KeepLog { .. } | Action::Rejected { .. } => {}
@@ -63,20 +66,20 @@ impl Grid {
                 self.machines[me].refused += 1;
                 self.hang_up(me, peer, |me, worker| Via::Work { worker, coordinator: me });
             }
-            Action::SendWindow { to, window } => self.to_coordinator(me, to, |peer| Event::WorkerWindow { peer, window }),
+            Action::SendWindow { to, window } => self.send_to_coordinator(me, to, |peer| Event::WorkerWindow { peer, window }),
             Action::SendOutcomes { to, job, outcomes } => {
                 for outgoing in outcomes {
-                    self.to_coordinator(me, to, |from| Event::Reported { from, job, report: report(outgoing) });
+                    self.send_to_coordinator(me, to, |from| Event::Reported { from, job, report: report(outgoing) });
                 }
             }
             Action::SendLeases { to, job, leases } => {
                 for lease in &leases {
                     self.note(checkers::repeats::check(&self.machines[me].disk, job, lease.unit));
                 }
-                self.to_worker(me, to, |from| Event::Leased { from, job, leases });
+                self.send_to_worker(me, to, |from| Event::Leased { from, job, leases });
             }
-            Action::SendAcknowledged { to, job, units } => self.to_worker(me, to, |from| Event::Acknowledged { from, job, units }),
-            Action::SendRevoked { to, job } => self.to_worker(me, to, |from| Event::Revoked { from, job }),
+            Action::SendAcknowledged { to, job, units } => self.send_to_worker(me, to, |from| Event::Acknowledged { from, job, units }),
+            Action::SendRevoked { to, job } => self.send_to_worker(me, to, |from| Event::Revoked { from, job }),
             Action::Run(run) => {
                 if run.coordinator == self.key(me) {
                     self.note(checkers::repeats::check(&self.machines[me].disk, run.job, run.unit));
@@ -146,13 +149,13 @@ impl Grid {
         }
     }
 
-    fn to_coordinator(&mut self, me: usize, to: PeerId, event: impl FnOnce(PeerId) -> Event) {
+    fn send_to_coordinator(&mut self, me: usize, to: PeerId, event: impl FnOnce(PeerId) -> Event) {
         if let Some(coordinator) = self.number(to) {
             self.on_work_stream(me, coordinator, Via::Work { worker: me, coordinator }, event);
         }
     }
 
-    fn to_worker(&mut self, me: usize, to: PeerId, event: impl FnOnce(PeerId) -> Event) {
+    fn send_to_worker(&mut self, me: usize, to: PeerId, event: impl FnOnce(PeerId) -> Event) {
         if let Some(worker) = self.number(to) {
             self.on_work_stream(me, worker, Via::Work { worker, coordinator: me }, event);
         }

@@ -13,6 +13,9 @@ pub struct Scenario {
     pub delay: (Duration, Duration),
     /// What goes wrong while faults are on.
     pub faults: Faults,
+    /// More peers conspire than verification promises to withstand: something wrong may be shown until they are caught, and at the
+    /// end nothing may.
+    pub conspiracy: bool,
 }
 
 /// One peer.

@@ -12,7 +12,7 @@ const CALM: (Duration, Duration) = (Duration::from_millis(5), Duration::from_mil
 
 /// Peer 0 is the owner.
 fn grid(peers: Vec<PeerSpec>, seed: u64) -> Grid {
-    Grid::new(Scenario { peers, delay: CALM, faults: Faults::default() }, seed)
+    Grid::new(Scenario { peers, delay: CALM, faults: Faults::default(), conspiracy: false }, seed)
 }
 
 fn executions_per_unit(grid: &Grid, job: JobId) -> f64 {
@@ -233,16 +233,18 @@ fn machines_without_memory_make_no_unit_fail_while_others_can_run_it() {
 }
 
 #[test]
-fn colluders_show_nothing_wrong_and_are_found() {
+fn a_conspiracy_of_three_in_ten_is_found_and_nothing_wrong_is_left() {
     for seed in 0..4 {
         let mut peers = vec![PeerSpec::default(); 10];
         for peer in &mut peers[2..5] {
             peer.behaviour = Behaviour::Colludes { per_mille: 50 };
         }
-        let mut grid = grid(peers, 100 + seed);
+        let mut grid = Grid::new(Scenario { peers, delay: CALM, faults: Faults::default(), conspiracy: true }, 100 + seed);
         let job = grid.submit(0, JobSpec::of_units(500));
         finish(&mut grid, seconds(3600));
         assert_eq!(grid.counts(job).verified, 500, "seed {seed}");
+        let caught = (2..5).filter(|&number| grid.peer(0).unwrap().owner().trust().standing(grid.key(number)).strikes > 0).count();
+        assert_eq!(caught, 3, "seed {seed}");
     }
 }
 
@@ -261,9 +263,9 @@ fn fault_scenario(seed: u64) {
     peers.extend(vec![PeerSpec::default(); 5]);
     peers.push(PeerSpec { gas_per_second: 100_000_000, ..PeerSpec::default() });
     peers.push(PeerSpec::that([Behaviour::Lies { per_mille: 200 }, Behaviour::Colludes { per_mille: 100 }][seed as usize % 2]));
-    peers.push(PeerSpec::that([Behaviour::Colludes { per_mille: 100 }, Behaviour::OutOfMemory, Behaviour::Silent][seed as usize % 3]));
+    peers.push(PeerSpec::that([Behaviour::Lies { per_mille: 100 }, Behaviour::OutOfMemory, Behaviour::Silent][seed as usize % 3]));
     let delay = (Duration::from_millis(1), Duration::from_millis(10 + seed % 7 * 100));
-    let mut grid = Grid::new(Scenario { peers, delay, faults: Faults::HARSH }, seed);
+    let mut grid = Grid::new(Scenario { peers, delay, faults: Faults::HARSH, conspiracy: false }, seed);
     let policy = [Policy::Standard, Policy::Economy, Policy::Strict][seed as usize % 3];
     grid.submit(0, JobSpec { policy, ..JobSpec::of_units(60) });
     grid.submit(0, JobSpec { program: Program::SometimesNeverEnds(20), wall: seconds(5), ..JobSpec::of_units(40) });
@@ -283,10 +285,21 @@ fn faults_of_every_kind_show_nothing_wrong_and_end_when_healed() {
 #[test]
 fn a_seed_replays_exactly() {
     let run = || {
-        let mut grid = Grid::new(Scenario { peers: vec![PeerSpec::default(); 6], delay: CALM, faults: Faults::HARSH }, 77);
+        let mut grid =
+            Grid::new(Scenario { peers: vec![PeerSpec::default(); 6], delay: CALM, faults: Faults::HARSH, conspiracy: false }, 77);
         let job = grid.submit(0, JobSpec::of_units(100));
         grid.run(seconds(60), seconds(3600)).unwrap();
         (grid.elapsed(), grid.checkers.executions.of_job(job), grid.rng)
     };
     assert_eq!(run(), run());
+}
+
+/// `MANYHANDS_SEEDS=1000..3000 cargo test --release --no-default-features -- --ignored fresh_seeds`
+#[test]
+#[ignore = "many seeds, for the release profile"]
+#[allow(clippy::disallowed_methods, reason = "the seeds to try are a setting of who runs this")]
+fn fresh_seeds_of_the_fault_scenario() {
+    let range = std::env::var("MANYHANDS_SEEDS").unwrap_or_else(|_| "1000..2000".into());
+    let (first, last) = range.split_once("..").expect("FIRST..LAST");
+    (first.parse().unwrap()..last.parse().unwrap()).for_each(fault_scenario);
 }

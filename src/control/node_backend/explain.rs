@@ -1,14 +1,20 @@
 //! Why a job or this node is where it is, in sentences, with what to try.
 
-use super::NodeBackend;
+use super::{NodeBackend, units::LOOK_UNITS};
 use crate::{
     control::{backend::Reply, error::grouped},
     protocol::{
         fact::JobState,
-        owner::{JobView, WaitReason},
+        ids::JobId,
+        owner::{JobView, UnitState, UnitView, WaitReason},
     },
     wire::control::{ExplainResponse, Reason, Status},
 };
+
+/// How many different failures of units are told.
+const FAILURES_TOLD_MAX: usize = 5;
+/// Units that are looked through for failed ones.
+const UNITS_SEARCHED_MAX: u32 = 100_000;
 
 impl NodeBackend {
     pub(super) async fn reasons(&self, job: Option<&str>) -> Reply<ExplainResponse> {
@@ -24,8 +30,37 @@ impl NodeBackend {
         };
         let job = self.own(reference).await?;
         let view = self.seen(job).await?.view;
-        Ok(ExplainResponse { reasons: job_reasons(&view) })
+        let mut reasons = job_reasons(&view);
+        reasons.extend(self.failures(job, &view).await?);
+        Ok(ExplainResponse { reasons })
     }
+
+    /// What the first units that failed ended in; alike ones are told once.
+    async fn failures(&self, job: JobId, view: &JobView) -> Reply<Vec<Reason>> {
+        let (mut next, mut told) = (0, Vec::<(String, u32)>::new());
+        while view.counts.failed > 0 && next < view.counts.units.min(UNITS_SEARCHED_MAX) && told.len() < FAILURES_TOLD_MAX {
+            let units = self.unit_views(job, next, LOOK_UNITS).await?;
+            let Some(last) = units.last() else { break };
+            next = last.unit.0 + 1;
+            for unit in units.iter().filter(|unit| unit.state == UnitState::Failed) {
+                let ended = ended_in(unit);
+                if told.len() < FAILURES_TOLD_MAX && told.iter().all(|(before, _)| *before != ended) {
+                    told.push((ended, unit.unit.0));
+                }
+            }
+        }
+        let id = job.short();
+        let told = told.into_iter();
+        Ok(told
+            .map(|(ended, unit)| reason("UNIT_FAILED", format!("unit {unit}: {ended}"), &[&format!("manyhands logs {id} --unit {unit}")]))
+            .collect())
+    }
+}
+
+/// What a failed unit ended in: its value where there is one, else why the last attempt failed.
+fn ended_in(unit: &UnitView) -> String {
+    let attempt = || unit.failures.map(|failures| failures.last.to_string());
+    unit.value.map(|value| value.exit.to_string()).or_else(attempt).unwrap_or_else(|| "nobody could run it".to_owned())
 }
 
 fn reason(code: &str, text: impl Into<String>, hints: &[&str]) -> Reason {

@@ -36,7 +36,7 @@ use roster::Roster;
 pub use roster::WORKERS_MAX;
 pub use schedule::LEASE_BATCH_MAX;
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     sync::Arc,
 };
 
@@ -171,8 +171,8 @@ impl Owner {
 
     /// A job that is durable already. Submitting the same one twice changes nothing.
     pub fn submit(&mut self, id: JobId, manifest: Arc<Manifest>, secret: JobSecret) {
-        if !self.jobs.contains_key(&id) {
-            self.jobs.insert(id, OwnJob::new(id, manifest, secret));
+        if let Entry::Vacant(vacant) = self.jobs.entry(id) {
+            vacant.insert(OwnJob::new(id, manifest, secret));
             self.running.insert(id);
             self.actions.push(OwnerAction::Announce(id));
             self.schedule_due = true;

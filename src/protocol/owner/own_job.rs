@@ -49,6 +49,8 @@ pub(super) struct OwnJob {
     first_lease: Option<Instant>,
     /// Smoothed time that a unit took, as reported.
     pub unit_seconds: Option<f64>,
+    /// No attempt is late enough for a backup before.
+    pub backup_at: Option<Instant>,
     gas_of_verified: u128,
     verified_values: u32,
 }
@@ -121,6 +123,7 @@ impl OwnJob {
             insisted: false,
             first_lease: None,
             unit_seconds: None,
+            backup_at: None,
             gas_of_verified: 0,
             verified_values: 0,
         }

@@ -16,6 +16,11 @@ const JOB: JobId = JobId([9; 32]);
 const SECRET: JobSecret = JobSecret([15; 32]);
 const GAS: u64 = 1000;
 
+#[path = "judge_tests.rs"]
+mod judge;
+#[path = "restart_tests.rs"]
+mod restart;
+
 /// A coordinator with what it asked for, and the leases that its workers hold.
 struct Desk {
     owner: Owner,
@@ -122,7 +127,18 @@ impl Desk {
     fn try_report(&mut self, worker: u8, lease: &Lease, outcome: Outcome) -> Result<(), ReportRejected> {
         let Lease { unit, attempt, ordinal, token, .. } = *lease;
         let wall = Duration::from_secs(1);
-        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes: 4, output: None, log: Arc::from([]), wall, proof: Arc::from([]) };
+        let report = Report {
+            unit,
+            attempt,
+            ordinal,
+            token,
+            outcome,
+            output_bytes: 4,
+            output: None,
+            log: Arc::from([]),
+            wall,
+            proof: Arc::from([]),
+        };
         let result = self.owner.report(self.now, key(worker), JOB, report);
         self.take();
         result
@@ -400,165 +416,6 @@ fn a_failed_unit_runs_again_when_asked_to() {
 }
 
 #[test]
-fn a_caught_liar_gets_nothing_more_and_what_it_vouched_for_is_judged_again_even_when_the_job_had_ended() {
-    let mut desk = Desk::new(&[1, 2]).submit(1);
-    desk.worker(1, 1);
-    let lease = desk.lease(1);
-    desk.answer(1, &lease, 7);
-    desk.worker(2, 1);
-    let lease = desk.lease(2);
-    desk.answer(2, &lease, 7);
-    assert_eq!(desk.job().state, JobState::Done);
-    // It is caught in another job.
-    let other = JobId([8; 32]);
-    desk.owner.submit(other, Arc::new(manifest(1, Policy::Standard)), SECRET);
-    let consequences = Consequences { convict: BTreeSet::from([key(2)]), ..Consequences::default() };
-    let mut queue = VecDeque::new();
-    desk.owner.apply(desk.now, consequences, &mut queue);
-    assert_eq!(queue, [(JOB, UnitIndex(0))]);
-    desk.owner.cancel(other);
-    desk.owner.judge_all(desk.now, queue);
-    desk.take();
-    assert_eq!((desk.job().state, desk.state(0)), (JobState::Running, UnitState::Rechecking));
-    assert_eq!(desk.verdicts().last(), Some(&(0, Verdict::Open)));
-    assert_eq!(desk.owner.trust().standing(key(2)).strikes, 1);
-    desk.owner.window(key(2), 5);
-    desk.take();
-    assert!(desk.leases.is_empty(), "neither the liar nor who voted already");
-    desk.worker(3, 1);
-    let lease = desk.lease(3);
-    desk.answer(3, &lease, 7);
-    assert_eq!(desk.job().state, JobState::Done);
-    desk.nothing_else();
-}
-
-#[test]
-fn proven_against_proven_is_decided_by_the_owner_and_the_liar_convicted() {
-    let mut desk = Desk::new(&[1, 2]).submit(1);
-    desk.worker(1, 1);
-    let first = desk.lease(1);
-    desk.answer(1, &first, 6);
-    desk.worker(2, 1);
-    let second = desk.lease(2);
-    desk.answer(2, &second, 7);
-    assert_eq!(desk.state(0), UnitState::Disputed);
-    desk.worker(ME, 1);
-    let mine = desk.lease(ME);
-    desk.answer(ME, &mine, 7);
-    assert_eq!(desk.verdicts(), [(0, Verdict::Verified { value: value(7), by_owner: true })]);
-    let standing = |worker| desk.owner.trust().standing(key(worker));
-    assert_eq!((standing(1).strikes, standing(1).verified_units), (1, 0));
-    assert_eq!((standing(2).strikes, standing(2).verified_units), (0, 101));
-    desk.nothing_else();
-}
-
-#[test]
-fn whoever_shares_a_network_or_a_lineage_is_not_asked_for_the_second_vote() {
-    let mut desk = Desk::new(&[1, 2, 3, 4]).submit(1);
-    desk.owner.meet(key(1), Some(Prefix(5)), Some(key(77)), false);
-    desk.owner.meet(key(2), Some(Prefix(5)), None, false);
-    desk.owner.meet(key(3), Some(Prefix(6)), Some(key(77)), false);
-    desk.owner.meet(key(4), Some(Prefix(6)), Some(key(1)), false);
-    desk.worker(1, 1);
-    let lease = desk.lease(1);
-    desk.answer(1, &lease, 7);
-    for worker in [2, 3, 4] {
-        desk.worker(worker, 1);
-    }
-    assert_eq!(desk.leases, []);
-    desk.worker(5, 1);
-    let lease = desk.lease(5);
-    desk.answer(5, &lease, 7);
-    assert_eq!(desk.job().state, JobState::Done);
-    desk.nothing_else();
-}
-
-#[test]
-fn a_liars_claim_of_work_devalues_nobodys_record() {
-    let mut desk = Desk::new(&[1, 2]).submit(10);
-    desk.worker(3, 1);
-    let lease = desk.lease(3);
-    let greedy = Value { gas: u64::MAX, ..value(7) };
-    desk.try_report(3, &lease, Outcome::Value(greedy)).unwrap();
-    desk.leases.clear();
-    desk.worker(1, 1);
-    let lease = desk.lease_of(1, 0);
-    desk.answer(1, &lease, 7);
-    let view = &desk.owner.unit_views(JOB, UnitIndex(0), 1)[0];
-    assert!(view.votes[1].proven && !view.votes[0].proven);
-    desk.worker(2, 1);
-    desk.leases.retain(|(to, _)| *to == 2);
-    let lease = desk.lease_of(2, 0);
-    desk.answer(2, &lease, 7);
-    assert_eq!(desk.state(0), UnitState::Verified);
-    assert_eq!(desk.owner.trust().standing(key(3)).strikes, 1);
-}
-
-#[test]
-fn a_restart_leases_only_what_is_undecided_and_late_results_still_count() {
-    let mut desk = Desk::new(&[1, 2]).submit(50);
-    desk.worker(1, 4);
-    desk.worker(2, 4);
-    for _ in 0..60 {
-        let (worker, lease) = desk.leases.remove(0);
-        desk.answer(worker, &lease, 7);
-    }
-    let verified: BTreeSet<_> = desk.verdicts().iter().map(|(unit, _)| *unit).collect();
-    assert!(verified.len() > 20);
-    let mut saved = desk.saved(desk.facts.len(), 50);
-    saved.standings.extend([(key(1), proven()), (key(2), proven())]);
-    let under_way = desk.leases.remove(0);
-    let mut desk = Desk::restored(saved);
-    assert_eq!(desk.job().counts.verified as usize, verified.len());
-    assert!(desk.facts.is_empty(), "nothing new is to be made durable: {:?}", desk.facts);
-    desk.answer(under_way.0, &under_way.1, 7);
-    desk.worker(1, 4);
-    desk.worker(2, 4);
-    while !desk.leases.is_empty() {
-        let (worker, lease) = desk.leases.remove(0);
-        assert!(!verified.contains(&lease.unit.0), "{} is verified", lease.unit);
-        desk.answer(worker, &lease, 7);
-    }
-    let mut open = (0..50).filter(|&unit| desk.state(unit) != UnitState::Verified);
-    assert!(open.all(|unit| SECRET.audit_number(UnitIndex(unit)) < 0.05), "but for audits, which nobody is left for");
-}
-
-#[test]
-fn a_job_whose_end_was_not_durable_ends_after_the_restart() {
-    let mut desk = Desk::new(&[1]).submit(1);
-    desk.worker(ME, 1);
-    let lease = desk.lease(ME);
-    desk.answer(ME, &lease, 7);
-    let decided = desk.facts.iter().position(|fact| matches!(fact, Fact::Verdict(..))).unwrap();
-    let desk = Desk::restored(desk.saved(decided + 1, 1));
-    assert_eq!(desk.facts, [Fact::JobState(JOB, JobState::Done)]);
-    assert_eq!(desk.announced, 1);
-    desk.nothing_else();
-}
-
-#[test]
-fn a_conviction_that_was_not_durable_is_found_again_whenever_the_owner_died() {
-    let mut desk = Desk::new(&[1, 2]).submit(2);
-    desk.worker(1, 1);
-    let first = desk.lease_of(1, 0);
-    desk.answer(1, &first, 6);
-    desk.leases.clear();
-    desk.worker(ME, 1);
-    while let Some(at) = desk.leases.iter().position(|(to, _)| *to == ME) {
-        let (_, lease) = desk.leases.remove(at);
-        desk.answer(ME, &lease, 7);
-    }
-    assert_eq!(desk.owner.trust().standing(key(1)).strikes, 1);
-    let voted =
-        desk.facts.iter().position(|fact| matches!(fact, Fact::Vote(_, vote) if vote.worker == key(ME) && vote.unit.0 == 0)).unwrap();
-    for facts in voted + 1..=desk.facts.len() {
-        let again = Desk::restored(desk.saved(facts, 2));
-        assert_eq!(again.owner.trust().standing(key(1)).strikes, 1, "after {facts} facts");
-        assert_eq!(again.owner.unit_views(JOB, UnitIndex(0), 1)[0].value, Some(value(7)), "after {facts} facts");
-    }
-}
-
-#[test]
 fn a_slow_last_unit_is_backed_up_and_the_first_answer_counts() {
     let mut desk = Desk::new(&[2, 3]).submit(1);
     desk.worker(1, 1);
@@ -579,32 +436,4 @@ fn a_slow_last_unit_is_backed_up_and_the_first_answer_counts() {
     assert_eq!(desk.owner.trust().standing(key(1)).strikes, 1, "a late lie is compared with what two proven ones said");
     assert_eq!(desk.job().state, JobState::Done);
     desk.nothing_else();
-}
-
-#[test]
-fn receipts_in_any_order_and_repeated_rebuild_the_same_job() {
-    let mut desk = Desk::new(&[1, 2]).submit(60);
-    desk.worker(1, 4);
-    desk.worker(2, 4);
-    desk.worker(3, 4);
-    for _ in 0..80 {
-        let (worker, lease) = desk.leases.remove(0);
-        desk.answer(worker, &lease, if worker == 3 && lease.unit.0 % 5 == 1 { 6 } else { 7 });
-    }
-    let shown =
-        |desk: &Desk| -> Vec<_> { desk.owner.unit_views(JOB, UnitIndex(0), 60).iter().map(|view| (view.state, view.value)).collect() };
-    let saved = desk.saved(desk.facts.len(), 60);
-    let expected = shown(&Desk::restored(saved.clone()));
-    let mut rng = ChaCha8Rng::seed_from_u64(3);
-    for _ in 0..50 {
-        let mut again = saved.clone();
-        let votes = &mut again.jobs[0].votes;
-        votes.extend(votes.clone());
-        // Any order that keeps each unit's votes in theirs.
-        let mut drawn: Vec<_> = votes.drain(..).map(|vote| (rand_chacha::rand_core::Rng::next_u32(&mut rng), vote)).collect();
-        drawn.sort_by_key(|(number, _)| *number);
-        drawn.sort_by_key(|(_, vote)| vote.ordinal);
-        votes.extend(drawn.into_iter().map(|(_, vote)| vote));
-        assert_eq!(shown(&Desk::restored(again)), expected);
-    }
 }

@@ -44,7 +44,7 @@ impl Picker<'_> {
             let next = UnitIndex(self.job.wanted.fresh);
             (next.0 < self.job.counts.units).then_some((next, None))
         };
-        let from = |want: Want| self.from_set(want).map(|unit| (unit, Some(want)));
+        let from = |want: Want| self.best_of(want).map(|unit| (unit, Some(want)));
         let (any, proven) = (Want::Another(Voter::Anyone), Want::Another(Voter::Proven));
         if self.worker == self.me {
             let judge = from(Want::Owner);
@@ -80,7 +80,7 @@ impl Picker<'_> {
     }
 
     /// A suitable unit of a set, beginning at a random place. The owner prefers units whose voters are nearest to being proven.
-    fn from_set(&self, want: Want) -> Option<UnitIndex> {
+    fn best_of(&self, want: Want) -> Option<UnitIndex> {
         let set = self.job.wanted.set(want);
         if set.is_empty() {
             return None;

@@ -56,14 +56,20 @@ impl Owner {
         self.wake = None;
         let mut jobs: Vec<_> = self.running.iter().map(|id| (core::cmp::Reverse(self.jobs[id].manifest.priority), *id)).collect();
         jobs.sort_unstable();
-        let mut offers = if jobs.is_empty() { Vec::new() } else { self.offers(now) };
+        // Who has room is only looked at when there is something to hand out: at a job's end that is everybody, at each event.
+        let mut offers: Option<Vec<Offer>> = None;
         let mut batches = Batches::new();
         for (_, id) in jobs {
-            if offers.is_empty() {
-                break;
+            let (room, backup_due) = (self.room(now, id), self.is_backup_due(now, id));
+            if room == 0 && !backup_due {
+                continue;
             }
-            self.hand_out(now, id, &mut offers, &mut batches);
-            self.back_up(now, id, &mut offers, &mut batches);
+            let mut live = offers.take().unwrap_or_else(|| self.offers(now));
+            self.hand_out(now, id, &mut live, &mut batches);
+            if backup_due {
+                self.back_up(now, id, &mut live, &mut batches);
+            }
+            offers = Some(live);
         }
         for ((to, job), mut leases) in batches {
             while !leases.is_empty() {
@@ -216,9 +222,6 @@ impl Owner {
     /// others are compared and add no weight.
     fn back_up(&mut self, now: Instant, id: JobId, offers: &mut Vec<Offer>, batches: &mut Batches) {
         let job = &self.jobs[&id];
-        if offers.is_empty() || job.wanted.len(job.counts.units) > 0 || self.leases.count() > TAIL_LEASES_MAX {
-            return;
-        }
         let typical = Duration::try_from_secs_f64(BACKUP_OVER_TYPICAL * job.unit_seconds.unwrap_or_default()).unwrap_or(Duration::MAX);
         let patience = BACKUP_AFTER.saturating_add(typical);
         let mut late = Vec::new();
@@ -243,8 +246,26 @@ impl Owner {
                 next = Some(next.map_or(now.after(BACKUP_AFTER), |next| next.min(now.after(BACKUP_AFTER))));
             }
         }
-        if let Some(next) = next {
-            self.wake_by(next);
+        let next = next.unwrap_or(now.after(BACKUP_AFTER));
+        self.wake_by(next);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.backup_at = Some(next);
+        }
+    }
+
+    /// Whether the job is at its end and an attempt may be late. Asks to be woken when one may be.
+    fn is_backup_due(&mut self, now: Instant, id: JobId) -> bool {
+        let job = &self.jobs[&id];
+        let tail = job.wanted.len(job.counts.units) == 0 && self.leases.count() <= TAIL_LEASES_MAX;
+        if !tail || self.leases.of_job(id).next().is_none() {
+            return false;
+        }
+        match job.backup_at {
+            Some(at) if at > now => {
+                self.wake_by(at);
+                false
+            }
+            Some(_) | None => true,
         }
     }
 

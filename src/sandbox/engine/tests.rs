@@ -222,7 +222,9 @@ fn input_files_are_there_and_nothing_else_is() {
         (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
         (memory (export "memory") 1) (data (i32.const 16) "data/in.txt")
-        (func (export "_start") (call $exit (call $open (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 11) (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 8)))))"#;
+        (func (export "_start")
+            (call $exit (call $open (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 11) (i32.const 0)
+                (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 8)))))"#;
     let with_file = || {
         let mut given = given("", &[]);
         given.files.push(wasi::InputFile { path: "data/in.txt".into(), bytes: Arc::from(&b"x"[..]) });

@@ -1,7 +1,7 @@
 //! Virtual time.
 //!
-//! Time moves by rule and not by itself: one nanosecond for [`GAS_PER_NANOSECOND`] gas, [`TICK`] for each look at a clock, and by what the unit
-//! sleeps, which takes no real time. A program that waits for a moment gets there, and every machine sees the same times.
+//! Time moves by rule and not by itself: one nanosecond for [`GAS_PER_NANOSECOND`] gas, [`TICK`] for each look at a clock, and
+//! by what the unit sleeps, which takes no real time. A program that waits for a moment gets there, and every machine sees the same times.
 
 use std::time::Duration;
 

@@ -46,7 +46,7 @@ macro_rules! functions {
             let mut arguments = arguments.iter();
             match name {
                 $($name => {
-                    $(let $arg = *arguments.next().unwrap() as $type;)*
+                    $(let $arg = *arguments.next().expect("as many as any function takes") as $type;)*
                     $body(call, $($arg),*)
                 })*
                 other => unreachable!("{other}"),

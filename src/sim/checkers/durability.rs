@@ -21,7 +21,7 @@ pub fn check(peer: &Peer, disk: &Disk) -> Result<(), Violation> {
             let durable = disk.verdict(job, view.unit);
             if !agree(&view, durable) {
                 let shown = format!("{:?} {:?}", view.state, view.value);
-                return Err(Violation::NotDurable { job, unit: view.unit, shown, durable });
+                return Err(Violation::NotDurable { job, unit: view.unit, shown, durable: Box::new(durable) });
             }
         }
     }

@@ -41,7 +41,7 @@ pub enum Violation {
         /// What is shown.
         shown: String,
         /// What is durable.
-        durable: Option<Verdict>,
+        durable: Box<Option<Verdict>>,
     },
     /// Something grew beyond its bound.
     #[error("{what}: {found}, at most {max} are allowed")]
@@ -70,6 +70,8 @@ pub enum Violation {
 /// The checkers that remember something.
 #[derive(Clone, Debug, Default)]
 pub struct Checkers {
+    /// Whether what is shown is true.
+    pub verdicts: verdicts::Verdicts,
     /// How often units ran.
     pub executions: executions::Executions,
 }
@@ -95,6 +97,8 @@ impl Grid {
     /// The first difference.
     pub fn check_disks(&mut self) -> Result<(), Failure> {
         (0..self.machines.len()).for_each(|number| self.check_disk(number));
+        let shown = self.checkers.verdicts.check_now();
+        self.note(shown);
         match self.violation.take() {
             Some(violation) => Err(self.failure(violation)),
             None => Ok(()),

@@ -1,31 +1,57 @@
 //! No wrong value is ever verified: every verdict is compared with the truth.
+//!
+//! Except under the economy policy, which takes the single word of somebody proven and says so: a peer that was honest until then
+//! is believed until it is caught.
 
 use super::Violation;
 use crate::{
     protocol::{
         fact::{Fact, Verdict},
-        ids::JobId,
+        ids::{JobId, UnitIndex},
+        job::Policy,
         outcome::Outcome,
     },
     sim::{behaviour, scenario::JobSpec},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Checks a fact that is about to be durable, and so to be shown.
-///
-/// # Errors
-/// It verifies a wrong value.
-pub fn check(jobs: &BTreeMap<JobId, (usize, JobSpec)>, fact: &Fact) -> Result<(), Violation> {
-    match fact {
-        Fact::Verdict(job, unit, Verdict::Verified { value, .. }) => {
-            let (_, spec) = jobs[job];
-            let right = behaviour::truth(&spec, *job, *unit) == Outcome::Value(*value);
-            if right { Ok(()) } else { Err(Violation::WrongValue { job: *job, unit: *unit }) }
+/// Units that are shown with a wrong value at this moment: none, unless peers conspire.
+#[derive(Clone, Debug, Default)]
+pub struct Verdicts {
+    wrong: BTreeSet<(JobId, UnitIndex)>,
+}
+
+impl Verdicts {
+    /// Checks a fact that is about to be durable, and so to be shown.
+    ///
+    /// # Errors
+    /// It verifies a wrong value.
+    pub fn check(&mut self, jobs: &BTreeMap<JobId, (usize, JobSpec)>, fact: &Fact) -> Result<(), Violation> {
+        let (job, unit, verdict) = match fact {
+            Fact::Verdict(job, unit, verdict) => (*job, *unit, *verdict),
+            Fact::Vote(..) | Fact::Failures(..) | Fact::JobState(..) | Fact::Standing(..) => return Ok(()),
+        };
+        let (_, spec) = jobs[&job];
+        let right = match verdict {
+            Verdict::Verified { value, .. } => behaviour::truth(&spec, job, unit) == Outcome::Value(value),
+            Verdict::Open | Verdict::Failed => true,
+        };
+        if right || spec.policy == Policy::Economy {
+            self.wrong.remove(&(job, unit));
+            return Ok(());
         }
-        Fact::Verdict(_, _, Verdict::Open | Verdict::Failed)
-        | Fact::Vote(..)
-        | Fact::Failures(..)
-        | Fact::JobState(..)
-        | Fact::Standing(..) => Ok(()),
+        self.wrong.insert((job, unit));
+        Err(Violation::WrongValue { job, unit })
+    }
+
+    /// Checks what is shown now, where peers conspire and something wrong may have been shown until they were caught.
+    ///
+    /// # Errors
+    /// A unit is shown with a wrong value.
+    pub fn check_now(&self) -> Result<(), Violation> {
+        match self.wrong.first() {
+            Some(&(job, unit)) => Err(Violation::WrongValue { job, unit }),
+            None => Ok(()),
+        }
     }
 }

@@ -1,0 +1,98 @@
+//! Who is convicted, who is asked for a vote, and what a liar can do to others.
+
+use super::*;
+
+#[test]
+fn a_caught_liar_gets_nothing_more_and_what_it_vouched_for_is_judged_again_even_when_the_job_had_ended() {
+    let mut desk = Desk::new(&[1, 2]).submit(1);
+    desk.worker(1, 1);
+    let lease = desk.lease(1);
+    desk.answer(1, &lease, 7);
+    desk.worker(2, 1);
+    let lease = desk.lease(2);
+    desk.answer(2, &lease, 7);
+    assert_eq!(desk.job().state, JobState::Done);
+    // It is caught in another job.
+    let other = JobId([8; 32]);
+    desk.owner.submit(other, Arc::new(manifest(1, Policy::Standard)), SECRET);
+    let consequences = Consequences { convict: BTreeSet::from([key(2)]), ..Consequences::default() };
+    let mut queue = VecDeque::new();
+    desk.owner.apply(desk.now, consequences, &mut queue);
+    assert_eq!(queue, [(JOB, UnitIndex(0))]);
+    desk.owner.cancel(other);
+    desk.owner.judge_all(desk.now, queue);
+    desk.take();
+    assert_eq!((desk.job().state, desk.state(0)), (JobState::Running, UnitState::Rechecking));
+    assert_eq!(desk.verdicts().last(), Some(&(0, Verdict::Open)));
+    assert_eq!(desk.owner.trust().standing(key(2)).strikes, 1);
+    desk.owner.window(key(2), 5);
+    desk.take();
+    assert!(desk.leases.is_empty(), "neither the liar nor who voted already");
+    desk.worker(3, 1);
+    let lease = desk.lease(3);
+    desk.answer(3, &lease, 7);
+    assert_eq!(desk.job().state, JobState::Done);
+    desk.nothing_else();
+}
+
+#[test]
+fn proven_against_proven_is_decided_by_the_owner_and_the_liar_convicted() {
+    let mut desk = Desk::new(&[1, 2]).submit(1);
+    desk.worker(1, 1);
+    let first = desk.lease(1);
+    desk.answer(1, &first, 6);
+    desk.worker(2, 1);
+    let second = desk.lease(2);
+    desk.answer(2, &second, 7);
+    assert_eq!(desk.state(0), UnitState::Disputed);
+    desk.worker(ME, 1);
+    let mine = desk.lease(ME);
+    desk.answer(ME, &mine, 7);
+    assert_eq!(desk.verdicts(), [(0, Verdict::Verified { value: value(7), by_owner: true })]);
+    let standing = |worker| desk.owner.trust().standing(key(worker));
+    assert_eq!((standing(1).strikes, standing(1).verified_units), (1, 0));
+    assert_eq!((standing(2).strikes, standing(2).verified_units), (0, 101));
+    desk.nothing_else();
+}
+
+#[test]
+fn whoever_shares_a_network_or_a_lineage_is_not_asked_for_the_second_vote() {
+    let mut desk = Desk::new(&[1, 2, 3, 4]).submit(1);
+    desk.owner.meet(key(1), Some(Prefix(5)), Some(key(77)), false);
+    desk.owner.meet(key(2), Some(Prefix(5)), None, false);
+    desk.owner.meet(key(3), Some(Prefix(6)), Some(key(77)), false);
+    desk.owner.meet(key(4), Some(Prefix(6)), Some(key(1)), false);
+    desk.worker(1, 1);
+    let lease = desk.lease(1);
+    desk.answer(1, &lease, 7);
+    for worker in [2, 3, 4] {
+        desk.worker(worker, 1);
+    }
+    assert_eq!(desk.leases, []);
+    desk.worker(5, 1);
+    let lease = desk.lease(5);
+    desk.answer(5, &lease, 7);
+    assert_eq!(desk.job().state, JobState::Done);
+    desk.nothing_else();
+}
+
+#[test]
+fn a_liars_claim_of_work_devalues_nobodys_record() {
+    let mut desk = Desk::new(&[1, 2]).submit(10);
+    desk.worker(3, 1);
+    let lease = desk.lease(3);
+    let greedy = Value { gas: u64::MAX, ..value(7) };
+    desk.try_report(3, &lease, Outcome::Value(greedy)).unwrap();
+    desk.leases.clear();
+    desk.worker(1, 1);
+    let lease = desk.lease_of(1, 0);
+    desk.answer(1, &lease, 7);
+    let view = &desk.owner.unit_views(JOB, UnitIndex(0), 1)[0];
+    assert!(view.votes[1].proven && !view.votes[0].proven);
+    desk.worker(2, 1);
+    desk.leases.retain(|(to, _)| *to == 2);
+    let lease = desk.lease_of(2, 0);
+    desk.answer(2, &lease, 7);
+    assert_eq!(desk.state(0), UnitState::Verified);
+    assert_eq!(desk.owner.trust().standing(key(3)).strikes, 1);
+}

@@ -1,0 +1,100 @@
+//! Everything that a peer may want done.
+
+use crate::protocol::{
+    announce::Announcement,
+    fact::Fact,
+    gossip,
+    ids::{Digest, JobId, PeerId, UnitIndex},
+    owner::{Lease, ReportRejected},
+    worker::{Outgoing, RunId},
+};
+use std::sync::Arc;
+
+/// What the shell must do, in this order; it decides nothing.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Make durable before anything that follows is performed.
+    Persist(Fact),
+    /// Keep this output of an own job, durably, like a fact.
+    KeepOutput {
+        /// The job.
+        job: JobId,
+        /// SHA-256 of it.
+        digest: Digest,
+        /// The bytes; `None` when they are held as a blob already.
+        bytes: Option<Arc<[u8]>>,
+    },
+    /// Keep the standard error of a unit of an own job, durably, like a fact.
+    KeepLog {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// The bytes.
+        bytes: Arc<[u8]>,
+    },
+    /// See [`gossip::Action`]; never `Deliver`.
+    Gossip(gossip::Action),
+    /// Decode this and hand it back as [`Event::Announced`].
+    Heard(gossip::Envelope),
+    /// Sign this and hand it back as [`gossip::Event::Broadcast`].
+    Publish(Announcement),
+    /// Open a work stream to this coordinator.
+    OpenWork(PeerId),
+    /// Close it.
+    CloseWork(PeerId),
+    /// Tell a coordinator how many leases are welcome.
+    SendWindow {
+        /// Whom.
+        to: PeerId,
+        /// In all.
+        window: u32,
+    },
+    /// Sign outcomes and hand them in.
+    SendOutcomes {
+        /// To whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// What.
+        outcomes: Vec<Outgoing>,
+    },
+    /// Hand leases to a worker, with the units' inputs.
+    SendLeases {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which.
+        leases: Vec<Lease>,
+    },
+    /// Tell a worker that outcomes are durable.
+    SendAcknowledged {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which units.
+        units: Vec<UnitIndex>,
+    },
+    /// Tell a worker that nothing more of a job is wanted.
+    SendRevoked {
+        /// Whom.
+        to: PeerId,
+        /// Which job.
+        job: JobId,
+    },
+    /// Close a worker's stream: its results cannot be compared with ours, or there is no room.
+    Refuse(PeerId),
+    /// Run a unit in a slot, fetching what it needs; [`Event::Finished`] follows.
+    Run(RunId),
+    /// Stop it, or do not start it; nothing follows.
+    Stop(RunId),
+    /// A report was not taken. For logs.
+    Rejected {
+        /// Whose.
+        from: PeerId,
+        /// Why.
+        reason: ReportRejected,
+    },
+}

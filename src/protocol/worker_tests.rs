@@ -1,0 +1,203 @@
+//! The worker's side alone: events in, actions out.
+
+use super::*;
+use crate::protocol::{
+    ids::Digest,
+    outcome::{Exit, Value},
+};
+use rand_chacha::rand_core::SeedableRng;
+
+const JOB: JobId = JobId([9; 32]);
+
+fn key(peer: u8) -> PeerId {
+    PeerId([peer; 32])
+}
+
+fn lease(unit: u32) -> Lease {
+    Lease { unit: UnitIndex(unit), attempt: Attempt(0), ordinal: 0, token: LeaseToken([1; 16]), duration: Duration::from_secs(60) }
+}
+
+fn run(coordinator: u8, unit: u32) -> RunId {
+    RunId { coordinator: key(coordinator), job: JOB, unit: UnitIndex(unit), attempt: Attempt(0) }
+}
+
+fn finished(bytes: usize) -> Finished {
+    let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 1 };
+    let output = (bytes > 0).then(|| Arc::from(vec![0; bytes]));
+    Finished { outcome: Outcome::Value(value), output_bytes: bytes as u64, output, log: Arc::from([]), wall: Duration::from_secs(1) }
+}
+
+struct Bench {
+    worker: Worker,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(slots: u32) -> Self {
+        Self { worker: Worker::new(slots, ChaCha8Rng::seed_from_u64(1)), now: Instant(1_000_000) }
+    }
+
+    /// With an open stream to coordinator 1.
+    fn at_work(slots: u32) -> Self {
+        let mut bench = Self::new(slots);
+        bench.hear(&[1]);
+        assert_eq!(bench.take(), [WorkerAction::Open(key(1))]);
+        bench.worker.opened(key(1));
+        assert_eq!(bench.take(), [WorkerAction::Window { to: key(1), window: 2 * slots }]);
+        bench
+    }
+
+    fn hear(&mut self, coordinators: &[u8]) {
+        self.worker.heard_of(self.now, coordinators.iter().map(|&peer| key(peer)).collect());
+    }
+
+    fn take(&mut self) -> Vec<WorkerAction> {
+        self.worker.take_actions(self.now)
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<WorkerAction> {
+        self.now = self.now.after(time);
+        self.take()
+    }
+
+    fn nothing_else(mut self) {
+        assert_eq!(self.take(), []);
+    }
+}
+
+#[test]
+fn what_is_leased_runs_is_reported_and_kept_until_acknowledged() {
+    let mut bench = Bench::at_work(2);
+    bench.worker.leased(bench.now, key(1), JOB, &[lease(4), lease(4), lease(5)]);
+    assert_eq!(bench.take(), [WorkerAction::Run(run(1, 4)), WorkerAction::Run(run(1, 5))], "the same lease runs once");
+    bench.worker.finished(run(1, 4), finished(3));
+    bench.worker.finished(run(1, 4), finished(3));
+    let reported = |actions: &[WorkerAction]| match actions {
+        [WorkerAction::Report { to, outcomes, .. }] => (to.0[0], outcomes.iter().map(|outgoing| outgoing.unit.0).collect::<Vec<_>>()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reported(&bench.take()), (1, vec![4]));
+    bench.worker.closed(bench.now, key(1));
+    bench.worker.finished(run(1, 5), finished(3));
+    assert_eq!(bench.take(), [], "nobody to report to");
+    assert_eq!(bench.worker.deadline(), Some(bench.now.after(Duration::from_secs(5))));
+    assert_eq!(bench.pass(Duration::from_secs(5)), [WorkerAction::Open(key(1))]);
+    bench.worker.opened(key(1));
+    let again = bench.take();
+    assert_eq!(reported(&again[..1]), (1, vec![4, 5]), "everything that was not acknowledged");
+    assert_eq!(again[1..], [WorkerAction::Window { to: key(1), window: 5 }]);
+    bench.worker.acknowledged(key(1), JOB, &[UnitIndex(4), UnitIndex(5), UnitIndex(6)]);
+    bench.hear(&[]);
+    assert_eq!(bench.take(), [WorkerAction::Close(key(1))], "nothing is held any more");
+    bench.nothing_else();
+}
+
+#[test]
+fn revoking_stops_what_runs_and_forgets_the_results() {
+    let mut bench = Bench::at_work(2);
+    bench.worker.leased(bench.now, key(1), JOB, &[lease(1), lease(2)]);
+    bench.worker.finished(run(1, 1), finished(3));
+    bench.worker.revoked(key(1), JOB);
+    assert_eq!(bench.take(), [WorkerAction::Run(run(1, 1)), WorkerAction::Run(run(1, 2)), WorkerAction::Cancel(run(1, 2))]);
+    bench.worker.finished(run(1, 2), finished(3));
+    assert_eq!(bench.worker.running(), 0);
+    bench.nothing_else();
+}
+
+#[test]
+fn a_coordinator_that_cannot_be_reached_is_tried_less_and_less() {
+    let mut bench = Bench::new(1);
+    bench.hear(&[1]);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        assert_eq!(bench.take(), [WorkerAction::Open(key(1))]);
+        bench.worker.closed(bench.now, key(1));
+        let due = bench.worker.deadline().expect("it is tried again");
+        waits.push(due.since(bench.now).as_secs());
+        bench.now = due;
+    }
+    assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
+}
+
+#[test]
+fn leases_far_beyond_the_window_are_not_taken() {
+    let mut bench = Bench::at_work(2);
+    let many: Vec<_> = (0..1000).map(lease).collect();
+    bench.worker.leased(bench.now, key(1), JOB, &many);
+    assert_eq!(bench.take().len(), 2 * 4 + WINDOW_SLACK);
+    bench.nothing_else();
+}
+
+#[test]
+fn leases_of_strangers_are_not_taken() {
+    let mut bench = Bench::at_work(2);
+    bench.worker.leased(bench.now, key(2), JOB, &[lease(1)]);
+    bench.worker.opened(key(3));
+    assert_eq!(bench.take(), [WorkerAction::Close(key(3))]);
+    bench.nothing_else();
+}
+
+#[test]
+fn pausing_takes_no_more_and_drops_nothing() {
+    let mut bench = Bench::at_work(2);
+    bench.worker.leased(bench.now, key(1), JOB, &[lease(1)]);
+    bench.take();
+    bench.worker.set_paused(bench.now, true);
+    assert_eq!(bench.take(), [WorkerAction::Window { to: key(1), window: 0 }]);
+    assert_eq!((bench.worker.running(), bench.worker.deadline()), (1, None));
+    bench.worker.set_paused(bench.now, false);
+    assert_eq!(bench.take(), [WorkerAction::Window { to: key(1), window: 4 }]);
+    bench.nothing_else();
+}
+
+#[test]
+fn no_new_leases_are_welcome_while_too_much_waits_for_acknowledgement() {
+    let mut bench = Bench::at_work(2);
+    bench.worker.leased(bench.now, key(1), JOB, &[lease(1), lease(2)]);
+    bench.worker.finished(run(1, 1), finished(HELD_BYTES_MAX + 1));
+    assert!(bench.take().contains(&WorkerAction::Window { to: key(1), window: 0 }));
+    bench.worker.acknowledged(key(1), JOB, &[UnitIndex(1)]);
+    assert!(matches!(bench.take()[..], [WorkerAction::Window { window, .. }] if window > 0));
+    bench.nothing_else();
+}
+
+#[test]
+fn useless_coordinators_make_room_for_others() {
+    let mut bench = Bench::new(1);
+    let all: Vec<u8> = (1..=40).collect();
+    bench.hear(&all);
+    let opened = |actions: Vec<WorkerAction>| -> BTreeSet<PeerId> {
+        actions.into_iter().filter_map(|action| if let WorkerAction::Open(peer) = action { Some(peer) } else { None }).collect()
+    };
+    let first = opened(bench.take());
+    assert_eq!(first.len(), COORDINATORS_MAX);
+    assert!(first.iter().any(|peer| peer.0[0] > 16), "not those with the lowest keys: {first:?}");
+    first.iter().for_each(|peer| bench.worker.opened(*peer));
+    let busy = *first.first().unwrap();
+    bench.worker.leased(bench.now, busy, JOB, &[lease(1)]);
+    assert_eq!(bench.worker.deadline(), Some(bench.now.after(USELESS_AFTER)));
+    let mut seen = first;
+    for _ in 0..20 {
+        let more = opened(bench.pass(USELESS_AFTER));
+        more.iter().for_each(|peer| bench.worker.opened(*peer));
+        seen.extend(more);
+        assert!(bench.worker.coordinators.len() <= COORDINATORS_MAX);
+        assert!(bench.worker.coordinators.contains_key(&busy), "who gave work stays");
+    }
+    assert_eq!(seen.len(), 40, "everybody had a turn");
+}
+
+#[test]
+fn outcomes_go_out_in_bounded_batches() {
+    let mut bench = Bench::at_work(2000);
+    let leases: Vec<_> = (0..3000).map(lease).collect();
+    bench.worker.leased(bench.now, key(1), JOB, &leases);
+    bench.take();
+    (0..3000).for_each(|unit| bench.worker.finished(run(1, unit), finished(if unit < 10 { 300_000 } else { 0 })));
+    for action in bench.take() {
+        if let WorkerAction::Report { outcomes, .. } = action {
+            assert!(outcomes.len() <= OUTCOME_BATCH_MAX);
+            assert!(outcomes.iter().map(Outgoing::bytes).sum::<usize>() <= OUTCOME_BATCH_BYTES_MAX);
+        }
+    }
+}

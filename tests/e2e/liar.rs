@@ -1,0 +1,85 @@
+//! A peer that returns wrong results: none of them is ever shown as verified, and it is found out.
+
+use crate::{grid::Grid, modules::slow_echo};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Enough that the liar has to lie: the submitter's own machine cannot compute nearly all of them.
+const UNITS: u64 = 300;
+/// Some ten milliseconds of work.
+const ROUNDS: u64 = 15_000_000;
+
+/// Five nodes, one of which lies as `fault` says; runs a job and looks at its results all the while.
+fn run(fault: &str, policy: &str) {
+    let mut grid = Grid::new();
+    grid.add(1);
+    for _ in 0..3 {
+        grid.add(1);
+    }
+    let liar = grid.add_with(1, &[("MANYHANDS_FAULT", fault)]);
+    let ticket = grid.run(0, &["invite"]).ok();
+    for at in 1..=liar {
+        let _ = grid.run(at, &["join", ticket.trim()]).ok();
+    }
+    grid.wait_for_peers(0, 4);
+    let liars_key = grid.run(liar, &["status", "-o", "id"]).ok().trim().to_owned();
+
+    let module = grid.file("slow.wasm", slow_echo(ROUNDS));
+    let range = format!("0..{UNITS}");
+    let job = grid.submit(0, &[&module, "--policy", policy, "--range", &range, "--per-unit", "1", "--", "{index}"]);
+    let expected: Vec<String> = (0..UNITS).map(|unit| format!("{unit}\n")).collect();
+    loop {
+        let found_out = is_found_out(&grid, &liars_key);
+        let shown = grid.run(0, &["results", &job, "--partial", "-o", "jsonl"]).ok();
+        for line in shown.lines() {
+            let result: Value = serde_json::from_str(line).unwrap();
+            let unit = usize::try_from(result["unit"].as_u64().unwrap()).unwrap();
+            let right = result["output"].as_str() == Some(&expected[unit]);
+            // With `economy`, a proven peer's word counts alone until it is found out.
+            let trusted = policy == "economy" && !found_out;
+            assert!(right || trusted || result["standing"] == "provisional", "{result:#}");
+        }
+        let waited = grid.ask(0, async |mut client| {
+            let mut changes = client.watch(&job).await.unwrap();
+            drop(changes.next().await);
+            tokio::time::timeout(Duration::from_millis(500), changes.next()).await.is_ok()
+        });
+        let now = grid.run(0, &["wait", &job, "--timeout", "1ms", "-o", "json"]);
+        if waited && now.code != Some(124) {
+            break;
+        }
+    }
+    let ended = grid.wait(0, &job);
+    assert_eq!((ended["state"].as_str(), ended["verified"].as_u64()), (Some("done"), Some(UNITS)), "{ended:#}");
+    assert_eq!(grid.run(0, &["results", &job]).ok(), expected.concat());
+    let contributors = ended["contributors"].as_array().unwrap();
+    assert!(contributors.iter().all(|one| one["convicted"] == false || one["peer"] == *liars_key), "nobody else is accused: {ended:#}");
+    assert!(is_found_out(&grid, &liars_key), "{ended:#}");
+    let wrong = "a wrong result\n";
+    assert!(!grid.run(0, &["results", &job]).ok().contains(wrong));
+    for unit in grid.units(0, &job) {
+        let counted = unit.votes.iter().filter(|vote| vote.counted && !vote.struck);
+        assert!(counted.clone().all(|vote| vote.output == unit.output), "{unit:#?}");
+    }
+}
+
+fn is_found_out(grid: &Grid, liar: &str) -> bool {
+    let peers = grid.run(0, &["peers", "-o", "json"]).json();
+    let found = peers["peers"].as_array().unwrap().iter().find(|peer| peer["peer"] == liar);
+    found.is_some_and(|peer| peer["standing"] == "quarantined" || peer["standing"] == "banned")
+}
+
+#[test]
+fn a_liar_from_the_beginning_is_found_out() {
+    run("corrupt", "standard");
+}
+
+#[test]
+fn a_liar_that_was_honest_for_a_while_is_found_out() {
+    run("corrupt-after:30", "standard");
+}
+
+#[test]
+fn what_a_liar_alone_vouched_for_is_computed_again() {
+    run("corrupt-after:25", "economy");
+}

@@ -1,0 +1,16 @@
+//! Real node processes on the loopback interface: grids of several machines, as far as one machine can have them.
+//!
+//! Each test starts its own nodes in temporary directories and waits for what can be observed through the local API. What
+//! the commands say in detail is tested inside the library, against a fake node.
+#![cfg(feature = "node")]
+
+mod bad_input;
+mod demo;
+mod failing_units;
+mod grid;
+mod grids;
+mod kills;
+mod large;
+#[cfg(feature = "fault-injection")]
+mod liar;
+mod modules;
