@@ -145,6 +145,20 @@ fn a_runaway_is_stopped_from_another_thread() {
     assert_eq!(exit(&run(&mut slot, &tasks[..1])[0]), Err(AttemptFailure::Killed));
     slot.load(Digest::of(&module), || Ok(module.clone())).unwrap();
     assert_eq!(exit(&run(&mut slot, &tasks[..1])[0]), Ok(Exit::Code(0)));
+    // A slot that is killed while it does nothing starts anew; one that is closed does not.
+    slot.stopper().kill();
+    slot.load(Digest::of(&module), || Ok(module.clone())).unwrap();
+    assert_eq!(exit(&run(&mut slot, &tasks[..1])[0]), Ok(Exit::Code(0)));
+}
+
+#[test]
+fn a_closed_slot_stays_closed() {
+    let (mut slot, _cache) = slot();
+    let module = module();
+    slot.load(Digest::of(&module), || Ok(module.clone())).unwrap();
+    slot.stopper().close();
+    assert!(slot.load(Digest::of(&module), || Ok(module.clone())).is_err());
+    assert_eq!(exit(&run(&mut slot, &[task(&module, b"s", limits())])[0]), Err(AttemptFailure::Killed));
 }
 
 #[test]
@@ -216,6 +230,23 @@ fn memory_that_the_machine_lacks_is_no_value() {
     assert!(matches!(ends[1], Ok(Exit::Trap(_))));
 }
 
+/// A slot whose parent lets go of it ends by itself, and not by breaking out of its jail.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_slot_ends_in_peace() {
+    use std::{os::fd::OwnedFd, os::unix::net::UnixStream, process::Command};
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_manyhands"))
+        .args(["__slot", "run", "4294967296", &std::process::id().to_string()])
+        .stdin(OwnedFd::from(theirs))
+        .spawn()
+        .unwrap();
+    // The beginning of the message that it is ready.
+    std::io::Read::read_exact(&mut &ours, &mut [0; 5]).unwrap();
+    drop(ours);
+    assert!(child.wait().unwrap().success());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn escaped_code_can_do_nothing() {
@@ -258,4 +289,23 @@ fn tiny_units_run_by_the_ten_thousand_a_second() {
     println!("{:?} for a unit by itself", began.elapsed() / 2_000);
     // The release build on an idle machine does ten times as much; this catches a lost pipeline, not a slow machine.
     assert!(rate > 1_000.0);
+}
+
+/// A module with initial data has a memory image, which takes system calls of its own; many units share it.
+#[test]
+fn a_module_with_much_data_runs_again_and_again() {
+    let (mut slot, _cache) = slot();
+    let module = wat::parse_str(format!(
+        r#"(module (memory (export "memory") 64) (data (i32.const 65536) "{}")
+        (func (export "_start")
+          (if (i32.ne (i32.load8_u (i32.const 165535)) (i32.const 120)) (then unreachable))
+          (i32.store8 (i32.const 165535) (i32.const 0))
+          (memory.fill (i32.const 200000) (i32.const 1) (i32.const 3000000))))"#,
+        "x".repeat(100_000)
+    ))
+    .unwrap();
+    slot.load(Digest::of(&module), || Ok(module.clone())).unwrap();
+    for report in run(&mut slot, &vec![task(&module, b"", limits()); 50]) {
+        assert_eq!(exit(&report), Ok(Exit::Code(0)));
+    }
 }

@@ -201,9 +201,12 @@ impl SlotProcess {
     ///
     /// When the module is refused or its bytes cannot be had, or when the machine fails.
     pub fn load(&mut self, module: Digest, bytes: impl FnOnce() -> std::io::Result<Vec<u8>>) -> Result<(), SlotError> {
-        self.stopper.begin();
-        if self.loaded.as_ref().is_some_and(|(loaded, _)| *loaded == module) && self.process.is_some() {
-            return Ok(());
+        if self.stopper.begin() {
+            // Killed, though nobody may have noticed yet.
+            self.process = None;
+        }
+        if self.loaded.as_ref().is_some_and(|(loaded, _)| *loaded == module) {
+            return if self.process.is_some() { Ok(()) } else { self.reload() };
         }
         if self.loaded.take().is_some() {
             self.process = None;

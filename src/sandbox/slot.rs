@@ -47,12 +47,17 @@ pub fn slot_main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => ExitCode::SUCCESS,
+        // The parent has let go.
+        Err(error) if is_end(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: slot: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(target_os = "linux")]

@@ -18,6 +18,7 @@ struct State {
     /// slot itself, and while it waits for its module to be compiled, the compiler.
     processes: Vec<Pid>,
     cancelled: bool,
+    closed: bool,
     paused_since: Option<Instant>,
     paused_before: Duration,
 }
@@ -32,6 +33,13 @@ impl Stopper {
     pub fn kill(&self) {
         let mut state = self.state();
         state.cancelled = true;
+        state.signal(Signal::KILL);
+    }
+
+    /// Kills the process and lets no other one take its place: for a node that shuts down. There is no way back.
+    pub fn close(&self) {
+        let mut state = self.state();
+        (state.cancelled, state.closed) = (true, true);
         state.signal(Signal::KILL);
     }
 
@@ -58,9 +66,11 @@ impl Stopper {
         self.state().paused_since.is_some()
     }
 
-    /// A module is given: what was cancelled before does not concern it.
-    pub(super) fn begin(&self) {
-        self.state().cancelled = false;
+    /// A module is given: what was cancelled before does not concern it. Says whether something was.
+    pub(super) fn begin(&self) -> bool {
+        let mut state = self.state();
+        let closed = state.closed;
+        std::mem::replace(&mut state.cancelled, closed)
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
@@ -71,7 +81,9 @@ impl Stopper {
     pub(super) fn attach(&self, process: Pid) {
         let mut state = self.state();
         state.processes.push(process);
-        if state.paused_since.is_some() {
+        if state.closed {
+            let _ = kill_process(process, Signal::KILL);
+        } else if state.paused_since.is_some() {
             let _ = kill_process(process, Signal::STOP);
         }
     }

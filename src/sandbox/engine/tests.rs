@@ -233,3 +233,22 @@ fn input_files_are_there_and_nothing_else_is() {
     assert_eq!(run_given(open, with_file).end, Ok(Exit::Code(0)));
     assert_eq!(run(open).end, Ok(Exit::Code(44)));
 }
+
+/// When this fails, results of older versions mean something else: raise `PASS_VERSION`, then set the figures anew.
+#[test]
+fn gas_is_what_it_was_in_this_version() {
+    assert_eq!(crate::sandbox::PASS_VERSION, 1);
+    let loops = "(local $i i32) (local $x f64) (loop (local.set $x (f64.div (f64.convert_i32_s (local.get $i)) (f64.const 3)))
+        (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if 0 (i32.lt_u (local.get $i) (i32.const 100))))";
+    let figures = [
+        ("", 2),
+        (loops, 902),
+        ("(call $write (i32.const 1) (i32.const 0) (i32.const 100))", 218),
+        ("(memory.fill (i32.const 0) (i32.const 1) (i32.const 4096))", 278),
+        ("(drop (memory.grow (i32.const 1)))", 1002),
+        ("(drop (call $random (i32.const 0) (i32.const 100)))", 305),
+    ];
+    for (body, gas) in figures {
+        assert_eq!(run(&program(body)).gas, gas, "{body}");
+    }
+}

@@ -158,11 +158,14 @@ fn filter(action: SeccompAction) -> io::Result<bool> {
     };
     let other = |error: seccompiler::BackendError| io::Error::other(error);
     let scan = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, PAGEMAP_SCAN).map_err(other)?;
-    // Sealing a memory image, and nothing else that `fcntl` can do.
-    let seal = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, libc::F_ADD_SEALS as u64).map_err(other)?;
+    // Sealing a memory image, and the look at a descriptor with which the standard library's debug build closes it.
+    let command = |number: libc::c_int| {
+        let condition = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, number.cast_unsigned().into());
+        SeccompRule::new(vec![condition.map_err(other)?]).map_err(other)
+    };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![scan]).map_err(other)?]);
-    rules.insert(libc::SYS_fcntl, vec![SeccompRule::new(vec![seal]).map_err(other)?]);
+    rules.insert(libc::SYS_fcntl, vec![command(libc::F_ADD_SEALS)?, command(libc::F_GETFD)?]);
     let filter = SeccompFilter::new(rules, action, SeccompAction::Allow, architecture).map_err(other)?;
     let program: BpfProgram = filter.try_into().map_err(other)?;
     Ok(seccompiler::apply_filter_all_threads(&program).is_ok())
