@@ -62,13 +62,17 @@ pub fn check_module(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A program with a memory and a `_start` that returns.
+    pub const DOES_NOTHING: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x03\x01\0\x01\x07\x13\x02\x06memory\x02\0\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
 
     #[test]
     fn the_usual_mistakes_are_told_apart() {
         let message = |bytes: &[u8]| check_module(bytes).map_err(|failure| failure.message);
-        assert_eq!(message(b"\0asm\x01\0\0\0rest"), Ok(()));
+        assert_eq!(message(DOES_NOTHING), Ok(()));
+        assert!(message(b"\0asm\x01\0\0\0").is_err_and(|text| text.contains("cannot run")), "it does not begin anywhere");
         for (bytes, part) in [
             (&b""[..], "empty"),
             (b"\0asm\x0d\0\x01\0", "component"),

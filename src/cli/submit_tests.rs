@@ -1,10 +1,11 @@
 //! `submit` and `try`: splitters, job files, limits, and every way to get them wrong.
 
-use super::tests::{Ran, run_with};
+use super::{
+    module_check::tests::DOES_NOTHING as MODULE,
+    tests::{Ran, run_with},
+};
 use crate::control::fake::FakeNode;
 use std::{path::Path, sync::Arc};
-
-const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 /// A directory with a module, some inputs and a node.
 async fn served() -> (tempfile::TempDir, Arc<FakeNode>) {
