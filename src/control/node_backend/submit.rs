@@ -259,7 +259,7 @@ mod tests {
     use crate::{protocol::ids::Digest, wire::control::Range};
 
     fn draft(spec: JobSpec) -> Draft {
-        Draft::new(spec, PeerId([1; 32])).ok().expect("a sensible description")
+        Draft::new(spec, PeerId([1; 32])).expect("a sensible description")
     }
 
     fn parts(table: Option<Inputs>) -> store::Parts {
