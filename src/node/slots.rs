@@ -149,8 +149,7 @@ impl Drop for Slots {
     fn drop(&mut self) {
         for slot in &mut self.slots {
             slot.batches = None;
-            slot.stopper.cont();
-            slot.stopper.kill();
+            slot.stopper.close();
         }
         for slot in &mut self.slots {
             if let Some(thread) = slot.thread.take() {

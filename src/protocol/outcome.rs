@@ -128,7 +128,7 @@ impl fmt::Display for AttemptFailure {
 pub struct UnitLimits {
     /// Linear memory in bytes; growth beyond it fails inside the module, equally everywhere.
     pub memory_bytes: u64,
-    /// Gas, see [`Value::gas`]. About 1e9 per second of a fast core.
+    /// Gas, see [`Value::gas`]. From 1e9 to 1e10 per second of a fast core.
     pub gas: u64,
     /// Wall-clock time on the worker.
     pub wall: Duration,
@@ -145,11 +145,11 @@ impl UnitLimits {
 }
 
 impl Default for UnitLimits {
-    /// Enough for ordinary programs: 1 GiB, 10^13 gas (hours), one hour, 16 MiB of output, 64 KiB of log.
+    /// Enough for ordinary programs: 1 GiB, 10^14 gas (hours), one hour, 16 MiB of output, 64 KiB of log.
     fn default() -> Self {
         Self {
             memory_bytes: 1 << 30,
-            gas: 10_000_000_000_000,
+            gas: 100_000_000_000_000,
             wall: Duration::from_secs(3600),
             output_bytes: 16 << 20,
             log_bytes: 64 << 10,
