@@ -52,7 +52,7 @@ fn manifest_of(inputs: Inputs, reduce: Reduce) -> Manifest {
         module_bytes: 1000,
         args: vec!["{start}".into(), "--to={end}".into()],
         inputs,
-        limits: UnitLimits::default(),
+        limits: UnitLimits { gas: 10_000_000_000_000, ..UnitLimits::default() },
         policy: Policy::Strict,
         priority: -3,
         tags: vec!["maths".into(), "number-theory".into()],

@@ -71,7 +71,7 @@ pub struct JobOptions {
     #[arg(long, value_name = "SIZE", help_heading = "Limits of a unit")]
     pub output: Option<ByteSize>,
 
-    /// Work of a unit; a fast core does about 1e9 a second [default: 10_000_000_000_000]
+    /// Work of a unit; a fast core does 1e9 to 1e10 a second [default: 100_000_000_000_000]
     #[arg(long, value_name = "N", help_heading = "Limits of a unit")]
     pub gas: Option<Count>,
 
