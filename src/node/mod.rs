@@ -2,7 +2,7 @@
 //!
 //! It performs actions in their order, decides nothing, and never awaits another peer while doing so: a full queue becomes an
 //! event, and what takes time runs in tasks of its own whose results come back as events. One task owns all state
-//! ([`run_loop`]); everybody else talks to it through a [`Handle`].
+//! (`run_loop`); everybody else talks to it through a [`Handle`].
 
 pub mod net;
 

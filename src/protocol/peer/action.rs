@@ -35,7 +35,7 @@ pub enum Action {
     },
     /// See [`gossip::Action`]; never `Deliver`.
     Gossip(gossip::Action),
-    /// Decode this and hand it back as [`Event::Announced`].
+    /// Decode this and hand it back as [`super::Event::Announced`].
     Heard(gossip::Envelope),
     /// Sign this and hand it back as [`gossip::Event::Broadcast`].
     Publish(Announcement),
@@ -86,7 +86,7 @@ pub enum Action {
     },
     /// Close a worker's stream: its results cannot be compared with ours, or there is no room.
     Refuse(PeerId),
-    /// Run a unit in a slot, fetching what it needs; [`Event::Finished`] follows.
+    /// Run a unit in a slot, fetching what it needs; [`super::Event::Finished`] follows.
     Run(RunId),
     /// Stop it, or do not start it; nothing follows.
     Stop(RunId),

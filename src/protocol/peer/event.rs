@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub enum Event {
     /// The shell's gossip streams; see [`gossip::Event`].
     Gossip(gossip::Event),
-    /// The border has verified and decoded what [`Action::Heard`] handed out.
+    /// The border has verified and decoded what [`super::Action::Heard`] handed out.
     Announced {
         /// Who says so.
         author: PeerId,
@@ -35,7 +35,7 @@ pub enum Event {
         /// It has shown to be this owner's device.
         own: bool,
     },
-    /// A worker has opened a work stream. Answered by [`Action::Refuse`] if its results cannot be compared with ours.
+    /// A worker has opened a work stream. Answered by [`super::Action::Refuse`] if its results cannot be compared with ours.
     WorkerOpened {
         /// Who.
         peer: PeerId,
@@ -62,7 +62,7 @@ pub enum Event {
         /// What, checked by the border.
         report: Report,
     },
-    /// The stream asked for by [`Action::OpenWork`] is open.
+    /// The stream asked for by [`super::Action::OpenWork`] is open.
     CoordinatorOpened(PeerId),
     /// It could not be opened, or is gone.
     CoordinatorClosed(PeerId),
@@ -91,7 +91,7 @@ pub enum Event {
         /// Which units.
         units: Vec<UnitIndex>,
     },
-    /// An execution asked for by [`Action::Run`] has ended.
+    /// An execution asked for by [`super::Action::Run`] has ended.
     Finished {
         /// Which.
         run: RunId,
