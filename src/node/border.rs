@@ -42,6 +42,7 @@ impl Node {
                 self.event(Event::Met { peer, prefix, lineage, own: hello.own });
                 let hint: Arc<[u8]> = hello.contact.encode().into();
                 self.event(Event::Gossip(gossip::Event::Learned(vec![gossip::Contact { peer, hint }])));
+                self.acquaintances.meet(peer, &hello.contact);
                 self.connected.insert(peer, hello);
             }
             NetEvent::PeerDisconnected { peer } => {

@@ -20,6 +20,8 @@ mod perform;
 
 mod border;
 
+mod acquaintances;
+
 mod streams;
 
 mod look;

@@ -32,7 +32,7 @@ impl Node {
     /// Performs actions in their order. Facts are durable before anything else of the same turn happens.
     pub(super) async fn perform(&mut self, actions: Vec<Action>, inputs: &mut Inputs) {
         let mut rest = Vec::with_capacity(actions.len());
-        let mut writes = Vec::new();
+        let mut writes: Vec<Write> = self.acquaintances.take_note().into_iter().collect();
         for action in actions {
             match action {
                 Action::Persist(fact) => writes.push(Write::Fact(fact)),

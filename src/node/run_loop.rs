@@ -4,6 +4,7 @@
 //! performs the rest. Nothing here awaits another peer.
 
 use super::{
+    acquaintances::Acquaintances,
     border::Fetches,
     handle::{End, Handle, Request},
     net::{Identity, NetEvent, NetHandle, Outbound, PeerHello},
@@ -72,6 +73,8 @@ pub struct Node {
     pub(super) fetches: Fetches,
     pub(super) watchers: JoinSet<()>,
     pub(super) handle: Handle,
+    /// Peers to come back to after a restart, the newest last.
+    pub(super) acquaintances: Acquaintances,
     /// Requests that are answered after this turn's commit.
     pub(super) replies: Vec<oneshot::Sender<()>>,
     /// Why nothing can be made durable at the moment, for people.

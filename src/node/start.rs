@@ -1,6 +1,7 @@
 //! Starting a node, and ending it in order.
 
 use super::{
+    acquaintances::Acquaintances,
     border::Fetches,
     handle::{End, Handle, NodeFacts, REQUESTS_MAX},
     net::{
@@ -175,7 +176,9 @@ fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
     let sequence = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX);
     let mut peer = Peer::new(clock.now(), config, saved, sequence).expect("the default settings agree with one another");
     let contacts = handle.settings.contacts.iter();
-    let bootstrap: Vec<_> = contacts.map(|(peer, contact)| gossip::Contact { peer: *peer, hint: contact.encode().into() }).collect();
+    let acquaintances = tokio::task::block_in_place(|| Acquaintances::load(&handle.store))?;
+    let invited = contacts.map(|(peer, contact)| gossip::Contact { peer: *peer, hint: contact.encode().into() });
+    let bootstrap: Vec<_> = acquaintances.contacts().chain(invited).collect();
     peer.handle(clock.now(), Event::Gossip(gossip::Event::Bootstrap(bootstrap)));
     Ok(Node {
         peer,
@@ -195,6 +198,7 @@ fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
         fetches: Fetches::default(),
         watchers: JoinSet::new(),
         handle: handle.clone(),
+        acquaintances,
         replies: Vec::new(),
         stalled: None,
     })
