@@ -14,6 +14,8 @@ mod jobs;
 
 mod logs;
 
+mod own_slot;
+
 mod pause;
 
 mod rerun;
