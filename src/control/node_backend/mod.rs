@@ -18,6 +18,8 @@ mod own_slot;
 
 mod pause;
 
+mod reduce;
+
 mod rerun;
 
 mod results;
