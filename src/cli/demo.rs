@@ -172,7 +172,7 @@ async fn unfinished(submitter: &mut Client, job: &Job) -> Failure {
 /// The verified outputs in their order: they are the picture.
 async fn collect(submitter: &mut Client, job: &Job, size: Size) -> Result<Vec<u8>, Failure> {
     let bytes = size.width as usize * size.height as usize * 3;
-    let request = GetResultsRequest { job: job.id.clone(), partial: false, follow: false, first_unit: 0 };
+    let request = GetResultsRequest { job: job.id.clone(), partial: false, ..GetResultsRequest::default() };
     let mut chunks = submitter.results(request).await?;
     let mut pixels = Vec::with_capacity(bytes);
     while let Some(chunk) = chunks.next().await? {

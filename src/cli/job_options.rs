@@ -105,6 +105,11 @@ pub struct JobOptions {
     #[arg(long, value_name = "concat|none|MODULE.wasm", help_heading = "The job")]
     pub reduce: Option<Reduce>,
 
+    /// An argument of the reducer; can be given more than once
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true, help_heading = "The job")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reduce_arg: Vec<String>,
+
     /// Make it another job, even when it equals one that was submitted already
     #[arg(long, help_heading = "The job")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -227,7 +232,8 @@ impl JobOptions {
         self
     }
 
-    /// These where they are set, else `file`'s. A splitter on the command line replaces the file's.
+    /// These where they are set, else `file`'s. A splitter on the command line replaces the file's, and so
+    /// does a reducer, with its arguments.
     fn over(self, file: Self) -> Self {
         let file = if self.splitters().is_empty() {
             file
@@ -255,6 +261,7 @@ impl JobOptions {
             tag: longer(self.tag, file.tag),
             purpose: self.purpose.or(file.purpose),
             name: self.name.or(file.name),
+            reduce_arg: if self.reduce.is_some() { self.reduce_arg } else { longer(self.reduce_arg, file.reduce_arg) },
             reduce: self.reduce.or(file.reduce),
             new: self.new || file.new,
         }
@@ -337,7 +344,7 @@ impl JobOptions {
             tags: self.tag.clone(),
             purpose: self.purpose.clone().unwrap_or_default(),
             reduce: reduce.to_owned(),
-            reduce_args: Vec::new(),
+            reduce_args: self.reduce_arg.clone(),
             nonce: nonce.into(),
         };
         crate::control::submission::check_spec(&spec)?;

@@ -1,4 +1,4 @@
-//! `manyhands results`: outputs in unit order; verified ones only, unless `--partial`.
+//! `manyhands results`: outputs in unit order, or what the job's reducer made of them; verified ones only, unless `--partial`.
 
 use super::{
     context::{Context, Format},
@@ -22,6 +22,9 @@ use std::{
 };
 
 /// Print a job's outputs in unit order, verified ones only
+///
+/// Of a job with a reducer (--reduce MODULE.wasm), the reducer reads them here, on this machine, and what it writes is printed.
+/// With --partial, --follow or --output it does not run: those give what the units wrote.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   manyhands results @last > out.txt
@@ -32,15 +35,15 @@ pub struct Args {
     #[arg(value_name = "JOB", default_value = "@last")]
     job: String,
 
-    /// Leave out units without a verified result instead of failing; provisional ones are given as they are
+    /// Leave out units without a verified result instead of failing; provisional ones are given as they are. No reducer runs
     #[arg(long)]
     partial: bool,
 
-    /// Print each output as soon as it and all before it are verified
+    /// Print each output as soon as it and all before it are verified. No reducer runs
     #[arg(long)]
     follow: bool,
 
-    /// A file per unit in this directory, and results.jsonl about them
+    /// A file per unit in this directory, and results.jsonl about them. No reducer runs
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -58,7 +61,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         let disputed = disputed_units(&mut client, &job).await?;
         return Err(ControlError::unverified(&job, &disputed).into());
     }
-    let request = GetResultsRequest { job: job.id.clone(), partial: args.partial, follow: args.follow, first_unit: 0 };
+    let plain = args.output.is_some();
+    let request = GetResultsRequest { job: job.id.clone(), partial: args.partial, follow: args.follow, first_unit: 0, plain };
     let mut chunks = client.results(request).await?;
     let given = match (&args.output, context.format) {
         (Some(directory), _) => write_files(&mut chunks, directory).await?,

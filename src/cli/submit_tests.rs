@@ -196,6 +196,28 @@ reduce = "concat"
 }
 
 #[tokio::test]
+async fn a_reducer_has_arguments_from_the_job_file_or_with_the_flag() {
+    let (dir, node) = served().await;
+    let file = "module = \"app.wasm\"\nreduce = \"app.wasm\"\nreduce-arg = [\"--merge\"]\n";
+    std::fs::write(dir.path().join("job.toml"), file).expect("written");
+    for (options, reduce, arguments) in [
+        ("-q", "module", &["--merge"][..]),
+        ("--reduce-arg -x --reduce-arg y", "module", &["-x", "y"]),
+        ("--reduce @/app.wasm", "module", &[]),
+        ("--reduce concat", "concat", &[]),
+    ] {
+        let ran = run(dir.path(), &format!("submit @/job.toml --new {options}"), None).await;
+        assert_eq!(ran.code, 0, "{options}: {ran:?}");
+        let jobs = node.jobs.lock().expect("lock");
+        let spec = &jobs.last().expect("a job").spec;
+        let found: Vec<&str> = spec.reduce_args.iter().map(String::as_str).collect();
+        assert_eq!((spec.reduce.as_str(), &found[..]), (reduce, arguments), "{options}");
+    }
+    let ran = run(dir.path(), "submit @/job.toml --reduce none --reduce-arg --merge", None).await;
+    assert!(ran.code == 2 && ran.err.contains("there is no reducer"), "{ran:?}");
+}
+
+#[tokio::test]
 async fn an_unknown_key_is_shown_with_line_and_caret() {
     let (dir, _node) = served().await;
     std::fs::write(dir.path().join("job.toml"), "module = \"app.wasm\"\nmemmory = \"1GiB\"\n").expect("written");

@@ -178,6 +178,12 @@ pub fn check_spec(spec: &JobSpec) -> Reply<()> {
     within("the nonce", spec.nonce.len() as u64, 32)?;
     word("policy", &spec.policy, &["", "economy", "standard", "strict"])?;
     word("reduce", &spec.reduce, &["", "concat", "none", "module"])?;
+    within("the number of the reducer's arguments", spec.reduce_args.len() as u64, ARGS_MAX as u64)?;
+    within("the reducer's arguments", spec.reduce_args.iter().map(|arg| arg.len() as u64).sum(), ARG_BYTES_MAX as u64)?;
+    if !spec.reduce_args.is_empty() && spec.reduce != "module" {
+        let error = ControlError::new(Kind::Usage, "NO_REDUCER", "there are arguments for a reducer, and there is no reducer");
+        return Err(error.hint("--reduce reducer.wasm"));
+    }
     if let Some(range) = &spec.range {
         range_units(range.start, range.end, range.per_unit)?;
     }

@@ -320,6 +320,11 @@ pub fn unit_seed(job: JobId, unit: UnitIndex) -> [u8; 32] {
     Digest::of_parts(&[b"manyhands.seed.v1", job.as_bytes(), &unit.0.to_le_bytes()]).0
 }
 
+/// The seed of the random numbers of a job's reducer.
+pub fn reducer_seed(job: JobId) -> [u8; 32] {
+    Digest::of_parts(&[b"manyhands.reducer-seed.v1", job.as_bytes()]).0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,3 +14,4 @@ mod large;
 #[cfg(feature = "fault-injection")]
 mod liar;
 mod modules;
+mod reducers;

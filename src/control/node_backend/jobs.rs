@@ -20,7 +20,7 @@ use crate::{
     protocol::{
         fact::JobState,
         ids::{JobId, PeerId},
-        job::{Policy, Reduce},
+        job::{Manifest, Policy, Reduce},
         owner::JobView,
         peer::Event,
     },
@@ -31,7 +31,7 @@ use crate::{
         progress,
     },
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How often a followed job is looked at: four times a second at most.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
@@ -102,6 +102,12 @@ impl NodeBackend {
     pub(super) async fn seen(&self, job: JobId) -> Reply<Seen> {
         let seen = self.view(move |node| Seen::of(node, job)).await?;
         seen.ok_or_else(|| ControlError::no_such_job(&job.to_string()))
+    }
+
+    /// What an own job consists of.
+    pub(super) async fn manifest(&self, job: JobId) -> Reply<Arc<Manifest>> {
+        let manifest = self.view(move |node| node.peer().owner().manifest(job)).await?;
+        manifest.ok_or_else(|| ControlError::no_such_job(&job.to_string()))
     }
 
     /// An own job as people are shown it.

@@ -14,7 +14,11 @@ mod jobs;
 
 mod logs;
 
+mod own_slot;
+
 mod pause;
+
+mod reduce;
 
 mod rerun;
 

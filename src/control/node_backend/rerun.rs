@@ -1,5 +1,6 @@
 //! Running units of an own job once more on this machine, in a slot of their own, to compare what comes out.
 
+use super::own_slot::{self, OwnSlot};
 use crate::{
     node::Handle,
     protocol::{
@@ -7,57 +8,27 @@ use crate::{
         job::{Manifest, unit_seed},
         outcome::{Outcome, Value},
     },
-    sandbox::{SlotError, SlotProcess, Stopper, Task, Workshop},
+    sandbox::{SlotProcess, Task},
     store::{Store, StoreError},
 };
-use std::{io, sync::Arc};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// What came of one unit: its value, or why there is none, for people.
 pub(super) type Rerun = (UnitIndex, Result<Value, String>);
 
-/// Units being run again. Dropping it ends the slot.
-pub(super) struct Reruns {
-    results: mpsc::Receiver<Rerun>,
-    stopper: Stopper,
-}
-
-impl Drop for Reruns {
-    fn drop(&mut self) {
-        self.results.close();
-        self.stopper.kill();
-    }
-}
-
-impl Reruns {
-    /// Starts to run these units of `job`, one after the other.
-    pub fn start(handle: &Handle, job: JobId, manifest: Arc<Manifest>, units: Vec<UnitIndex>) -> Self {
-        let (sender, results) = mpsc::channel(1);
-        let stopper = Stopper::default();
-        let cache = handle.facts.data_dir.join("native");
-        // A machine that lends little memory to others still checks its owner's own job.
-        let memory_bytes = handle.facts.memory_bytes.max(manifest.limits.memory_bytes);
-        let work = Work { store: handle.store.clone(), job, manifest, stopper: stopper.clone() };
-        tokio::task::spawn_blocking(move || {
-            let slot = Workshop::of_this_program(&cache, memory_bytes)
-                .map_err(SlotError::Spawn)
-                .and_then(|workshop| SlotProcess::spawn_with(workshop, work.stopper.clone()));
-            match slot {
-                Ok(slot) => work.run(slot, &units, &sender),
-                Err(error) => {
-                    let reason = error.to_string();
-                    let all = units.into_iter().map(|unit| (unit, Err(reason.clone())));
-                    all.map(|rerun| sender.blocking_send(rerun)).take_while(Result::is_ok).for_each(drop);
-                }
-            }
-        });
-        Self { results, stopper }
-    }
-
-    /// The next that has ended; none when all have.
-    pub async fn next(&mut self) -> Option<Rerun> {
-        self.results.recv().await
-    }
+/// Starts to run these units of `job`, one after the other.
+pub(super) fn start(handle: &Handle, job: JobId, manifest: Arc<Manifest>, units: Vec<UnitIndex>) -> OwnSlot<Rerun> {
+    let memory_bytes = manifest.limits.memory_bytes;
+    let work = Work { store: handle.store.clone(), job, manifest };
+    OwnSlot::start(handle, memory_bytes, move |slot, results| match slot {
+        Ok(slot) => work.run(slot, &units, results),
+        Err(error) => {
+            let reason = error.to_string();
+            let all = units.into_iter().map(|unit| (unit, Err(reason.clone())));
+            all.map(|rerun| results.blocking_send(rerun)).take_while(Result::is_ok).for_each(drop);
+        }
+    })
 }
 
 /// What the slot's thread works with.
@@ -65,7 +36,6 @@ struct Work {
     store: Store,
     job: JobId,
     manifest: Arc<Manifest>,
-    stopper: Stopper,
 }
 
 impl Work {
@@ -83,13 +53,7 @@ impl Work {
     }
 
     fn run_one(&self, slot: &mut SlotProcess, unit: UnitIndex) -> Result<Value, String> {
-        let module = self.manifest.module;
-        let read = || match self.store.read_blob(module) {
-            Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => Err(io::Error::from(io::ErrorKind::NotFound)),
-            Err(error) => Err(io::Error::other(error)),
-        };
-        slot.load(module, read).map_err(|error| error.to_string())?;
+        own_slot::load(slot, &self.store, self.manifest.module).map_err(|error| error.to_string())?;
         let task = self.task(unit).map_err(|error| error.to_string())?.ok_or("its input is not here")?;
         let mut outcome = None;
         slot.run_batch(std::slice::from_ref(&task), &mut |_, report| outcome = Some(report.outcome));

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 
 /// Bytes in one part, and of small outputs that are read together.
-const CHUNK_BYTES: usize = 256 << 10;
+pub(super) const CHUNK_BYTES: usize = 256 << 10;
 /// Units looked at together.
 const UNITS_AT_ONCE: usize = 256;
 /// How often units that are waited for are looked at.
@@ -70,10 +70,14 @@ impl NodeBackend {
             return Err(self.unverified(job).await?);
         }
         let backend = self.clone();
+        let is_plain = request.plain || request.partial || request.follow || request.first_unit > 0;
+        if !is_plain && let Some(reduction) = self.reduction(job).await? {
+            return Ok(replies(move |outlet| backend.give_reduced(reduction, outlet)));
+        }
         Ok(replies(move |outlet| backend.give_results(job, request, counts.units, outlet)))
     }
 
-    async fn unverified(&self, job: JobId) -> Reply<ControlError> {
+    pub(super) async fn unverified(&self, job: JobId) -> Reply<ControlError> {
         let now = self.own_job(job).await?;
         let mut disputed = Vec::new();
         let wanted = DISPUTED_NAMED_MAX.min(now.disputed as usize);
@@ -184,7 +188,7 @@ fn read_small(store: &Store, mut ready: Left) -> Reply<(Vec<ResultChunk>, Left)>
     Ok((chunks, ready))
 }
 
-fn lost(unit: u32) -> ControlError {
+pub(super) fn lost(unit: u32) -> ControlError {
     let error = ControlError::new(Kind::Internal, "OUTPUT_LOST", format!("the output of unit {unit} is damaged or lost on this disk"));
     error.cause("it was verified, and its bytes are not what they were").hint("check the disk; submit the job anew with another nonce")
 }

@@ -2,7 +2,8 @@
 
 use super::{
     NodeBackend,
-    rerun::Reruns,
+    own_slot::OwnSlot,
+    rerun::{self, Rerun},
     stream::{Ended, Outlet, replies},
     units::LOOK_UNITS,
 };
@@ -114,11 +115,10 @@ impl NodeBackend {
     }
 
     /// Starts to run the sampled units; holds the node's handle only while it does so.
-    async fn rerun(&self, job: JobId, sample: &Sample) -> Reply<Reruns> {
+    async fn rerun(&self, job: JobId, sample: &Sample) -> Reply<OwnSlot<Rerun>> {
+        let manifest = self.manifest(job).await?;
         let handle = self.handle().await?;
-        let manifest = handle.view(move |node| node.peer().owner().manifest(job)).await?;
-        let manifest = manifest.ok_or_else(|| ControlError::no_such_job(&job.to_string()))?;
-        Ok(Reruns::start(&handle, job, manifest, sample.keys().copied().collect()))
+        Ok(rerun::start(&handle, job, manifest, sample.keys().copied().collect()))
     }
 
     /// Draws verified units at random, each with the same chance.
