@@ -23,13 +23,29 @@ use crate::{
         work::{CoordinatorMessage, Lease, OutcomeBatch, UnitOutcome, WorkerMessage},
     },
 };
-use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
-use tokio::task::JoinSet;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    task::{self, JoinSet},
+    time::timeout,
+};
 
 /// Blobs fetched at once; more only compete for the same link.
 const FETCHES_MAX: usize = 8;
 /// Blobs that wait to be fetched. Beyond it the attempt fails here and is leased again.
 const FETCHES_WAITING_MAX: usize = 4096;
+/// Of these, from one peer: nobody keeps the others from being served.
+const FETCHES_WAITING_PER_PEER_MAX: usize = 512;
+/// Blobs fetched at once from one peer.
+const FETCHES_PER_PEER_MAX: usize = 2;
+/// A fetch is given up when it takes longer than this and its size at the slowest link that is of use.
+const FETCH_TIME_MIN: Duration = Duration::from_secs(60);
+/// 128 kbit/s.
+const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
 /// How often a job's progress is reported to another peer.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
@@ -73,7 +89,7 @@ impl Node {
                 }
             }
             NetEvent::WorkerOpened { peer, outbound } => {
-                let stream = WorkerStream { stream: Stream::new(outbound), hello: None, described: BTreeSet::new() };
+                let stream = WorkerStream { stream: Stream::new(outbound), hello: None, described: VecDeque::new() };
                 self.workers.insert(peer, stream);
             }
             NetEvent::WorkerReceived { peer, message, weight: _ } => self.on_worker(peer, message),
@@ -177,15 +193,25 @@ impl Node {
         let output = inline_output.map(Arc::from);
         let report =
             Report { unit, attempt, ordinal, token: LeaseToken(token), outcome, output_bytes, output, log: log.into(), wall, proof };
+        // Nothing is fetched for a report that will not be taken.
+        let welcome = self.peer.owner().may_report(from, job, &report).is_ok();
         match report.outcome {
-            Outcome::Value(value) if report.output.is_none() && !self.holds(value.output) => {
-                let wanted = Wanted { digest: value.output, length: Some(output_bytes), at_most: output_bytes };
-                let fetch = Fetch { wanted, holders: vec![from], goal: Goal::Output { from, job, report: Box::new(report) } };
-                if !self.fetches.push(fetch) {
-                    tracing::info!(peer = %from.short(), "too many large outputs at once; one is refused");
-                }
+            Outcome::Value(value) if welcome && report.output.is_none() && !self.holds(value.output) => {
+                self.fetch_output(from, job, value.output, report);
             }
             Outcome::Value(_) | Outcome::Failed(_) => self.event(Event::Reported { from, job, report }),
+        }
+    }
+
+    fn fetch_output(&mut self, from: PeerId, job: JobId, digest: Digest, mut report: Report) {
+        let bytes = report.output_bytes;
+        let allowed = self.peer.owner().manifest(job).is_some_and(|manifest| bytes <= manifest.limits.output_bytes);
+        let wanted = Wanted { digest, length: Some(bytes), at_most: bytes };
+        let fetch = Fetch { wanted, holders: vec![from], goal: Goal::Output { from, job, report: Box::new(report.clone()) } };
+        if !allowed || !self.fetches.push(fetch) {
+            tracing::info!(peer = %from.short(), bytes, "a large output is not fetched: more than the job allows, or too many at once");
+            report.outcome = Outcome::Failed(AttemptFailure::MissingBlob);
+            self.event(Event::Reported { from, job, report });
         }
     }
 
@@ -211,8 +237,11 @@ impl Node {
     fn on_coordinator(&mut self, from: PeerId, message: pb::CoordinatorMessage) {
         let refused = match CoordinatorMessage::try_from(message) {
             Ok(CoordinatorMessage::Job(description)) => {
-                let known = description.manifest.owner == from && self.runs.describe(from, description.job, description.manifest);
-                (!known).then(|| "a job of somebody else, or too many jobs".to_owned())
+                let own = description.manifest.owner == from;
+                if own {
+                    self.runs.describe(from, description.job, description.manifest);
+                }
+                (!own).then(|| "a job of somebody else".to_owned())
             }
             Ok(CoordinatorMessage::Leases { job, leases }) => self.on_leases(from, job, leases),
             Ok(CoordinatorMessage::Revoke { job, units: _ }) => {
@@ -303,38 +332,45 @@ pub(super) enum Goal {
 
 type Fetched = (Fetch, Result<(), String>);
 
-/// Blobs on their way here: a few at once, a bounded number waiting.
+/// Blobs on their way here: a few at once, fewer from one peer, a bounded number waiting.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
-    waiting: std::collections::VecDeque<Fetch>,
-    running: JoinSet<Option<Fetched>>,
+    waiting: VecDeque<Fetch>,
+    running: JoinSet<Result<(), String>>,
+    /// What the running tasks fetch.
+    goals: BTreeMap<task::Id, Fetch>,
     done: Vec<Fetched>,
 }
 
 impl Fetches {
-    /// Enters a fetch; `false` when too many wait. It starts with the next [`Fetches::start`].
+    /// Enters a fetch; `false` when too many wait, in all or for this peer. It starts with the next [`Fetches::start`].
     pub fn push(&mut self, fetch: Fetch) -> bool {
-        let room = self.waiting.len() < FETCHES_WAITING_MAX;
+        let of_peer = self.waiting.iter().filter(|waiting| waiting.holders.first() == fetch.holders.first()).count();
+        let room = self.waiting.len() < FETCHES_WAITING_MAX && of_peer < FETCHES_WAITING_PER_PEER_MAX;
         if room {
             self.waiting.push_back(fetch);
         }
         room
     }
 
-    /// Starts what may run now.
+    /// Starts what may run now, in turn, passing over peers that have their share.
     pub fn start(&mut self, net: &super::net::NetHandle, store: &Store) {
         while self.running.len() < FETCHES_MAX {
-            let Some(fetch) = self.waiting.pop_front() else { break };
+            let may_run = |fetch: &Fetch| {
+                let of_peer = self.goals.values().filter(|running| running.holders.first() == fetch.holders.first());
+                of_peer.count() < FETCHES_PER_PEER_MAX
+            };
+            let Some(fetch) = self.waiting.iter().position(may_run).and_then(|at| self.waiting.remove(at)) else { break };
+            let (wanted, holders) = (fetch.wanted, fetch.holders.clone());
             let (net, store) = (net.clone(), store.clone());
-            self.running.spawn(async move {
+            let running = self.running.spawn(async move {
                 let sink = StoreSink { store: store.clone(), writer: Some(store.blob_writer()) };
-                let fetched = net.fetch_blob(fetch.wanted, &fetch.holders, sink).await;
-                let result = match fetched {
-                    Ok(fetched) => commit(&store, fetched.sink, fetch.wanted.digest).await.map_err(|error| error.to_string()),
-                    Err(error) => Err(error.to_string()),
-                };
-                Some((fetch, result))
+                let slowest = FETCH_TIME_MIN + Duration::from_secs(wanted.at_most / SLOWEST_BYTES_PER_SECOND);
+                let fetched = timeout(slowest, net.fetch_blob(wanted, &holders, sink)).await;
+                let fetched = fetched.map_err(|_| "it took too long".to_owned())?.map_err(|error| error.to_string())?;
+                commit(&store, fetched.sink, wanted.digest).await.map_err(|error| error.to_string())
             });
+            self.goals.insert(running.id(), fetch);
         }
     }
 
@@ -343,12 +379,12 @@ impl Fetches {
         if !self.done.is_empty() {
             return;
         }
-        match self.running.join_next().await {
-            Some(Ok(Some(done))) => self.done.push(done),
-            // A task that panicked was logged by the runtime; its unit's lease expires.
-            Some(Ok(None) | Err(_)) => {}
-            None => std::future::pending().await,
-        }
+        let (id, result) = match self.running.join_next_with_id().await {
+            Some(Ok((id, result))) => (id, result),
+            Some(Err(broken)) => (broken.id(), Err(broken.to_string())),
+            None => return std::future::pending().await,
+        };
+        self.done.extend(self.goals.remove(&id).map(|fetch| (fetch, result)));
     }
 
     /// The next that has ended.

@@ -64,9 +64,12 @@ pub(super) enum End {
 #[error("the node is shutting down")]
 pub struct Closed;
 
+/// Somebody's look at the node.
+pub(super) type Look = Box<dyn FnOnce(&Node) + Send>;
+
 pub(super) enum Request {
     /// Looks at the node.
-    View(Box<dyn FnOnce(&Node) + Send>),
+    View(Look),
     /// Handles an event; answered when all that follows from it is durable and performed.
     Event(Box<Event>, oneshot::Sender<()>),
 }

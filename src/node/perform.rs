@@ -3,6 +3,7 @@
 use super::{
     net::{Contact, Source},
     run_loop::{Inputs, Node},
+    streams::DESCRIBED_TRUSTED,
 };
 use crate::{
     protocol::{
@@ -30,7 +31,9 @@ const DISK_RETRY: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Performs actions in their order. Facts are durable before anything else of the same turn happens.
-    pub(super) async fn perform(&mut self, actions: Vec<Action>, inputs: &mut Inputs) {
+    ///
+    /// `false` when the node ends before they could be made durable: nobody was told anything then.
+    pub(super) async fn perform(&mut self, actions: Vec<Action>, inputs: &mut Inputs) -> bool {
         let mut rest = Vec::with_capacity(actions.len());
         let mut writes: Vec<Write> = self.acquaintances.take_note().into_iter().collect();
         for action in actions {
@@ -44,18 +47,19 @@ impl Node {
                 other => rest.push(other),
             }
         }
-        if !writes.is_empty() {
-            self.make_durable(writes, inputs).await;
+        if !writes.is_empty() && !self.make_durable(writes, inputs).await {
+            return false;
         }
         for action in rest {
             self.perform_one(action);
         }
         self.fetches.start(&self.net, &self.store);
         self.runs.dispatch();
+        true
     }
 
     /// Commits, and tries again for as long as the disk is full: nobody is told anything meanwhile, and nothing is lost.
-    async fn make_durable(&mut self, mut writes: Vec<Write>, inputs: &mut Inputs) {
+    async fn make_durable(&mut self, mut writes: Vec<Write>, inputs: &mut Inputs) -> bool {
         loop {
             let again: Vec<Write> = writes.iter().filter_map(copy).collect();
             match self.store.commit(writes).await {
@@ -63,20 +67,21 @@ impl Node {
                 Err(error @ StoreError::Closed) => {
                     tracing::error!(%error, "the store has closed; the node stops");
                     self.handle.stop();
-                    break;
+                    return false;
                 }
                 Err(error) => {
                     tracing::error!(%error, "cannot make facts durable; the node waits");
                     self.stalled = Some(error.to_string());
                     self.wait_answering_views(inputs, DISK_RETRY).await;
                     if inputs.end.borrow().is_some() {
-                        break;
+                        return false;
                     }
                     writes = again;
                 }
             }
         }
         self.stalled = None;
+        true
     }
 
     fn perform_one(&mut self, action: Action) {
@@ -212,9 +217,13 @@ impl Node {
     /// Describes a job to a worker that does not know it on this stream yet.
     fn describe(&mut self, to: PeerId, job: JobId) -> bool {
         let Some(worker) = self.workers.get_mut(&to) else { return false };
-        if !worker.described.insert(job) {
+        if worker.described.contains(&job) {
             return true;
         }
+        if worker.described.len() >= DESCRIBED_TRUSTED {
+            worker.described.pop_front();
+        }
+        worker.described.push_back(job);
         let described = tokio::task::block_in_place(|| self.store.signed_manifest(job));
         let (Ok(Some(signed)), Some(manifest)) = (described, self.peer.owner().manifest(job)) else {
             tracing::error!(job = %job.short(), "a job's description cannot be read");

@@ -6,7 +6,7 @@
 use super::{
     acquaintances::Acquaintances,
     border::Fetches,
-    handle::{End, Handle, Request},
+    handle::{End, Handle, Look, Request},
     net::{Identity, NetEvent, NetHandle, Outbound, PeerHello},
     runs::Runs,
     slots::SlotEvent,
@@ -77,6 +77,8 @@ pub struct Node {
     pub(super) acquaintances: Acquaintances,
     /// Requests that are answered after this turn's commit.
     pub(super) replies: Vec<oneshot::Sender<()>>,
+    /// Views that are answered after this turn's commit.
+    pub(super) looks: Vec<Look>,
     /// Why nothing can be made durable at the moment, for people.
     pub(super) stalled: Option<String>,
 }
@@ -157,7 +159,8 @@ impl Node {
         match input {
             Input::Net(event) => self.on_net(event),
             Input::Slots(event) => self.on_slots(event),
-            Input::Request(Request::View(look)) => look(self),
+            // Answered after this turn's commit, so that nobody sees what is not durable.
+            Input::Request(Request::View(look)) => self.looks.push(look),
             Input::Request(Request::Event(event, reply)) => {
                 self.event(*event);
                 self.replies.push(reply);
@@ -182,7 +185,11 @@ impl Node {
         loop {
             let actions = self.peer.take_actions(self.clock.now());
             let idle = actions.is_empty();
-            self.perform(actions, inputs).await;
+            if !self.perform(actions, inputs).await {
+                // The node ends. Whoever waits for an answer hears that it has ended.
+                self.replies.clear();
+                return;
+            }
             if idle {
                 break;
             }
@@ -192,6 +199,9 @@ impl Node {
         for reply in self.replies.drain(..) {
             // Whoever asked may have gone.
             let _ = reply.send(());
+        }
+        for look in std::mem::take(&mut self.looks) {
+            look(self);
         }
     }
 

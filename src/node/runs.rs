@@ -17,7 +17,7 @@ use crate::{
         peer::Event,
         worker::{Finished, RunId},
     },
-    wire::work::UnitInput,
+    wire::{bounds::LOG_BYTES_MAX, work::UnitInput},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -25,8 +25,9 @@ use std::{
     time::Duration,
 };
 
-/// The most jobs that one coordinator may describe on a stream.
-const DESCRIBED_MAX: usize = 64;
+/// How many descriptions of one stream a worker remembers: more than the coordinator counts on, see
+/// [`DESCRIBED_TRUSTED`](super::streams::DESCRIBED_TRUSTED).
+const DESCRIBED_MAX: usize = 2 * super::streams::DESCRIBED_TRUSTED;
 /// How much work a slot is given at a time: enough to hide the hand-over, little enough to be shared out evenly.
 const BATCH_TARGET: Duration = Duration::from_millis(50);
 /// The most units in one batch.
@@ -65,7 +66,7 @@ pub(super) struct Runs {
     me: PeerId,
     jobs: BTreeMap<JobKey, JobHere>,
     /// Jobs described on a stream that is open.
-    described: BTreeMap<JobKey, Arc<Manifest>>,
+    described: BTreeMap<PeerId, VecDeque<(JobId, Arc<Manifest>)>>,
     /// Inputs that came with leases which the core has not looked at yet.
     offered: BTreeMap<RunId, Option<UnitInput>>,
     /// Inputs of runs that wait, of those that have one.
@@ -83,23 +84,28 @@ impl Runs {
         Self { me, jobs, described, offered, inputs: BTreeMap::new(), fetching: BTreeSet::new(), slots, given: (0, 0) }
     }
 
-    /// A coordinator describes a job; `false` when it has described too many.
-    pub fn describe(&mut self, coordinator: PeerId, job: JobId, manifest: Manifest) -> bool {
-        let described = self.described.keys().filter(|(peer, _)| *peer == coordinator).count();
-        let room = described < DESCRIBED_MAX;
-        if room {
-            self.described.insert((coordinator, job), Arc::new(manifest));
+    /// A coordinator describes a job. The oldest description on its stream is forgotten when there are too many.
+    pub fn describe(&mut self, coordinator: PeerId, job: JobId, manifest: Manifest) {
+        let described = self.described.entry(coordinator).or_default();
+        described.retain(|(known, _)| *known != job);
+        if described.len() >= DESCRIBED_MAX {
+            described.pop_front();
         }
-        room
+        described.push_back((job, Arc::new(manifest)));
     }
 
     pub fn is_described(&self, coordinator: PeerId, job: JobId) -> bool {
-        self.described.contains_key(&(coordinator, job))
+        self.description(coordinator, job).is_some()
+    }
+
+    fn description(&self, coordinator: PeerId, job: JobId) -> Option<Arc<Manifest>> {
+        let described = self.described.get(&coordinator)?;
+        described.iter().find(|(known, _)| *known == job).map(|(_, manifest)| manifest.clone())
     }
 
     /// The stream on which jobs were described is gone. What runs goes on.
     pub fn forget_described(&mut self, coordinator: PeerId) {
-        self.described.retain(|(peer, _), _| *peer != coordinator);
+        self.described.remove(&coordinator);
     }
 
     /// Keeps a leased unit's input until the core has decided whether it runs.
@@ -120,6 +126,12 @@ impl Runs {
         self.inputs.remove(&run);
         self.fetching.remove(&run);
         self.slots.stop(run);
+    }
+
+    /// Jobs whose units wait for a module that nobody fetches.
+    fn waiting_without_module(&self) -> Vec<JobKey> {
+        let stranded = |job: &JobHere| job.module == ModuleState::Missing && !job.waiting.is_empty();
+        self.jobs.iter().filter(|(_, job)| stranded(job)).map(|(key, _)| *key).collect()
     }
 
     /// Slots that run something.
@@ -155,7 +167,9 @@ impl Runs {
             self.slots.give(slot, Batch { key, manifest, tasks });
         }
         if self.jobs.len() > JOBS_KEPT_MAX {
-            self.jobs.retain(|_, job| !job.waiting.is_empty() || matches!(job.module, ModuleState::Fetching | ModuleState::Compiling));
+            let fetching: BTreeSet<JobKey> = self.fetching.iter().map(|run| (run.coordinator, run.job)).collect();
+            let busy = |job: &JobHere| !job.waiting.is_empty() || matches!(job.module, ModuleState::Fetching | ModuleState::Compiling);
+            self.jobs.retain(|key, job| busy(job) || fetching.contains(key));
         }
     }
 
@@ -182,12 +196,14 @@ impl Node {
         let key = (run.coordinator, run.job);
         let own = run.coordinator == self.peer.me();
         if !self.runs.jobs.contains_key(&key) {
-            let manifest = if own { self.peer.owner().manifest(run.job) } else { self.runs.described.get(&key).cloned() };
+            let manifest = if own { self.peer.owner().manifest(run.job) } else { self.runs.description(run.coordinator, run.job) };
             let Some(manifest) = manifest else { return self.fail_run(run, AttemptFailure::MissingBlob) };
             let job = JobHere { manifest, module: ModuleState::Missing, waiting: VecDeque::new(), unit_time: None };
             self.runs.jobs.insert(key, job);
         }
-        self.want_module(key);
+        if !self.want_module(key) {
+            return self.fail_run(run, AttemptFailure::MissingBlob);
+        }
         match self.runs.offered.remove(&run).flatten() {
             Some(input) if input.inline.is_none() && !self.holds(input.digest) => self.fetch_input(run, input),
             Some(input) => {
@@ -199,15 +215,17 @@ impl Node {
     }
 
     fn queue_run(&mut self, run: RunId) {
-        if let Some(job) = self.runs.jobs.get_mut(&(run.coordinator, run.job)) {
-            job.waiting.push_back(run);
+        match self.runs.jobs.get_mut(&(run.coordinator, run.job)) {
+            Some(job) => job.waiting.push_back(run),
+            None => self.fail_run(run, AttemptFailure::MissingBlob),
         }
     }
 
-    fn want_module(&mut self, key: JobKey) {
-        let Some(job) = self.runs.jobs.get(&key) else { return };
+    /// Sees to it that the job's module is here or on its way; `false` when that cannot be.
+    fn want_module(&mut self, key: JobKey) -> bool {
+        let Some(job) = self.runs.jobs.get(&key) else { return false };
         if job.module != ModuleState::Missing {
-            return;
+            return true;
         }
         let (module, length) = (job.manifest.module, job.manifest.module_bytes);
         let state = if self.holds(module) {
@@ -217,13 +235,14 @@ impl Node {
             let (coordinator, job) = key;
             let fetch = Fetch { wanted, holders: self.holders(coordinator), goal: Goal::Module { coordinator, job } };
             if !self.fetches.push(fetch) {
-                return;
+                return false;
             }
             ModuleState::Fetching
         };
         if let Some(job) = self.runs.jobs.get_mut(&key) {
             job.module = state;
         }
+        true
     }
 
     /// Who may have a blob of a coordinator's job: itself, then peers that we are connected with.
@@ -252,7 +271,6 @@ impl Node {
                 here.module = ModuleState::Missing;
                 let failed: Vec<_> = here.waiting.drain(..).collect();
                 for run in failed {
-                    self.runs.inputs.remove(&run);
                     self.fail_run(run, AttemptFailure::MissingBlob);
                 }
             }
@@ -264,16 +282,18 @@ impl Node {
             return;
         }
         match result {
-            Ok(()) => self.queue_run(run),
+            // The module may have been given up meanwhile.
+            Ok(()) if self.want_module((run.coordinator, run.job)) => self.queue_run(run),
+            Ok(()) => self.fail_run(run, AttemptFailure::MissingBlob),
             Err(reason) => {
                 tracing::info!(job = %run.job.short(), unit = run.unit.0, reason, "an input could not be fetched");
-                self.runs.inputs.remove(&run);
                 self.fail_run(run, AttemptFailure::MissingBlob);
             }
         }
     }
 
     fn fail_run(&mut self, run: RunId, failure: AttemptFailure) {
+        self.runs.inputs.remove(&run);
         let nothing: Arc<[u8]> = Arc::from([]);
         let outcome = Outcome::Failed(failure);
         let finished = Finished { outcome, output_bytes: 0, output: None, log: nothing, wall: Duration::ZERO };
@@ -289,6 +309,9 @@ impl Node {
                 let total: Duration = finished.iter().map(|(_, finished)| finished.wall).sum();
                 job.unit_time = Some(total / u32::try_from(finished.len()).unwrap_or(u32::MAX));
                 job.module = ModuleState::Ready;
+            } else if finished.iter().any(|(_, finished)| finished.outcome == Outcome::Failed(AttemptFailure::MissingBlob)) {
+                // Its module may have been evicted; it is looked for again.
+                job.module = ModuleState::Missing;
             } else if is_last && job.module == ModuleState::Compiling {
                 job.module = ModuleState::Here;
             }

@@ -14,9 +14,9 @@ use crate::{
     wire::{bounds::INLINE_BYTES_MAX, work::UnitInput},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     io,
-    sync::{Arc, mpsc as blocking},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -73,12 +73,36 @@ pub(super) struct Slots {
 
 #[derive(Debug)]
 struct Slot {
-    batches: Option<blocking::SyncSender<Batch>>,
+    batches: Option<blocking::SyncSender<(u64, Batch)>>,
     stopper: Stopper,
     thread: Option<JoinHandle<()>>,
     /// What it has been given and not finished, oldest first.
-    given: std::collections::VecDeque<(JobKey, BTreeSet<RunId>)>,
+    given: VecDeque<Given>,
+    batches_given: u64,
+    gate: Arc<Mutex<Gate>>,
     loaded: Option<JobKey>,
+}
+
+/// A batch that a slot has.
+#[derive(Debug)]
+struct Given {
+    number: u64,
+    runs: BTreeSet<RunId>,
+}
+
+/// What a slot's thread and the run loop must agree on at every instant, so that no blow hits another batch than was meant. Held for
+/// a few instructions only.
+#[derive(Debug, Default)]
+struct Gate {
+    /// The batch that the thread is at.
+    current: Option<u64>,
+    /// Batches that are not to run, or not on; at most those that the slot has.
+    cancelled: BTreeSet<u64>,
+}
+
+fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
+    // No code that can panic runs under the lock.
+    gate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Slots {
@@ -113,10 +137,12 @@ impl Slots {
     pub fn give(&mut self, slot: usize, batch: Batch) {
         let slot = &mut self.slots[slot];
         slot.loaded = Some(batch.key);
-        slot.given.push_back((batch.key, batch.tasks.iter().map(|task| task.run).collect()));
+        slot.batches_given += 1;
+        let number = slot.batches_given;
+        slot.given.push_back(Given { number, runs: batch.tasks.iter().map(|task| task.run).collect() });
         if let Some(batches) = &slot.batches {
             // There is room: it holds as many as are given at most.
-            drop(batches.try_send(batch));
+            drop(batches.try_send((number, batch)));
         }
     }
 
@@ -125,14 +151,16 @@ impl Slots {
         self.slots[slot].given.pop_front();
     }
 
-    /// Stops the slot that runs this unit now. What else was in its batch is reported as killed, and leased again.
+    /// Stops the batch that this unit is in, whether it runs or waits. What else was in it is reported as killed.
     pub fn stop(&mut self, run: RunId) {
         for slot in &mut self.slots {
-            let Some((_, runs)) = slot.given.front_mut() else { continue };
-            if runs.contains(&run) {
-                // Once for the whole batch: a second blow would hit the next one.
-                runs.clear();
-                slot.stopper.kill();
+            for given in slot.given.iter_mut().filter(|given| given.runs.contains(&run)) {
+                given.runs.clear();
+                let mut gate = lock(&slot.gate);
+                gate.cancelled.insert(given.number);
+                if gate.current == Some(given.number) {
+                    slot.stopper.kill();
+                }
             }
         }
     }
@@ -164,7 +192,9 @@ impl Slot {
     fn start(number: usize, workshop: &Arc<Workshop>, store: &Store, events: &mpsc::Sender<SlotEvent>) -> io::Result<Self> {
         let (batches, queue) = blocking::sync_channel(BATCHES_PER_SLOT);
         let stopper = Stopper::default();
+        let gate = Arc::<Mutex<Gate>>::default();
         let mut thread = SlotThread {
+            gate: gate.clone(),
             number,
             workshop: workshop.clone(),
             store: store.clone(),
@@ -174,14 +204,19 @@ impl Slot {
         };
         let builder = std::thread::Builder::new().name(format!("slot-{number}"));
         let thread = builder.spawn(move || {
-            while let Ok(batch) = queue.recv() {
-                if !thread.run(batch) {
+            while let Ok((number, batch)) = queue.recv() {
+                lock(&thread.gate).current = Some(number);
+                let open = thread.run(number, batch);
+                let mut gate = lock(&thread.gate);
+                gate.current = None;
+                gate.cancelled.remove(&number);
+                if !open {
                     break;
                 }
             }
         })?;
-        let given = std::collections::VecDeque::new();
-        Ok(Self { batches: Some(batches), stopper, thread: Some(thread), given, loaded: None })
+        let given = VecDeque::new();
+        Ok(Self { batches: Some(batches), stopper, thread: Some(thread), given, batches_given: 0, gate, loaded: None })
     }
 }
 
@@ -192,12 +227,13 @@ struct SlotThread {
     store: Store,
     events: mpsc::Sender<SlotEvent>,
     stopper: Stopper,
+    gate: Arc<Mutex<Gate>>,
     process: Option<SlotProcess>,
 }
 
 impl SlotThread {
     /// Runs a batch; `false` when nobody listens any more.
-    fn run(&mut self, batch: Batch) -> bool {
+    fn run(&mut self, number: u64, batch: Batch) -> bool {
         let Batch { key, manifest, tasks } = batch;
         let runs: Vec<RunId> = tasks.iter().map(|task| task.run).collect();
         let mut ready = Vec::with_capacity(tasks.len());
@@ -213,7 +249,10 @@ impl SlotThread {
             }
         }
         let mut out = Outbox { slot: self.number, key, events: self.events.clone(), finished: failed, flushed: Instant::now(), open: true };
-        if let Err(failure) = self.load(&manifest) {
+        let loaded = self.load(&manifest);
+        // Loading begins a new page for the stopper, so a blow from before is only remembered here.
+        let cancelled = lock(&self.gate).cancelled.contains(&number);
+        if let Err(failure) = loaded.and_then(|()| if cancelled { Err(AttemptFailure::Killed) } else { Ok(()) }) {
             out.finished.extend(positions.iter().map(|&position| (runs[position], without_value(failure))));
         } else if let Some(process) = &mut self.process {
             let store = &self.store;

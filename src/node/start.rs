@@ -200,6 +200,7 @@ fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
         handle: handle.clone(),
         acquaintances,
         replies: Vec::new(),
+        looks: Vec::new(),
         stalled: None,
     })
 }

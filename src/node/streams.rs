@@ -2,10 +2,7 @@
 
 use super::net::{Outbound, SendError};
 use crate::{protocol::ids::JobId, wire::peer as pb};
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 /// The most messages that wait for one slow peer. What waits is bounded already by the leases that are out; a peer that reads
 /// nothing while this fills is cut off, and its units are offered to others.
@@ -60,9 +57,12 @@ pub(super) struct WorkerStream {
     pub stream: Stream<pb::CoordinatorMessage>,
     /// What it said about itself, once it did.
     pub hello: Option<WorkerIs>,
-    /// Jobs that were described to it on this stream.
-    pub described: BTreeSet<JobId>,
+    /// Jobs that were described to it on this stream lately; at most [`DESCRIBED_TRUSTED`].
+    pub described: VecDeque<JobId>,
 }
+
+/// How many descriptions a coordinator trusts a worker to remember; older ones it sends again.
+pub(super) const DESCRIBED_TRUSTED: usize = 32;
 
 /// What a worker's signatures are made over.
 #[derive(Clone, Debug)]

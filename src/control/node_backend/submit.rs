@@ -80,7 +80,8 @@ impl NodeBackend {
         });
         let secret = JobSecret(secret.await?);
         // One that existed is known to the run loop already, and stays as it is.
-        handle.event(Event::Submitted { job, manifest: Arc::new(submitted.manifest.clone()), secret }).await?;
+        // The node may have begun anew while the parts came in; the event goes to the one that runs now.
+        self.handle().await?.event(Event::Submitted { job, manifest: Arc::new(submitted.manifest.clone()), secret }).await?;
         Ok(submitted)
     }
 }
