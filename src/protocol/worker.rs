@@ -33,7 +33,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 const USELESS_AFTER: Duration = Duration::from_secs(60);
 /// A coordinator that is not reached for so long makes room even if results for it are held.
 const LOST_AFTER: Duration = Duration::from_secs(600);
-/// While more bytes of results than this wait for one coordinator's acknowledgement, no new leases are welcome.
+/// While more bytes of results than this wait for one coordinator's acknowledgement, no new leases are welcome or taken.
 const HELD_BYTES_MAX: usize = 32 << 20;
 /// Leases beyond the window that are taken all the same: the coordinator may count differently for a moment.
 const WINDOW_SLACK: usize = 16;
@@ -241,10 +241,14 @@ impl Worker {
         }
     }
 
-    /// The coordinator leases units. What goes far beyond the windows that it was told is not taken.
+    /// The coordinator leases units. What goes far beyond the windows that it was told is not taken, and nothing is while more than
+    /// [`HELD_BYTES_MAX`] waits for it: one that never acknowledges must not exhaust the memory, whatever window it was told before.
     pub fn leased(&mut self, now: Instant, from: PeerId, job: JobId, leases: &[Lease]) {
         let Some(coordinator) = self.coordinators.get_mut(&from) else { return };
         (coordinator.failures, coordinator.useful_at) = (0, now);
+        if coordinator.held_bytes > HELD_BYTES_MAX {
+            return;
+        }
         let welcome = 2 * coordinator.window_told.max(coordinator.window_before) as usize + WINDOW_SLACK;
         for lease in leases {
             let held = coordinator.running.len() + coordinator.unacknowledged.len();

@@ -156,6 +156,8 @@ fn no_new_leases_are_welcome_while_too_much_waits_for_acknowledgement() {
     bench.worker.leased(bench.now, key(1), JOB, &[lease(1), lease(2)]);
     bench.worker.finished(run(1, 1), finished(HELD_BYTES_MAX + 1));
     assert!(bench.take().contains(&WorkerAction::Window { to: key(1), window: 0 }));
+    bench.worker.leased(bench.now, key(1), JOB, &[lease(3)]);
+    assert_eq!((bench.take(), bench.worker.running()), (vec![], 1), "nor are any taken that come all the same");
     bench.worker.acknowledged(key(1), JOB, &[UnitIndex(1)]);
     assert!(matches!(bench.take()[..], [WorkerAction::Window { window, .. }] if window > 0));
     bench.nothing_else();

@@ -289,16 +289,21 @@ impl Owner {
         Some(worker)
     }
 
+    /// Whether a report of this peer would be taken: asked before a large output of it is fetched.
+    pub fn may_report(&self, from: PeerId, id: JobId, report: &Report) -> Result<(), ReportRejected> {
+        let job = self.jobs.get(&id).ok_or(ReportRejected::UnknownJob)?;
+        job.unit(report.unit).ok_or(ReportRejected::UnknownUnit)?;
+        let token = LeaseToken::make(&job.secret, id, report.unit, report.attempt, report.ordinal, from);
+        if token == report.token { Ok(()) } else { Err(ReportRejected::NotLeased) }
+    }
+
     /// A worker reports an outcome. The border has checked its signature and the digest of an inline output; a large output
     /// has been fetched and is held.
     pub fn report(&mut self, now: Instant, from: PeerId, id: JobId, report: Report) -> Result<(), ReportRejected> {
+        self.may_report(from, id, &report)?;
         let unit = report.unit;
-        let job = self.jobs.get(&id).ok_or(ReportRejected::UnknownJob)?;
-        let known = job.unit(unit).ok_or(ReportRejected::UnknownUnit)?;
-        if LeaseToken::make(&job.secret, id, unit, report.attempt, report.ordinal, from) != report.token {
-            return Err(ReportRejected::NotLeased);
-        }
-        let voted = known.votes.iter().any(|vote| vote.worker == from);
+        let known = self.jobs.get(&id).and_then(|job| job.unit(unit));
+        let voted = known.is_some_and(|known| known.votes.iter().any(|vote| vote.worker == from));
         self.actions.push(OwnerAction::Acknowledge { to: from, job: id, units: vec![unit] });
         if !report.log.is_empty() {
             self.actions.push(OwnerAction::KeepLog { job: id, unit, bytes: report.log.clone() });

@@ -139,7 +139,9 @@ impl Desk {
             wall,
             proof: Arc::from([]),
         };
+        let may = self.owner.may_report(key(worker), JOB, &report);
         let result = self.owner.report(self.now, key(worker), JOB, report);
+        assert_eq!(may, result, "what is asked before is what is said then");
         self.take();
         result
     }
