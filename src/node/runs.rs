@@ -319,7 +319,15 @@ impl Node {
         if is_last {
             self.runs.slots.finished_batch(slot);
         }
-        for (run, finished) in finished {
+        for key in self.runs.waiting_without_module() {
+            self.want_module(key);
+        }
+        let me = self.peer.me();
+        for (run, mut finished) in finished {
+            // What is held until a coordinator acknowledges it is no more than what can be sent.
+            if run.coordinator != me && finished.log.len() > LOG_BYTES_MAX {
+                finished.log = Arc::from(&finished.log[..LOG_BYTES_MAX]);
+            }
             if let Outcome::Value(value) = finished.outcome {
                 let (units, gas) = self.runs.given;
                 self.runs.given = (units + 1, gas.saturating_add(value.gas));
