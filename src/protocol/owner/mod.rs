@@ -25,7 +25,7 @@ use crate::protocol::{
     outcome::{AttemptFailure, Outcome, Value},
     time::Instant,
     trust::{Prefix, Trust},
-    verify::{COLD_BELOW_PROVEN_PEERS, JobSecret},
+    verify::{COLD_BELOW_PROVEN_PEERS, JobSecret, Weight},
 };
 use judge::Surroundings;
 use lease::{LeaseKey, Leases};
@@ -327,8 +327,8 @@ impl Owner {
 
     fn on_failure(&mut self, now: Instant, id: JobId, unit: UnitIndex, from: PeerId, failure: AttemptFailure) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let proven = from == self.me || self.trust.is_proven(from, job.gas_estimate());
-        let fact = job.record_failure(now, unit, from, proven, failure);
+        let weight = if from == self.me { Weight::Owner } else { self.trust.voter(from, job.gas_estimate()).weight };
+        let fact = job.record_failure(now, unit, from, weight, failure);
         self.actions.push(OwnerAction::Persist(fact));
     }
 
@@ -353,12 +353,13 @@ impl Owner {
     /// Judges units, and whatever their judgement re-opens, until nothing follows any more.
     fn judge_all(&mut self, now: Instant, mut queue: VecDeque<(JobId, UnitIndex)>) {
         let cold = self.proven_online(now) < COLD_BELOW_PROVEN_PEERS;
-        let around = Surroundings { owner: self.me, cold, proven_within_reach: self.proven_within_reach() };
+        let proven_within_reach = self.proven_within_reach();
         let mut touched = BTreeSet::new();
         while !queue.is_empty() {
             while let Some((id, unit)) = queue.pop_front() {
                 let Some(job) = self.jobs.get_mut(&id) else { continue };
                 let mut consequences = Consequences::default();
+                let around = Surroundings { owner: self.me, cold, proven_within_reach, roster: &self.roster };
                 job.judge(unit, &mut self.trust, &around, &mut consequences);
                 touched.insert(id);
                 self.apply(now, consequences, &mut queue);

@@ -386,7 +386,8 @@ fn a_failure_counts_once_for_each_lease_and_newcomers_alone_make_no_unit_fail() 
     assert_eq!(desk.facts.last(), Some(&Fact::Failures(JOB, UnitIndex(0), three)));
     desk.worker(4, 1);
     assert!(desk.leases.is_empty(), "now someone proven is asked");
-    for _ in 0..3 {
+    for _ in 0..9 {
+        assert_eq!(desk.state(0), UnitState::Waiting);
         desk.owner.window(key(9), 1);
         desk.take();
         desk.pass(Duration::from_secs(10));

@@ -30,7 +30,8 @@ impl OwnJob {
             }
         }
         for (unit, seen) in saved.failures.into_iter().filter(|(_, seen)| seen.count > 0) {
-            let record = FailureRecord { seen, proven: 0, last_at: Instant::default(), workers: BTreeSet::new() };
+            let (proven, workers) = (BTreeSet::new(), BTreeSet::new());
+            let record = FailureRecord { seen, own: 0, proven, last_at: Instant::default(), workers };
             job.failures.insert(unit, record);
         }
         for (unit, verdict) in saved.verdicts {
