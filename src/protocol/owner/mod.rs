@@ -142,7 +142,7 @@ impl Owner {
         }
         owner.judge_all(now, unsettled);
         for id in owner.job_ids().collect::<Vec<_>>() {
-            owner.advance(id);
+            owner.advance(now, id);
         }
         owner
     }
@@ -211,7 +211,7 @@ impl Owner {
             self.set_state(id, JobState::Running);
             self.actions.push(OwnerAction::Announce(id));
             self.judge_all(now, unsettled);
-            self.advance(id);
+            self.advance(now, id);
         }
         Some(again.len())
     }
@@ -371,7 +371,7 @@ impl Owner {
             }
         }
         for id in touched {
-            self.advance(id);
+            self.advance(now, id);
         }
         self.schedule_due = true;
     }
@@ -407,16 +407,20 @@ impl Owner {
         self.actions.extend(jobs.into_iter().map(|job| OwnerAction::Revoke { to: worker, job }));
     }
 
-    fn advance(&mut self, id: JobId) {
+    fn advance(&mut self, now: Instant, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (before, reached) = (job.state, job.reached());
         if reached == before {
             return;
         }
         self.set_state(id, reached);
-        match (before.has_ended(), reached.has_ended()) {
-            (_, true) => self.end(id),
-            (_, false) => self.actions.push(OwnerAction::Announce(id)),
+        if reached.has_ended() {
+            self.end(id);
+        } else {
+            // It had ended, and what was out then wants to be leased again.
+            let unsettled = self.jobs[&id].unsettled().into_iter().map(|unit| (id, unit)).collect();
+            self.actions.push(OwnerAction::Announce(id));
+            self.judge_all(now, unsettled);
         }
     }
 

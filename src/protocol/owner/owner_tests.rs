@@ -440,3 +440,23 @@ fn a_slow_last_unit_is_backed_up_and_the_first_answer_counts() {
     assert_eq!(desk.job().state, JobState::Done);
     desk.nothing_else();
 }
+
+#[test]
+fn a_stopped_job_that_a_late_vote_lets_go_on_leases_again_what_was_out() {
+    let mut desk = Desk::new(&[]).submit(10);
+    desk.worker(ME, 8);
+    let late = desk.leases[0].1;
+    while desk.job().state == JobState::Running {
+        let at = desk.leases.iter().position(|(_, lease)| lease.unit.0 < 3).expect("one of the first three");
+        let (_, lease) = desk.leases.remove(at);
+        desk.fail(ME, &lease);
+    }
+    assert_eq!((desk.job().state, desk.revoked.as_slice()), (JobState::Stopped, [ME].as_slice()));
+    let out: Vec<_> = desk.leases.drain(..).map(|(_, lease)| lease.unit.0).collect();
+    assert!(!out.is_empty());
+    desk.answer(ME, &late, 7);
+    assert_eq!((desk.job().state, desk.job().counts.verified), (JobState::Running, 1));
+    let again: BTreeSet<_> = desk.leases.drain(..).map(|(_, lease)| lease.unit.0).collect();
+    assert_eq!(again, (3..10).collect(), "with {out:?}, which were revoked");
+    desk.nothing_else();
+}
