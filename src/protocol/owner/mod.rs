@@ -154,7 +154,7 @@ impl Owner {
             self.schedule(now);
         }
         for worker in core::mem::take(&mut self.touched) {
-            self.actions.push(OwnerAction::Persist(Fact::Standing(worker, self.trust.standing(worker))));
+            self.actions.push(OwnerAction::Persist(Fact::Standing(worker, self.trust.keep(worker))));
         }
         core::mem::take(&mut self.actions)
     }
@@ -216,11 +216,14 @@ impl Owner {
         Some(again.len())
     }
 
-    /// A peer has said hello: where it is, who invited it, and whether it is this owner's device.
+    /// A peer has said hello: where it is, who invited it, and whether it is this owner's device. Nothing of it is made durable for a
+    /// stranger: whoever makes up keys must not fill the store.
     pub fn meet(&mut self, peer: PeerId, prefix: Option<Prefix>, lineage: Option<PeerId>, anchor: bool) {
         let before = self.trust.standing(peer);
         self.trust.meet(peer, prefix, lineage, anchor);
-        if before != self.trust.standing(peer) {
+        let after = self.trust.standing(peer);
+        let says_something = before.anchor || after.anchor || after.verified_units > 0 || after.strikes > 0;
+        if before != after && says_something {
             self.touched.insert(peer);
         }
         self.roster.recount();
@@ -337,6 +340,9 @@ impl Owner {
         // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight.
         let superseded = self.leases.supersede(id, unit);
         self.trust.measure(from, value.gas, wall);
+        if self.trust.lineage_is_due(from) {
+            self.touched.insert(from);
+        }
         let vote = Vote { unit, worker: from, attempt, ordinal, value, output_bytes, proof };
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
         let struck = from != self.me && self.trust.is_barred(from, now);

@@ -460,3 +460,31 @@ fn a_stopped_job_that_a_late_vote_lets_go_on_leases_again_what_was_out() {
     assert_eq!(again, (3..10).collect(), "with {out:?}, which were revoked");
     desk.nothing_else();
 }
+
+#[test]
+fn only_what_matters_of_a_peer_that_says_hello_is_made_durable() {
+    let mut desk = Desk::new(&[1]).submit(2);
+    let kept = |desk: &mut Desk, worker: u8| -> Vec<Standing> {
+        desk.take();
+        let standing = |fact| match fact {
+            Fact::Standing(peer, standing) if peer == key(worker) => Some(standing),
+            _ => None,
+        };
+        desk.facts.drain(..).filter_map(standing).collect()
+    };
+    desk.owner.meet(key(5), None, Some(key(77)), false);
+    assert_eq!(kept(&mut desk, 5), [], "a stranger");
+    desk.owner.meet(key(1), None, Some(key(77)), false);
+    assert_eq!(kept(&mut desk, 1).len(), 1, "it has a record");
+    desk.owner.meet(key(6), None, None, true);
+    assert!(kept(&mut desk, 6)[0].anchor);
+    desk.owner.meet(key(6), None, None, false);
+    assert!(!kept(&mut desk, 6)[0].anchor, "no longer");
+    desk.worker(5, 1);
+    let first = desk.lease(5);
+    desk.answer(5, &first, 7);
+    assert_eq!(kept(&mut desk, 5)[0].lineage, Some(key(77)), "its votes must not look independent after a restart");
+    let second = desk.lease(5);
+    desk.answer(5, &second, 7);
+    assert_eq!(kept(&mut desk, 5), [], "once");
+}
