@@ -35,6 +35,8 @@ struct Record {
     standing: Standing,
     prefix: Option<Prefix>,
     quarantined_until: Option<Instant>,
+    /// The lineage that was made durable.
+    lineage_kept: Option<PeerId>,
     /// It is attached now, so its network must not be forgotten.
     present: bool,
     /// How often in a row leases of its ran out without an answer from it.
@@ -71,17 +73,24 @@ impl Record {
 }
 
 impl Trust {
-    /// Rebuilds the table. A convicted peer's quarantine begins anew, since no clock outlives a restart.
+    /// Rebuilds the table. A convicted peer's quarantine begins anew, since no clock outlives a restart. Of more than are remembered
+    /// those stay of whom something is known, the convicted last among them.
     pub fn restore(now: Instant, saved: impl IntoIterator<Item = (PeerId, Standing)>) -> Self {
         let record = |standing: Standing| Record {
             standing,
             prefix: None,
+            lineage_kept: standing.lineage,
             present: false,
             unanswered: 0,
             rests_until: None,
             quarantined_until: (standing.strikes > 0).then(|| now.after(QUARANTINE)),
         };
-        Self { records: saved.into_iter().map(|(peer, standing)| (peer, record(standing))).collect() }
+        let mut records: Vec<_> = saved.into_iter().map(|(peer, standing)| (peer, record(standing))).collect();
+        if records.len() > RECORDS_MAX {
+            records.sort_by_key(|(_, record)| (record.is_stranger(), record.standing.strikes > 0));
+            records.truncate(RECORDS_MAX);
+        }
+        Self { records: records.into_iter().collect() }
     }
 
     /// What is known of a peer; the default for a stranger.
@@ -100,6 +109,18 @@ impl Trust {
         record.prefix = prefix;
         record.standing.lineage = lineage.or(record.standing.lineage);
         record.standing.anchor = anchor;
+    }
+
+    /// The standing to be made durable: what is known of the peer, its lineage included, counts as durable from now on.
+    pub fn keep(&mut self, peer: PeerId) -> Standing {
+        let Some(record) = self.records.get_mut(&peer) else { return Standing::default() };
+        record.lineage_kept = record.standing.lineage;
+        record.standing
+    }
+
+    /// Whether its lineage is known and not durable: it must be once it votes, or its votes would look independent after a restart.
+    pub fn lineage_is_due(&self, peer: PeerId) -> bool {
+        self.records.get(&peer).is_some_and(|record| record.standing.lineage != record.lineage_kept)
     }
 
     /// It is attached from now on, or no longer. What is known of attached peers is not forgotten.
@@ -216,5 +237,26 @@ impl Trust {
     /// Whether it has answered nothing since leases of its ran out, and until when it gets none.
     pub fn rest(&self, peer: PeerId) -> Option<Instant> {
         self.records.get(&peer).filter(|record| record.unanswered > 0).and_then(|record| record.rests_until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_more_peers_than_are_remembered_strangers_go_first_at_a_restart() {
+        let key = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            PeerId(bytes)
+        };
+        let known = Standing { verified_units: 1, verified_gas: 1, ..Standing::default() };
+        let caught = Standing { strikes: 1, ..Standing::default() };
+        let strangers = (0..RECORDS_MAX).map(|number| (key(number), Standing::default()));
+        let others = [(key(RECORDS_MAX), known), (key(RECORDS_MAX + 1), caught)];
+        let trust = Trust::restore(Instant(0), strangers.chain(others));
+        assert_eq!(trust.standings().count(), RECORDS_MAX);
+        assert!(others.iter().all(|(peer, standing)| trust.standing(*peer) == *standing));
     }
 }

@@ -150,7 +150,7 @@ fn accept_owner(ballots: &[Ballot], value: Value) -> Judgement {
     Judgement {
         decision: Decision::Accept { value, by_owner: true },
         convict: voters(ballots, |ballot| ballot.value != value),
-        credit: voters(ballots, |ballot| ballot.value == value),
+        credit: backed_voters(ballots, value),
     }
 }
 
@@ -166,10 +166,11 @@ fn voters(ballots: &[Ballot], chosen: impl Fn(&Ballot) -> bool) -> Vec<PeerId> {
     ballots.iter().filter(other).filter(|ballot| chosen(ballot)).map(|ballot| ballot.worker).collect()
 }
 
-/// Those voters for `value` who are backed by a proven voter other than themselves.
-fn backed_voters(ballots: &[Ballot], value: Value) -> Vec<PeerId> {
-    let proven = |ballot: &Ballot| ballot.value == value && ballot.weight == Weight::Proven;
-    voters(ballots, |ballot| ballot.value == value && ballots.iter().any(|other| proven(other) && other.worker != ballot.worker))
+/// Those voters for `value` who are backed by the owner, or by a proven voter other than themselves: an accepted unit adds to their
+/// records.
+pub fn backed_voters(ballots: &[Ballot], value: Value) -> Vec<PeerId> {
+    let backs = |ballot: &Ballot| ballot.value == value && matches!(ballot.weight, Weight::Owner | Weight::Proven);
+    voters(ballots, |ballot| ballot.value == value && ballots.iter().any(|other| backs(other) && other.worker != ballot.worker))
 }
 
 /// How many votes for one value count, and how many of those are proven.

@@ -4,6 +4,7 @@
 
 use super::{
     own_job::{Consequences, OwnJob},
+    roster::Roster,
     unit::{FAILED_WORKERS_KEPT, FailureRecord, Phase, Unit, UnitVote, Want},
 };
 use crate::protocol::{
@@ -16,33 +17,36 @@ use crate::protocol::{
 };
 use std::collections::BTreeSet;
 
-/// Failed attempts by proven peers (or the owner) after which a unit has failed.
-const FAILURES_BY_PROVEN_MAX: u32 = 3;
-/// Failed attempts by anybody after which a unit has failed where nobody proven is there to try, so that none is tried for ever.
+/// So many proven peers, each counted once, and attempts of the owner's own failed: then the unit has failed.
+const FAILURES_BY_PROVEN_MAX: usize = 3;
+/// Failed attempts by anybody after which a unit has failed once all who could be asked have failed on it, so that none is tried for
+/// ever where few are attached.
 const FAILURES_MAX: u32 = 12;
 /// Failed attempts by newcomers after which proven peers try, so that no swarm of new keys makes units fail.
 const FAILURES_BY_NEWCOMERS_MAX: u32 = 3;
 
 /// What a judgement needs to know of the world around the job.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Surroundings {
+pub(super) struct Surroundings<'a> {
     /// This peer.
     pub owner: PeerId,
     /// Few proven peers are attached: equal newcomers may be shown as provisional.
     pub cold: bool,
     /// The owner's slots or a proven peer are attached, so a proven vote can be had.
     pub proven_within_reach: bool,
+    /// Who is attached.
+    pub roster: &'a Roster,
 }
 
 impl OwnJob {
     /// Judges one unit and applies the judgement.
-    pub fn judge(&mut self, index: UnitIndex, trust: &mut Trust, around: &Surroundings, out: &mut Consequences) {
+    pub fn judge(&mut self, index: UnitIndex, trust: &mut Trust, around: &Surroundings<'_>, out: &mut Consequences) {
         let ballots = self.ballots(&self.units[index.0 as usize].votes, trust, around.owner);
         let Judgement { decision, convict, credit } = verify::accept(&ballots, self.rules(index, &ballots, trust, around.cold));
         self.audit.collusion |= same_wrong_value(&ballots, &convict);
         out.convict.extend(convict);
         let failed = matches!(self.units[index.0 as usize].phase, Phase::Failed);
-        let exhausted = failed || self.failures.get(&index).is_some_and(|record| record.is_exhausted(around));
+        let exhausted = failed || self.failures.get(&index).is_some_and(|record| self.is_exhausted(record, trust, around));
         let phase = match decision {
             Decision::Accept { value, by_owner } => Phase::Verified { value, by_owner },
             Decision::Provisional { .. } | Decision::Disputed | Decision::Want(_) if exhausted => Phase::Failed,
@@ -124,7 +128,7 @@ impl OwnJob {
     }
 
     /// Enters the unit where it belongs among those that want a lease; nowhere while one is out, since votes are sequential.
-    fn want(&mut self, index: UnitIndex, decision: Decision, around: &Surroundings) {
+    fn want(&mut self, index: UnitIndex, decision: Decision, around: &Surroundings<'_>) {
         let unit = &self.units[index.0 as usize];
         if unit.leased > 0 || unit.phase.is_decided() {
             self.wanted.remove(index);
@@ -143,20 +147,43 @@ impl OwnJob {
     }
 
     /// An attempt ended without a value. The caller judges the unit next.
-    pub fn record_failure(&mut self, now: Instant, index: UnitIndex, worker: PeerId, proven: bool, failure: AttemptFailure) -> Fact {
+    pub fn record_failure(&mut self, now: Instant, index: UnitIndex, worker: PeerId, weight: Weight, failure: AttemptFailure) -> Fact {
         let record = self.failures.entry(index).or_insert_with(|| FailureRecord {
             seen: Failures { count: 0, last: failure },
-            proven: 0,
+            own: 0,
+            proven: BTreeSet::new(),
             last_at: now,
             workers: BTreeSet::new(),
         });
         record.seen = Failures { count: record.seen.count.saturating_add(1), last: failure };
-        record.proven = record.proven.saturating_add(u32::from(proven));
+        match (weight, failure) {
+            // What befell the owner's machine says nothing about the unit.
+            (Weight::Owner, AttemptFailure::Killed | AttemptFailure::MissingBlob) | (Weight::Newcomer | Weight::Struck, _) => {}
+            (Weight::Owner, _) => record.own = record.own.saturating_add(1),
+            (Weight::Proven, _) if record.proven.len() < FAILURES_BY_PROVEN_MAX => drop(record.proven.insert(worker)),
+            (Weight::Proven, _) => {}
+        }
         record.last_at = now;
         if record.workers.len() < FAILED_WORKERS_KEPT {
             record.workers.insert(worker);
         }
         Fact::Failures(self.id, index, record.seen)
+    }
+
+    /// Whether a unit has failed on enough machines: one machine alone that always fails must not make the units of others fail.
+    fn is_exhausted(&self, record: &FailureRecord, trust: &Trust, around: &Surroundings<'_>) -> bool {
+        if record.own as usize + record.proven.len() >= FAILURES_BY_PROVEN_MAX {
+            return true;
+        }
+        if record.seen.count < FAILURES_MAX {
+            return false;
+        }
+        // Where proven ones are within reach, nobody else is asked any more.
+        let gas = self.gas_estimate();
+        let asked = |peer: &PeerId| !around.proven_within_reach || *peer == around.owner || trust.is_proven(*peer, gas);
+        let mut could_be_asked = around.roster.working().filter(asked).peekable();
+        let all_failed = could_be_asked.peek().is_some() && could_be_asked.all(|peer| record.workers.contains(&peer));
+        all_failed || record.workers.len() >= FAILED_WORKERS_KEPT
     }
 
     /// Strikes all votes of a convicted worker. Returns the units to judge again: those that the owner did not check itself.
@@ -195,12 +222,6 @@ impl OwnJob {
         let standing = |unit: &Unit| matches!(unit.phase, Phase::Verified { by_owner: false, .. });
         let units = (0..).map(UnitIndex).zip(&self.units);
         units.filter(|(index, unit)| provisional(unit) || (standing(unit) && selected(index))).map(|(index, _)| index).collect()
-    }
-}
-
-impl FailureRecord {
-    fn is_exhausted(&self, around: &Surroundings) -> bool {
-        self.proven >= FAILURES_BY_PROVEN_MAX || (self.seen.count >= FAILURES_MAX && !around.proven_within_reach)
     }
 }
 

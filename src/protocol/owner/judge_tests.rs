@@ -96,3 +96,44 @@ fn a_liars_claim_of_work_devalues_nobodys_record() {
     assert_eq!(desk.state(0), UnitState::Verified);
     assert_eq!(desk.owner.trust().standing(key(3)).strikes, 1);
 }
+
+#[test]
+fn one_proven_worker_that_always_fails_makes_no_unit_fail_which_others_can_run() {
+    let mut desk = Desk::new(&[1, 2, 3]).submit(8);
+    (1..=3).for_each(|worker| desk.worker(worker, 2));
+    for _ in 0..1000 {
+        while let Some((worker, lease)) = desk.leases.pop() {
+            match worker {
+                3 => desk.try_report(3, &lease, Outcome::Failed(AttemptFailure::Killed)).unwrap(),
+                _ => desk.answer(worker, &lease, 7),
+            }
+        }
+        if desk.job().state.has_ended() {
+            break;
+        }
+        desk.pass(Duration::from_secs(1));
+    }
+    assert_eq!((desk.job().state, desk.job().counts.verified), (JobState::Done, 8));
+    desk.nothing_else();
+}
+
+#[test]
+fn a_unit_with_which_a_single_worker_always_fails_ends() {
+    for (worker, failure, attempts) in [
+        (1, AttemptFailure::TimeOut, 12),
+        (1, AttemptFailure::Killed, 12),
+        (5, AttemptFailure::TimeOut, 12),
+        (ME, AttemptFailure::TimeOut, 3),
+        (ME, AttemptFailure::Killed, 12),
+    ] {
+        let mut desk = Desk::new(&[1]).submit(1);
+        desk.worker(worker, 1);
+        for _ in 0..attempts {
+            assert_eq!(desk.job().state, JobState::Running, "{worker} {failure:?}");
+            let lease = desk.lease(worker);
+            desk.try_report(worker, &lease, Outcome::Failed(failure)).unwrap();
+        }
+        assert_eq!(desk.job().state, JobState::Failed, "{worker} {failure:?}");
+        desk.nothing_else();
+    }
+}

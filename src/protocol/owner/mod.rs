@@ -25,7 +25,7 @@ use crate::protocol::{
     outcome::{AttemptFailure, Outcome, Value},
     time::Instant,
     trust::{Prefix, Trust},
-    verify::{COLD_BELOW_PROVEN_PEERS, JobSecret},
+    verify::{COLD_BELOW_PROVEN_PEERS, JobSecret, Weight},
 };
 use judge::Surroundings;
 use lease::{LeaseKey, Leases};
@@ -142,7 +142,7 @@ impl Owner {
         }
         owner.judge_all(now, unsettled);
         for id in owner.job_ids().collect::<Vec<_>>() {
-            owner.advance(id);
+            owner.advance(now, id);
         }
         owner
     }
@@ -154,7 +154,7 @@ impl Owner {
             self.schedule(now);
         }
         for worker in core::mem::take(&mut self.touched) {
-            self.actions.push(OwnerAction::Persist(Fact::Standing(worker, self.trust.standing(worker))));
+            self.actions.push(OwnerAction::Persist(Fact::Standing(worker, self.trust.keep(worker))));
         }
         core::mem::take(&mut self.actions)
     }
@@ -211,16 +211,19 @@ impl Owner {
             self.set_state(id, JobState::Running);
             self.actions.push(OwnerAction::Announce(id));
             self.judge_all(now, unsettled);
-            self.advance(id);
+            self.advance(now, id);
         }
         Some(again.len())
     }
 
-    /// A peer has said hello: where it is, who invited it, and whether it is this owner's device.
+    /// A peer has said hello: where it is, who invited it, and whether it is this owner's device. Nothing of it is made durable for a
+    /// stranger: whoever makes up keys must not fill the store.
     pub fn meet(&mut self, peer: PeerId, prefix: Option<Prefix>, lineage: Option<PeerId>, anchor: bool) {
         let before = self.trust.standing(peer);
         self.trust.meet(peer, prefix, lineage, anchor);
-        if before != self.trust.standing(peer) {
+        let after = self.trust.standing(peer);
+        let says_something = before.anchor || after.anchor || after.verified_units > 0 || after.strikes > 0;
+        if before != after && says_something {
             self.touched.insert(peer);
         }
         self.roster.recount();
@@ -327,8 +330,8 @@ impl Owner {
 
     fn on_failure(&mut self, now: Instant, id: JobId, unit: UnitIndex, from: PeerId, failure: AttemptFailure) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let proven = from == self.me || self.trust.is_proven(from, job.gas_estimate());
-        let fact = job.record_failure(now, unit, from, proven, failure);
+        let weight = if from == self.me { Weight::Owner } else { self.trust.voter(from, job.gas_estimate()).weight };
+        let fact = job.record_failure(now, unit, from, weight, failure);
         self.actions.push(OwnerAction::Persist(fact));
     }
 
@@ -337,6 +340,9 @@ impl Owner {
         // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight.
         let superseded = self.leases.supersede(id, unit);
         self.trust.measure(from, value.gas, wall);
+        if self.trust.lineage_is_due(from) {
+            self.touched.insert(from);
+        }
         let vote = Vote { unit, worker: from, attempt, ordinal, value, output_bytes, proof };
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
         let struck = from != self.me && self.trust.is_barred(from, now);
@@ -353,12 +359,13 @@ impl Owner {
     /// Judges units, and whatever their judgement re-opens, until nothing follows any more.
     fn judge_all(&mut self, now: Instant, mut queue: VecDeque<(JobId, UnitIndex)>) {
         let cold = self.proven_online(now) < COLD_BELOW_PROVEN_PEERS;
-        let around = Surroundings { owner: self.me, cold, proven_within_reach: self.proven_within_reach() };
+        let proven_within_reach = self.proven_within_reach();
         let mut touched = BTreeSet::new();
         while !queue.is_empty() {
             while let Some((id, unit)) = queue.pop_front() {
                 let Some(job) = self.jobs.get_mut(&id) else { continue };
                 let mut consequences = Consequences::default();
+                let around = Surroundings { owner: self.me, cold, proven_within_reach, roster: &self.roster };
                 job.judge(unit, &mut self.trust, &around, &mut consequences);
                 touched.insert(id);
                 self.apply(now, consequences, &mut queue);
@@ -370,7 +377,7 @@ impl Owner {
             }
         }
         for id in touched {
-            self.advance(id);
+            self.advance(now, id);
         }
         self.schedule_due = true;
     }
@@ -406,16 +413,20 @@ impl Owner {
         self.actions.extend(jobs.into_iter().map(|job| OwnerAction::Revoke { to: worker, job }));
     }
 
-    fn advance(&mut self, id: JobId) {
+    fn advance(&mut self, now: Instant, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (before, reached) = (job.state, job.reached());
         if reached == before {
             return;
         }
         self.set_state(id, reached);
-        match (before.has_ended(), reached.has_ended()) {
-            (_, true) => self.end(id),
-            (_, false) => self.actions.push(OwnerAction::Announce(id)),
+        if reached.has_ended() {
+            self.end(id);
+        } else {
+            // It had ended, and what was out then wants to be leased again.
+            let unsettled = self.jobs[&id].unsettled().into_iter().map(|unit| (id, unit)).collect();
+            self.actions.push(OwnerAction::Announce(id));
+            self.judge_all(now, unsettled);
         }
     }
 

@@ -386,7 +386,8 @@ fn a_failure_counts_once_for_each_lease_and_newcomers_alone_make_no_unit_fail() 
     assert_eq!(desk.facts.last(), Some(&Fact::Failures(JOB, UnitIndex(0), three)));
     desk.worker(4, 1);
     assert!(desk.leases.is_empty(), "now someone proven is asked");
-    for _ in 0..3 {
+    for _ in 0..9 {
+        assert_eq!(desk.state(0), UnitState::Waiting);
         desk.owner.window(key(9), 1);
         desk.take();
         desk.pass(Duration::from_secs(10));
@@ -438,4 +439,52 @@ fn a_slow_last_unit_is_backed_up_and_the_first_answer_counts() {
     assert_eq!(desk.owner.trust().standing(key(1)).strikes, 1, "a late lie is compared with what two proven ones said");
     assert_eq!(desk.job().state, JobState::Done);
     desk.nothing_else();
+}
+
+#[test]
+fn a_stopped_job_that_a_late_vote_lets_go_on_leases_again_what_was_out() {
+    let mut desk = Desk::new(&[]).submit(10);
+    desk.worker(ME, 8);
+    let late = desk.leases[0].1;
+    while desk.job().state == JobState::Running {
+        let at = desk.leases.iter().position(|(_, lease)| lease.unit.0 < 3).expect("one of the first three");
+        let (_, lease) = desk.leases.remove(at);
+        desk.fail(ME, &lease);
+    }
+    assert_eq!((desk.job().state, desk.revoked.as_slice()), (JobState::Stopped, [ME].as_slice()));
+    let out: Vec<_> = desk.leases.drain(..).map(|(_, lease)| lease.unit.0).collect();
+    assert!(!out.is_empty());
+    desk.answer(ME, &late, 7);
+    assert_eq!((desk.job().state, desk.job().counts.verified), (JobState::Running, 1));
+    let again: BTreeSet<_> = desk.leases.drain(..).map(|(_, lease)| lease.unit.0).collect();
+    assert_eq!(again, (3..10).collect(), "with {out:?}, which were revoked");
+    desk.nothing_else();
+}
+
+#[test]
+fn only_what_matters_of_a_peer_that_says_hello_is_made_durable() {
+    let mut desk = Desk::new(&[1]).submit(2);
+    let kept = |desk: &mut Desk, worker: u8| -> Vec<Standing> {
+        desk.take();
+        let standing = |fact| match fact {
+            Fact::Standing(peer, standing) if peer == key(worker) => Some(standing),
+            _ => None,
+        };
+        desk.facts.drain(..).filter_map(standing).collect()
+    };
+    desk.owner.meet(key(5), None, Some(key(77)), false);
+    assert_eq!(kept(&mut desk, 5), [], "a stranger");
+    desk.owner.meet(key(1), None, Some(key(77)), false);
+    assert_eq!(kept(&mut desk, 1).len(), 1, "it has a record");
+    desk.owner.meet(key(6), None, None, true);
+    assert!(kept(&mut desk, 6)[0].anchor);
+    desk.owner.meet(key(6), None, None, false);
+    assert!(!kept(&mut desk, 6)[0].anchor, "no longer");
+    desk.worker(5, 1);
+    let first = desk.lease(5);
+    desk.answer(5, &first, 7);
+    assert_eq!(kept(&mut desk, 5)[0].lineage, Some(key(77)), "its votes must not look independent after a restart");
+    let second = desk.lease(5);
+    desk.answer(5, &second, 7);
+    assert_eq!(kept(&mut desk, 5), [], "once");
 }

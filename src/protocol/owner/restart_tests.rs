@@ -93,3 +93,45 @@ fn receipts_in_any_order_and_repeated_rebuild_the_same_job() {
         assert_eq!(shown(&Desk::restored(again)), expected);
     }
 }
+
+#[test]
+fn what_a_worker_said_after_its_quarantine_stands_after_a_restart() {
+    let pardoned = Standing { strikes: 1, ..proven() };
+    let standings = vec![(key(1), pardoned), (key(2), proven())];
+    let mut desk = Desk::restored(Saved { jobs: vec![], standings: standings.clone() }).submit(1);
+    desk.pass(crate::protocol::trust::QUARANTINE);
+    for worker in [1, 2] {
+        desk.worker(worker, 1);
+        let lease = desk.lease(worker);
+        desk.answer(worker, &lease, 7);
+    }
+    assert_eq!(desk.state(0), UnitState::Verified);
+    let mut saved = desk.saved(desk.facts.len(), 1);
+    saved.standings = standings;
+    let desk = Desk::restored(saved);
+    assert_eq!((desk.job().state, desk.state(0)), (JobState::Done, UnitState::Verified));
+    assert_eq!(desk.facts, []);
+    desk.nothing_else();
+}
+
+#[test]
+fn a_voter_loses_nothing_after_a_restart_that_its_record_never_had() {
+    let mut desk = Desk::new(&[1]).submit(1);
+    desk.worker(3, 1);
+    let late = desk.lease(3);
+    desk.owner.detach(desk.now, key(3));
+    for worker in [5, 1] {
+        desk.worker(worker, 1);
+        let lease = desk.lease(worker);
+        desk.answer(worker, &lease, 7);
+    }
+    let units = |desk: &Desk, worker| desk.owner.trust().standing(key(worker)).verified_units;
+    assert_eq!((units(&desk, 5), units(&desk, 1)), (1, 100), "only the newcomer is backed by someone proven");
+    let mut saved = desk.saved(desk.facts.len(), 1);
+    saved.standings.push((key(1), proven()));
+    let mut desk = Desk::restored(saved);
+    assert_eq!((units(&desk, 5), units(&desk, 1)), (1, 100));
+    desk.answer(3, &late, 6);
+    assert_eq!((desk.state(0), units(&desk, 5), units(&desk, 1)), (UnitState::Rechecking, 0, 100));
+    desk.nothing_else();
+}

@@ -1,41 +1,54 @@
 //! Rebuilding a job from its facts.
 //!
-//! Verdicts stand as they were made. What a crash may have cut off (a conviction whose consequences were not durable yet) is found
-//! again by judging anew every unit whose votes contradict its verdict, see [`OwnJob::unsettled`].
+//! Verdicts stand as they were made, and so do the votes that they agree with: a conviction re-opens in the same commit what rested
+//! on the convicted, so whatever is verified rests on votes that counted when it was judged, also where their worker was caught once.
+//! What a crash may have cut off (a conviction whose consequences were not durable yet) is found again by judging anew every unit
+//! whose votes contradict its verdict, see [`OwnJob::unsettled`].
 
 use super::{
     own_job::OwnJob,
     unit::{FailureRecord, Phase, Unit},
 };
 use crate::protocol::{
-    fact::{JobState, SavedJob, Verdict},
+    fact::{JobState, SavedJob, Verdict, Vote},
     ids::{PeerId, UnitIndex},
     outcome::Value,
     time::Instant,
     trust::Trust,
-    verify::{JobSecret, PROVEN_UNITS},
+    verify::{self, JobSecret, PROVEN_UNITS},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 impl OwnJob {
     /// Rebuilds a job. The caller judges [`OwnJob::unsettled`] next.
     pub fn restore(saved: SavedJob, owner: PeerId, trust: &Trust) -> Self {
         let mut job = Self::new(saved.id, Arc::new(saved.manifest), JobSecret(saved.secret));
         job.state = saved.state;
-        let struck = |worker: PeerId| worker != owner && trust.standing(worker).strikes > 0;
+        let verified = |(unit, verdict): &(UnitIndex, Verdict)| match *verdict {
+            Verdict::Verified { value, by_owner: _ } => Some((*unit, value)),
+            Verdict::Open | Verdict::Failed => None,
+        };
+        let verified: BTreeMap<UnitIndex, Value> = saved.verdicts.iter().filter_map(verified).collect();
+        let caught = |worker: PeerId| worker != owner && trust.standing(worker).strikes > 0;
+        let struck = |vote: &Vote| caught(vote.worker) && verified.get(&vote.unit) != Some(&vote.value);
         for vote in &saved.votes {
             let known = job.unit(vote.unit).is_none_or(|unit| unit.votes.iter().any(|other| other.worker == vote.worker));
             if !known {
-                job.push_vote(vote, struck(vote.worker));
+                job.push_vote(vote, struck(vote));
             }
         }
         for (unit, seen) in saved.failures.into_iter().filter(|(_, seen)| seen.count > 0) {
-            let record = FailureRecord { seen, proven: 0, last_at: Instant::default(), workers: BTreeSet::new() };
+            let (proven, workers) = (BTreeSet::new(), BTreeSet::new());
+            let record = FailureRecord { seen, own: 0, proven, last_at: Instant::default(), workers };
             job.failures.insert(unit, record);
         }
         for (unit, verdict) in saved.verdicts {
             job.restore_verdict(unit, verdict);
         }
+        job.restore_credit(owner, trust);
         job.restore_audit(trust);
         // It went on although nothing had succeeded: its owner wanted it so.
         job.insisted = job.state == JobState::Running && job.has_only_failures();
@@ -48,13 +61,21 @@ impl OwnJob {
             Verdict::Verified { value, by_owner } => Phase::Verified { value, by_owner },
             Verdict::Failed => Phase::Failed,
         };
-        let Some(unit) = self.units.get_mut(index.0 as usize) else { return };
-        for vote in &mut unit.votes {
-            vote.credited = matches!(phase, Phase::Verified { value, .. } if value == vote.value && !vote.struck);
-        }
         self.set_phase(index, phase);
         if phase.is_decided() {
             self.wanted.remove(index);
+        }
+    }
+
+    /// Which votes their workers' records include: those which a judgement would credit now. One taken for credited that never was
+    /// would cost its worker a unit at the next judgement.
+    fn restore_credit(&mut self, owner: PeerId, trust: &Trust) {
+        for at in 0..self.units.len() {
+            let Phase::Verified { value, by_owner: _ } = self.units[at].phase else { continue };
+            let credit = verify::backed_voters(&self.ballots(&self.units[at].votes, trust, owner), value);
+            for vote in &mut self.units[at].votes {
+                vote.credited = credit.contains(&vote.worker);
+            }
         }
     }
 
@@ -78,9 +99,7 @@ impl OwnJob {
 impl Unit {
     fn is_unsettled(&self) -> bool {
         match self.phase {
-            Phase::Verified { value, by_owner } => {
-                self.votes.iter().any(|vote| (vote.struck && !by_owner) || (!vote.struck && vote.value != value))
-            }
+            Phase::Verified { value, by_owner: _ } => self.votes.iter().any(|vote| !vote.struck && vote.value != value),
             Phase::Failed => false,
             Phase::Open | Phase::Reopened | Phase::Provisional(_) | Phase::Disputed => true,
         }

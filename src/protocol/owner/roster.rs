@@ -118,6 +118,11 @@ impl Roster {
         self.proven
     }
 
+    /// The workers that take leases at all now.
+    pub fn working(&self) -> impl Iterator<Item = PeerId> {
+        self.workers.iter().filter(|(_, worker)| worker.window > 0).map(|(peer, _)| *peer)
+    }
+
     /// Whether the worker takes leases at all now.
     pub fn is_working(&self, peer: PeerId) -> bool {
         self.workers.get(&peer).is_some_and(|worker| worker.window > 0)

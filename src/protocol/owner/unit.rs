@@ -66,8 +66,10 @@ pub(super) struct UnitVote {
 #[derive(Clone, Debug)]
 pub(super) struct FailureRecord {
     pub seen: Failures,
-    /// How many of them by the owner or a proven peer.
-    pub proven: u32,
+    /// How many of them on the owner's own machine, and not for a reason of that machine.
+    pub own: u32,
+    /// The proven peers who failed on it, each counted once; as many as are needed to say that the unit fails.
+    pub proven: BTreeSet<PeerId>,
     /// When the last one was.
     pub last_at: Instant,
     /// Who failed on it, so that others are asked first; at most [`FAILED_WORKERS_KEPT`].
