@@ -44,6 +44,8 @@ pub enum Volume {
 pub struct Terminals {
     /// Standard input.
     pub stdin: bool,
+    /// Standard output: what strangers' machines wrote is made harmless there.
+    pub stdout: bool,
     /// Standard error; live progress needs it.
     pub stderr: bool,
     /// Standard error may be coloured: a terminal, not `TERM=dumb`, no `NO_COLOR`.
@@ -56,7 +58,12 @@ impl Terminals {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let stderr = io::stderr().is_terminal();
-        Self { stdin: io::stdin().is_terminal(), stderr: stderr && !dumb, color: stderr && !dumb && !no_color }
+        Self {
+            stdin: io::stdin().is_terminal(),
+            stdout: io::stdout().is_terminal(),
+            stderr: stderr && !dumb,
+            color: stderr && !dumb && !no_color,
+        }
     }
 }
 

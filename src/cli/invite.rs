@@ -19,8 +19,8 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "1d")]
     valid: Span,
 
-    /// How often it can be used [default: any number of times; with --own: once]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// How often it can be used, at most 100 [default: 100; with --own: once]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     uses: Option<u32>,
 }
 

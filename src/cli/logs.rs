@@ -47,6 +47,16 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// What strangers' machines wrote, made harmless for a terminal: control characters but line ends and tabs are shown, not obeyed.
+fn printable(bytes: &[u8]) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => c.to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    String::from_utf8_lossy(bytes).chars().map(shown).collect()
+}
+
 fn print(chunk: &LogChunk, last_unit: Option<u32>, one_unit: bool, context: &mut Context) -> Result<(), Failure> {
     match context.format {
         Format::Json | Format::Jsonl => {
@@ -66,8 +76,25 @@ fn print(chunk: &LogChunk, last_unit: Option<u32>, one_unit: bool, context: &mut
             if !one_unit && last_unit != Some(chunk.unit) {
                 writeln!(bytes, "==> unit {} <==", chunk.unit).expect("memory");
             }
-            bytes.extend_from_slice(&chunk.data);
+            if context.terminals.stdout {
+                bytes.extend_from_slice(printable(&chunk.data).as_bytes());
+            } else {
+                bytes.extend_from_slice(&chunk.data);
+            }
+            if !one_unit && chunk.data.last().is_some_and(|last| *last != b'\n') {
+                bytes.push(b'\n');
+            }
             context.print_bytes(&bytes)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_units_log_cannot_steer_the_terminal() {
+        assert_eq!(printable(b"ok\n\ttab \x1b]0;pwn\x07 \xff"), "ok\n\ttab \\u{1b}]0;pwn\\u{7} \u{fffd}");
     }
 }

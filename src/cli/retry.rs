@@ -7,7 +7,7 @@ use super::{
     human,
     view::JobJson,
 };
-use crate::control::error::grouped;
+use crate::{control::error::grouped, wire::control::JobState};
 
 /// Run a job's failed units again
 ///
@@ -31,7 +31,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     let mut client = context.connect().await?;
     let before = client.job(&args.job).await?;
     let id = human::short_id(&before).to_owned();
-    if before.failed == 0 {
+    let cancelled = before.state() == JobState::Cancelled;
+    if before.failed == 0 && !cancelled {
         context.say(format!("no unit of {id} has failed; nothing to do     progress: manyhands watch {id}"));
         return Ok(Exit::Ok);
     }
@@ -39,6 +40,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     match context.format {
         Format::Json | Format::Jsonl => context.print_json(&JobJson::from(&job))?,
         Format::Id => context.print(&job.id)?,
+        Format::Table | Format::Toml if cancelled => context.print(format!("{id} goes on"))?,
         Format::Table | Format::Toml => context.print(format!("{} units of {id} run again", grouped(before.failed)))?,
     }
     context.say(format!("watch: manyhands watch {id}"));

@@ -374,6 +374,7 @@ async fn the_node_can_be_paused_resumed_and_stopped() {
     assert_eq!(run(dir.path(), &["resume"]).await.out, "lending again: 4 slots\n");
     assert_eq!(run(dir.path(), &["stop"]).await.code, 0);
     assert_eq!(*node.stopped.lock().expect("lock"), Some(Stop::Drain));
+    let (dir, node) = served().await;
     assert_eq!(run(dir.path(), &["stop", "--now"]).await.code, 0);
     assert_eq!(*node.stopped.lock().expect("lock"), Some(Stop::Now));
 }

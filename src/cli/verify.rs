@@ -26,7 +26,7 @@ pub struct Args {
     job: String,
 
     /// How many units to run again
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     sample: u32,
 }
 

@@ -1,6 +1,6 @@
 //! The one error of the local API: what happened, why, what to try. Survives the way through a gRPC status unchanged.
 
-use crate::wire::control::{ErrorDetail, ErrorKind, Job};
+use crate::wire::control::{ErrorDetail, ErrorKind, Job, JobState};
 use prost::Message as _;
 use std::borrow::Cow;
 use tonic::{Code, Status};
@@ -83,6 +83,10 @@ impl ControlError {
         let missing = job.units.saturating_sub(job.verified);
         let id = if job.short_id.is_empty() { &job.id } else { &job.short_id };
         let text = format!("{} of {} units have no verified result", grouped(missing), grouped(job.units));
+        if job.state() == JobState::Cancelled {
+            let error = Self::new(Kind::Cancelled, "JOB_CANCELLED", text).cause("the job was cancelled");
+            return error.hint(format!("manyhands retry {id}        (goes on with it)")).hint(format!("manyhands results {id} --partial"));
+        }
         let error = Self::new(Kind::Unverified, "UNVERIFIED_RESULTS", text).cause(unverified_cause(job, disputed));
         let error = if job.disputed > 0 {
             error.hint(format!("manyhands verify {id}              (runs them here, names the wrong peer)"))

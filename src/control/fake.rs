@@ -40,6 +40,8 @@ pub struct FakeNode {
     pub peers: Mutex<Vec<PeerView>>,
     /// How it was told to stop.
     pub stopped: Mutex<Option<Stop>>,
+    /// Ends the server.
+    pub ends: tokio::sync::Notify,
     /// How often `submit` ended in an error, which must leave nothing behind.
     pub submissions_failed: Mutex<u32>,
 }
@@ -49,7 +51,8 @@ impl FakeNode {
     pub async fn serve(data_dir: &Path) -> (Arc<Self>, tokio::task::JoinHandle<Result<(), ServeError>>) {
         let node = Arc::new(Self::default());
         let server = Server::bind(data_dir).await.expect("a port");
-        let task = tokio::spawn(server.run(node.clone(), std::future::pending()));
+        let ended = node.clone();
+        let task = tokio::spawn(server.run(node.clone(), async move { ended.ends.notified().await }));
         (node, task)
     }
 
@@ -254,6 +257,7 @@ impl Backend for FakeNode {
 
     async fn shutdown(&self, how: Stop) -> Reply<()> {
         *self.stopped.lock().expect("lock") = Some(how);
+        self.ends.notify_one();
         Ok(())
     }
 }

@@ -180,8 +180,11 @@ fn wait_reason(waiting: WaitReason, view: &JobView) -> Reason {
         WaitReason::NeedsProvenVoter => {
             let text =
                 format!("{} units have votes of newcomers only, and no proven worker is here to confirm them", grouped(view.awaiting));
-            let hints =
-                ["manyhands up --slots 2      (this machine confirms them)", "manyhands invite --own      (another machine of yours does)"];
+            let hints = [
+                "manyhands resume            (if this machine is paused)",
+                "manyhands up --slots 2      (this machine confirms them)",
+                "manyhands invite --own      (another machine of yours does)",
+            ];
             reason("NEEDS_PROVEN_VOTER", text, &hints)
         }
         WaitReason::NeedsIndependentVoter => {
