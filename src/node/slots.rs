@@ -252,7 +252,7 @@ impl SlotThread {
         let loaded = self.load(&manifest);
         // Loading begins a new page for the stopper, so a blow from before is only remembered here.
         let cancelled = lock(&self.gate).cancelled.contains(&number);
-        if let Err(failure) = loaded.and_then(|()| if cancelled { Err(AttemptFailure::Killed) } else { Ok(()) }) {
+        if let Err(failure) = loaded.and(if cancelled { Err(AttemptFailure::Killed) } else { Ok(()) }) {
             out.finished.extend(positions.iter().map(|&position| (runs[position], without_value(failure))));
         } else if let Some(process) = &mut self.process {
             let store = &self.store;

@@ -242,7 +242,7 @@ impl Worker {
     }
 
     /// The coordinator leases units. What goes far beyond the windows that it was told is not taken, and nothing is while more than
-    /// [`HELD_BYTES_MAX`] waits for it: one that never acknowledges must not exhaust the memory, whatever window it was told before.
+    /// `HELD_BYTES_MAX` waits for it: one that never acknowledges must not exhaust the memory, whatever window it was told before.
     pub fn leased(&mut self, now: Instant, from: PeerId, job: JobId, leases: &[Lease]) {
         let Some(coordinator) = self.coordinators.get_mut(&from) else { return };
         (coordinator.failures, coordinator.useful_at) = (0, now);
