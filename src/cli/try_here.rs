@@ -13,7 +13,7 @@ use super::{
 use crate::{
     protocol::{
         ids::{Digest, JobId, UnitIndex},
-        job::unit_seed,
+        job::{substitute, unit_seed},
         outcome::{Outcome, UnitLimits},
     },
     sandbox::{SlotError, SlotProcess, Task, Workshop},
@@ -203,7 +203,7 @@ fn first_units(source: &Source, args: &[String], wanted: u32, context: &mut Cont
         open.extend_from_slice(&part.data);
         if !part.more {
             let index = u32::try_from(units.len()).expect("a thousand at most");
-            let args = fill_in(args, index, &part.name, None);
+            let args = fill_in(args, index, &part.name, Some((index.into(), u64::from(index) + 1)));
             units.push(LocalUnit { index, name: part.name, args, stdin: open.split().to_vec() });
         }
         !too_large && units.len() < wanted as usize
@@ -220,29 +220,14 @@ fn first_units(source: &Source, args: &[String], wanted: u32, context: &mut Cont
 
 /// Replaces the placeholders as a node does; what is none stays as it is.
 fn fill_in(args: &[String], index: u32, name: &str, numbers: Option<(u64, u64)>) -> Vec<String> {
-    let one = |arg: &String| {
-        let (mut filled, mut rest) = (String::new(), arg.as_str());
-        while let Some(at) = rest.find('{') {
-            filled += &rest[..at];
-            rest = &rest[at..];
-            let close = rest.find('}').map_or(0, |close| close + 1);
-            let value = match (&rest[..close], numbers) {
-                ("{index}", _) => index.to_string(),
-                ("{name}" | "{}", _) => name.to_owned(),
-                ("{start}", Some((start, _))) => start.to_string(),
-                ("{end}", Some((_, end))) => end.to_string(),
-                _ => {
-                    filled.push('{');
-                    rest = &rest[1..];
-                    continue;
-                }
-            };
-            filled += &value;
-            rest = &rest[close..];
-        }
-        filled + rest
+    let value = |key: &str| match (key, numbers) {
+        ("index", _) => Some(index.to_string()),
+        ("name" | "", _) => Some(name.to_owned()),
+        ("start", Some((start, _))) => Some(start.to_string()),
+        ("end", Some((_, end))) => Some(end.to_string()),
+        _ => None,
     };
-    args.iter().map(one).collect()
+    args.iter().map(|arg| substitute(arg, value)).collect()
 }
 
 #[cfg(test)]

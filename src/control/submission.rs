@@ -1,7 +1,10 @@
 //! A submission's parts, checked as they arrive: header, blobs, units, commit; bounded in size and in number.
 
 use super::{backend::Reply, error::ControlError, error::Kind};
-use crate::wire::control::{JobSpec, SubmitRequest, UnitPart, submit_request::Part};
+use crate::{
+    protocol::job,
+    wire::control::{JobSpec, SubmitRequest, UnitPart, submit_request::Part},
+};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use std::pin::Pin;
@@ -9,11 +12,11 @@ use std::pin::Pin;
 /// The most bytes of one part; a quarter of a message's limit, and large enough that the framing costs nothing.
 pub const PART_BYTES_MAX: usize = 256 << 10;
 /// The most units of a job; their index is 32 bits wide, and each costs the coordinator memory.
-pub const UNITS_MAX: u64 = 10_000_000;
+pub const UNITS_MAX: u64 = job::UNITS_MAX as u64;
 /// The most bytes of a module. Larger ones are refused by the sandbox too.
-pub const MODULE_BYTES_MAX: u64 = 64 << 20;
+pub const MODULE_BYTES_MAX: u64 = job::MODULE_BYTES_MAX;
 /// The most bytes of a unit's name: a long path.
-pub const NAME_BYTES_MAX: usize = 1024;
+pub const NAME_BYTES_MAX: usize = job::UNIT_NAME_BYTES_MAX;
 /// The most arguments of a unit, and the most bytes of them together: what a command line can carry.
 pub const ARGS_MAX: usize = 1024;
 const ARG_BYTES_MAX: usize = 128 << 10;

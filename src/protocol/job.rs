@@ -271,7 +271,7 @@ fn check_limits(limits: &UnitLimits) -> Result<(), ManifestError> {
 }
 
 /// Replaces each `{key}` for which `value` knows one; all else stays as it is, so JSON in an argument survives.
-fn substitute(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
+pub fn substitute(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
     let mut text = String::with_capacity(template.len());
     let mut rest = template;
     while let Some(open) = rest.find('{') {

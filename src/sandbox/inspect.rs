@@ -5,11 +5,12 @@
 
 use super::gas::{GAS_EXPORT, START_EXPORT};
 use super::wasi;
+use crate::protocol::job::MODULE_BYTES_MAX;
 use std::fmt;
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures};
 
 /// The largest module, in bytes. The largest real program that we know (Yosys) has 22 MB.
-pub const MAX_MODULE_BYTES: usize = 64 << 20;
+pub const MAX_MODULE_BYTES: usize = MODULE_BYTES_MAX as usize;
 
 /// The most tables that a module may define. Compilers emit one, tools that merge modules a few; each costs address space.
 pub const MAX_TABLES: u32 = 8;
