@@ -18,7 +18,7 @@ pub fn check(peer: Option<&Peer>, held: usize) -> Result<(), Violation> {
     let windows = COORDINATORS_MAX * 2 * WINDOW_MAX as usize;
     bounded("executions held", held, windows)?;
     bounded("executions running or waiting", peer.worker().running(), windows)?;
-    bounded("slots", peer.board().estimate(crate::protocol::time::Instant(0)).slots as usize, SLOTS_MAX as usize * (1 << 20))?;
+    bounded("slots", peer.board().estimate().slots as usize, SLOTS_MAX as usize * (1 << 20))?;
     bounded("coordinators", peer.worker().attached(), COORDINATORS_MAX)?;
     bounded("live announcements", sizes.live, quotas.live)?;
     bounded("remembered announcements", sizes.remembered, quotas.remembered)
