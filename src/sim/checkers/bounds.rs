@@ -12,8 +12,7 @@ use crate::protocol::{
 ///
 /// # Errors
 /// The first that is too large.
-pub fn check(peer: Option<&Peer>, held: usize) -> Result<(), Violation> {
-    let Some(peer) = peer else { return Ok(()) };
+pub fn check(peer: &Peer, held: usize) -> Result<(), Violation> {
     let (sizes, quotas) = (peer.gossip().sizes(), Config::default().quotas);
     let windows = COORDINATORS_MAX * 2 * WINDOW_MAX as usize;
     bounded("executions held", held, windows)?;
