@@ -132,6 +132,11 @@ impl Board {
         Lot::of(me).share() * self.peers() <= f64::from(ANNOUNCERS)
     }
 
+    /// How many capacities are remembered; at most [`CAPACITIES_MAX`].
+    pub fn capacities(&self) -> usize {
+        self.capacities.len()
+    }
+
     /// How many peers lend something, this one apart, from those heard.
     fn peers(&self) -> f64 {
         let heard = self.by_lot.len();

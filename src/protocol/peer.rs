@@ -33,8 +33,10 @@ use std::{
 const JOB_LIFETIME: Duration = Duration::from_secs(120);
 /// How often an open job is announced again.
 const JOB_REPEAT: Duration = Duration::from_secs(40);
-/// How often a peer announces what it lends, if it is one of those that do; see [`Board::is_announcer`].
+/// How often a peer of a small grid announces what it lends, if it is one of those that do; see [`Board::is_announcer`].
 const CAPACITY_REPEAT: Duration = Duration::from_secs(60);
+/// Where more announce than this, each does so in proportion less often: everybody carries what anyone announces.
+const CAPACITY_PEERS: u32 = 24;
 /// What it lends is first announced after this and up to as much again: by then a newcomer has heard how large the grid is.
 const CAPACITY_FIRST: Duration = Duration::from_secs(3);
 /// The most rounds of own coordinator to own worker and back in one step.
@@ -298,7 +300,8 @@ impl Peer {
             }
         }
         if self.config.slots > 0 && self.capacity_repeat <= now {
-            self.capacity_repeat = now.after(CAPACITY_REPEAT);
+            let repeat = CAPACITY_REPEAT * (self.board.capacities() as u32 / CAPACITY_PEERS).max(1);
+            self.capacity_repeat = now.after(repeat);
             if !self.board.is_announcer(self.me()) {
                 return;
             }
@@ -309,7 +312,7 @@ impl Peer {
                 validation_class: self.config.validation_class.to_string(),
                 idle_slots: self.config.slots - busy,
             };
-            self.publish(CAPACITY_REPEAT * 3, Subject::Capacity(capacity));
+            self.publish(repeat * 3, Subject::Capacity(capacity));
         }
     }
 
