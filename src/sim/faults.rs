@@ -31,6 +31,7 @@ impl Grid {
             return;
         }
         self.machines[number].crash();
+        self.crowd.forget(self.machines[number].id, self.machines[number].spec.behaviour);
         let broken: Vec<_> = self.links.all().filter(|via| via.ends().0 == number || via.ends().1 == number).collect();
         for via in broken {
             self.break_link(via);

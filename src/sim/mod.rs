@@ -18,8 +18,9 @@ mod machine;
 pub mod net;
 mod perform;
 mod scenario;
+pub mod shop;
 
-pub use behaviour::{Behaviour, Program};
+pub use behaviour::{Asked, Behaviour, Course, Crowd, Program};
 pub use grid::{Failure, Grid};
 pub use machine::Disk;
 pub use scenario::{Faults, JobSpec, PeerSpec, Scenario};

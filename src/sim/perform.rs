@@ -76,6 +76,9 @@ impl Grid {
                 for lease in &leases {
                     self.note(checkers::repeats::check(&self.machines[me].disk, job, lease.unit));
                 }
+                if let Some(worker) = self.number(to) {
+                    self.crowd.leased(to, self.machines[worker].spec.behaviour, job, &leases);
+                }
                 self.send_to_worker(me, to, |from| Event::Leased { from, job, leases });
             }
             Action::SendAcknowledged { to, job, units } => self.send_to_worker(me, to, |from| Event::Acknowledged { from, job, units }),
