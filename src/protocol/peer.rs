@@ -33,10 +33,12 @@ use std::{
 const JOB_LIFETIME: Duration = Duration::from_secs(120);
 /// How often an open job is announced again.
 const JOB_REPEAT: Duration = Duration::from_secs(40);
-/// How often a peer of a small grid announces what it lends.
+/// How often a peer of a small grid announces what it lends, if it is one of those that do; see [`Board::is_announcer`].
 const CAPACITY_REPEAT: Duration = Duration::from_secs(60);
-/// Above this many peers, capacity is announced in proportion less often, so that the grid's load stays the same.
-const CAPACITY_PEERS: u32 = 50;
+/// Where more announce than this, each does so in proportion less often: everybody carries what anyone announces.
+const CAPACITY_PEERS: u32 = 24;
+/// What it lends is first announced after this and up to as much again: by then a newcomer has heard how large the grid is.
+const CAPACITY_FIRST: Duration = Duration::from_secs(3);
 /// The most rounds of own coordinator to own worker and back in one step.
 const OWN_ROUNDS_MAX: usize = 64;
 
@@ -96,7 +98,8 @@ impl Peer {
         let running: Vec<_> = owner.job_ids().filter(|&id| owner.open_units(id) > 0).collect();
         let job_repeats = running.into_iter().map(|id| (id, now)).collect();
         let (board, actions, followed) = (Board::default(), Vec::new(), None);
-        Ok(Self { config, gossip, board, owner, worker, actions, sequence, job_repeats, capacity_repeat: now, followed })
+        let capacity_repeat = now.after(CAPACITY_FIRST + CAPACITY_FIRST / 1000 * (seeds.next_u32() % 1000));
+        Ok(Self { config, gossip, board, owner, worker, actions, sequence, job_repeats, capacity_repeat, followed })
     }
 
     /// Takes in one event.
@@ -297,9 +300,11 @@ impl Peer {
             }
         }
         if self.config.slots > 0 && self.capacity_repeat <= now {
-            let crowd = (self.board.estimate(now).peers / CAPACITY_PEERS).max(1);
-            let repeat = CAPACITY_REPEAT.saturating_mul(crowd).min(super::announce::LIFETIME_MAX / 3);
+            let repeat = CAPACITY_REPEAT * (self.board.capacities() as u32 / CAPACITY_PEERS).max(1);
             self.capacity_repeat = now.after(repeat);
+            if !self.board.is_announcer(self.me()) {
+                return;
+            }
             let busy = u32::try_from(self.worker.running()).unwrap_or(u32::MAX).min(self.config.slots);
             let capacity = Capacity {
                 slots: self.config.slots,
@@ -307,7 +312,7 @@ impl Peer {
                 validation_class: self.config.validation_class.to_string(),
                 idle_slots: self.config.slots - busy,
             };
-            self.publish(repeat.saturating_mul(3), Subject::Capacity(capacity));
+            self.publish(repeat * 3, Subject::Capacity(capacity));
         }
     }
 

@@ -1,6 +1,6 @@
 //! One peer's machine: its slots, what runs in them, and its disk.
 
-use super::scenario::PeerSpec;
+use super::{measure::Traffic, scenario::PeerSpec};
 use crate::protocol::{
     fact::{Fact, Failures, JobState, Saved, SavedJob, Standing, Verdict},
     ids::{JobId, PeerId, UnitIndex},
@@ -30,8 +30,12 @@ pub struct Machine {
     pub running: BTreeSet<RunId>,
     /// Executions that wait for a slot.
     pub waiting: VecDeque<RunId>,
-    /// It lends nothing while paused.
+    /// Workers that it refused.
     pub refused: u32,
+    /// What it has sent.
+    pub sent: Traffic,
+    /// How often its peer's actions were performed.
+    pub performed: u32,
 }
 
 impl Machine {
@@ -47,6 +51,8 @@ impl Machine {
             running: BTreeSet::new(),
             waiting: VecDeque::new(),
             refused: 0,
+            sent: Traffic::default(),
+            performed: 0,
         }
     }
 

@@ -42,6 +42,21 @@ pub struct PeerSpec {
     pub lineage: Option<PeerId>,
     /// Its validation class.
     pub class: &'static str,
+    /// How long a packet takes between it and the rest of the world, either way, beyond the scenario's delay.
+    pub distance: Duration,
+    /// When it first starts, after the beginning.
+    pub comes_after: Duration,
+    /// How it comes and goes while faults are on; `None`: it stays.
+    pub sessions: Option<Sessions>,
+}
+
+/// How a peer comes and goes. It does not say good-bye: everything that is not on its disk is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sessions {
+    /// Half of its sessions are over after this.
+    pub present: Duration,
+    /// Half of its absences are over after this.
+    pub absent: Duration,
 }
 
 impl Default for PeerSpec {
@@ -56,6 +71,9 @@ impl Default for PeerSpec {
             prefix: None,
             lineage: None,
             class: "v1",
+            distance: Duration::ZERO,
+            comes_after: Duration::ZERO,
+            sessions: None,
         }
     }
 }
@@ -92,6 +110,10 @@ pub struct Faults {
     pub partition_every: Option<Duration>,
     /// How long a split lasts, at most.
     pub partition_for: Duration,
+    /// Packets lost on the way, of a thousand. The transport sends them again, so each shows as delay.
+    pub lost_per_mille: u32,
+    /// How late, at most, an end learns that its link broke or that the other end died.
+    pub noticed_after: Duration,
 }
 
 impl Faults {
@@ -103,6 +125,8 @@ impl Faults {
         down_for: Duration::from_secs(15),
         partition_every: Some(Duration::from_secs(60)),
         partition_for: Duration::from_secs(30),
+        lost_per_mille: 10,
+        noticed_after: Duration::from_secs(2),
     };
 }
 

@@ -303,3 +303,29 @@ fn fresh_seeds_of_the_fault_scenario() {
     let (first, last) = range.split_once("..").expect("FIRST..LAST");
     (first.parse().unwrap()..last.parse().unwrap()).for_each(fault_scenario);
 }
+
+/// `MANYHANDS_PEERS=1000 MANYHANDS_UNITS=50000 cargo test --release --no-default-features -- --ignored --nocapture a_large_grid`
+#[test]
+#[ignore = "a measurement, for the release profile"]
+#[allow(clippy::disallowed_methods, reason = "the size is a setting of who runs this")]
+fn a_large_grid() {
+    let number = |name: &str, default: u32| std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default);
+    let (peers, units) = (number("MANYHANDS_PEERS", 1000), number("MANYHANDS_UNITS", 50_000));
+    let submitters = number("MANYHANDS_SUBMITTERS", peers.div_ceil(1000));
+    let campaign = Campaign {
+        population: Population { peers, submitters, ..Population::default() },
+        delay: CALM,
+        faults: Faults::default(),
+        units,
+        jobs: submitters,
+        job: JobSpec { gas: u64::from(number("MANYHANDS_SECONDS", 1)) * 1_000_000_000, wall: seconds(3600), ..JobSpec::default() },
+        limit: seconds(36_000),
+    };
+    let report = campaign.run(1, |progress| {
+        if progress.elapsed.as_secs().is_multiple_of(10) {
+            println!("{progress:?}");
+        }
+    });
+    println!("{report:#?}");
+    assert!(report.is_clean());
+}

@@ -71,7 +71,7 @@ impl NodeBackend {
 fn of_loop(node: &Node) -> Status {
     let (peer, now) = (node.peer(), node.now());
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let estimate = peer.board().estimate(now);
+    let estimate = peer.board().estimate();
     let stalled = node.stalled().map(|reason| format!("nothing can be kept, so the node waits: {reason}"));
     Status {
         peers_connected: count(node.connected().len()),

@@ -213,6 +213,11 @@ impl OwnJob {
         }
     }
 
+    /// Who voted on units that wait for a decision.
+    pub fn undecided_voters(&self) -> impl Iterator<Item = PeerId> {
+        self.undecided.keys().copied()
+    }
+
     /// Units that wait for a decision and that the worker voted on. Provisional ones are as far as they can come while nobody
     /// proven is within reach, and do not count then.
     pub fn pending(&self, worker: PeerId, proven_within_reach: bool) -> u32 {

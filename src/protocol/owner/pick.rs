@@ -5,7 +5,7 @@ use crate::protocol::{
     ids::{PeerId, UnitIndex},
     time::Instant,
     trust::Trust,
-    verify::{PROVEN_UNITS, Voter},
+    verify::{COLD_BELOW_PROVEN_PEERS, PROVEN_UNITS, Voter},
 };
 use core::{cell::Cell, time::Duration};
 use std::collections::BTreeSet;
@@ -50,13 +50,14 @@ impl Picker<'_> {
             let judge = from(Want::Owner);
             // The owner's own votes settle a unit at once. While nobody else is proven they prove the first newcomers.
             return if self.proven_online == 0 {
-                judge.or_else(|| from(proven)).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh)
+                judge.or_else(|| self.unit_of_nearest()).or_else(|| from(proven)).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh)
             } else {
                 judge.or_else(|| from(Want::First)).or_else(fresh).or_else(|| from(any)).or_else(|| from(proven))
             };
         }
         if self.proven {
-            return from(proven).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh);
+            let nearest = if self.proven_online < COLD_BELOW_PROVEN_PEERS { self.unit_of_nearest() } else { None };
+            return nearest.or_else(|| from(proven)).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh);
         }
         if !self.newcomer_may_have_more() {
             return None;
@@ -79,7 +80,7 @@ impl Picker<'_> {
         self.job.pending(self.worker, self.proven_within_reach) as usize + self.holds.len() < NEWCOMER_PENDING_MAX as usize
     }
 
-    /// A suitable unit of a set, beginning at a random place. The owner prefers units whose voters are nearest to being proven.
+    /// A suitable unit of a set, beginning at a random place.
     fn best_of(&self, want: Want) -> Option<UnitIndex> {
         let set = self.job.wanted.set(want);
         if set.is_empty() {
@@ -88,18 +89,32 @@ impl Picker<'_> {
         let pivot = UnitIndex(self.pivot % self.job.counts.units.max(1));
         let around = set.range(pivot..).chain(set.range(..pivot)).take(CANDIDATES_MAX).copied();
         let mut suitable = around.filter(|&unit| self.suits(unit));
-        if self.worker == self.me && self.proven_online == 0 {
-            suitable.max_by_key(|&unit| self.nearest_record(unit))
-        } else {
-            suitable.next()
-        }
+        suitable.next()
     }
 
-    /// The best record among the unit's voters that does not make its holder proven yet.
-    fn nearest_record(&self, unit: UnitIndex) -> u64 {
-        let votes = self.job.unit(unit).map(|unit| unit.votes.as_slice()).unwrap_or_default();
-        let records = votes.iter().filter(|vote| !vote.struck).map(|vote| self.trust.standing(vote.worker).verified_units);
-        records.filter(|&units| units < PROVEN_UNITS).max().map_or(0, |units| units + 1)
+    /// A unit on which that newcomer has voted who is nearest to being proven, and the set that it is in. While nobody or
+    /// few are proven their executions are spent on one newcomer after the other: twenty for each of thousands would take for ever.
+    fn unit_of_nearest(&self) -> Option<(UnitIndex, Option<Want>)> {
+        let (gas, turn) = (self.job.gas_estimate(), self.pivot as u8);
+        let mut best = None;
+        for voter in self.job.undecided_voters() {
+            let record = self.trust.record_in_units(voter, gas);
+            // Among equals nobody's key puts it first for ever.
+            let key = (record, voter.0[0].wrapping_sub(turn));
+            if record >= PROVEN_UNITS || self.trust.is_barred(voter, self.now) || best.is_some_and(|(other, _)| other >= key) {
+                continue;
+            }
+            best = self.unit_of(voter).map(|unit| (key, unit)).or(best);
+        }
+        best.map(|(_, (unit, want))| (unit, Some(want)))
+    }
+
+    /// A unit that waits for another vote and has this voter's.
+    fn unit_of(&self, voter: PeerId) -> Option<(UnitIndex, Want)> {
+        let wants = [Want::Another(Voter::Proven), Want::Another(Voter::Anyone)];
+        let voted_on = self.job.voted_on.get(&voter).map(Vec::as_slice).unwrap_or_default();
+        let waiting = |unit: UnitIndex| wants.into_iter().find(|want| self.job.wanted.set(*want).contains(&unit)).map(|want| (unit, want));
+        voted_on.iter().rev().filter(|unit| self.suits(**unit)).find_map(|unit| waiting(*unit))
     }
 
     /// Whether this worker's vote would be independent of those that the unit has.
