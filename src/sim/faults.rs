@@ -37,6 +37,7 @@ impl Grid {
             return;
         }
         self.machines[number].crash();
+        self.crowd.forget(self.machines[number].id, self.machines[number].spec.behaviour);
         for via in self.links.forget(self.now, number) {
             let (a, b) = via.ends();
             self.break_link_at(via, &[if a == number { b } else { a }]);

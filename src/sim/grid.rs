@@ -1,7 +1,7 @@
 //! The grid: peers, links, a queue of happenings ordered by time, and the faults.
 
 use super::{
-    behaviour,
+    behaviour::{Asked, Course, Crowd},
     checkers::{Checkers, Violation},
     faults::Fault,
     machine::Machine,
@@ -15,8 +15,6 @@ use crate::protocol::{
     fact::JobState,
     gossip,
     ids::{Digest, JobId, PeerId, UnitIndex},
-    job::{Inputs, Manifest, Reduce, UnitRange},
-    outcome::{AttemptFailure, Outcome, UnitLimits},
     owner::{Counts, JobView, UnitView},
     peer::{Event, Peer, PeerConfig},
     time::Instant,
@@ -55,7 +53,7 @@ pub(super) enum Happening {
     /// A peer asked to be woken.
     Wake(usize),
     /// An execution ends.
-    Ends { on: usize, life: u32, run: RunId, outcome: Outcome, wall: Duration },
+    Ends { on: usize, life: u32, run: RunId, wall: Duration },
     /// A peer starts, again or for the first time.
     Restart(usize),
     /// A peer's session ends, if it still lives that life.
@@ -90,6 +88,8 @@ pub struct Grid {
     /// Announcements by the number that stands for their encoding, and the size of that.
     pub(super) announcements: Vec<(Announcement, usize)>,
     pub(super) faults_on: bool,
+    /// What those know who are not honest.
+    pub(super) crowd: Crowd,
     /// Everything that is watched.
     pub checkers: Checkers,
     /// Everything that is counted.
@@ -122,6 +122,7 @@ impl Grid {
             jobs: BTreeMap::new(),
             announcements: Vec::new(),
             faults_on: false,
+            crowd: Crowd::default(),
             checkers: Checkers::default(),
             measure: Measure::default(),
             violation: None,
@@ -162,29 +163,11 @@ impl Grid {
         let number = self.jobs.len() as u64;
         let job = JobId(Digest::of_parts(&[b"job", &self.seed.to_le_bytes(), &number.to_le_bytes()]).0);
         let secret = JobSecret(Digest::of_parts(&[b"secret", job.as_bytes()]).0);
-        let manifest = self.manifest(owner, &spec);
+        let manifest = spec.manifest(self.key(owner));
         self.jobs.insert(job, (owner, spec));
         self.machines[owner].disk.keep_job(job, manifest.clone(), secret);
         self.tell(owner, Event::Submitted { job, manifest: Arc::new(manifest), secret });
         job
-    }
-
-    fn manifest(&self, owner: usize, spec: &JobSpec) -> Manifest {
-        Manifest {
-            owner: self.key(owner),
-            name: "job".into(),
-            module: Digest([1; 32]),
-            module_bytes: 100,
-            args: vec![],
-            inputs: Inputs::Range(UnitRange { start: 0, end: u64::from(spec.units), per_unit: 1 }),
-            limits: UnitLimits { wall: spec.wall, ..UnitLimits::default() },
-            policy: spec.policy,
-            priority: spec.priority,
-            tags: vec![],
-            purpose: String::new(),
-            reduce: Reduce::Concat,
-            nonce: vec![],
-        }
     }
 
     /// Lets a peer take in an event now.
@@ -314,7 +297,7 @@ impl Grid {
             }
             Happening::Dial { from, life, via } => self.on_dial(from, life, via),
             Happening::Wake(number) => self.on_wake(number),
-            Happening::Ends { on, life, run, outcome, wall } => self.on_end(on, life, run, outcome, wall),
+            Happening::Ends { on, life, run, wall } => self.on_end(on, life, run, wall),
             Happening::Restart(number) => self.start(number),
             Happening::Leave { on, life } => self.on_leave(on, life),
             Happening::Fault(fault) => self.on_fault(fault),
@@ -333,7 +316,7 @@ impl Grid {
         let config = PeerConfig {
             me: gossip::Contact { peer: machine.id, hint: Arc::from([0; HINT_BYTES]) },
             validation_class: machine.spec.class.into(),
-            slots: machine.spec.slots,
+            slots: machine.spec.claimed_slots.unwrap_or(machine.spec.slots),
             memory_bytes: 1 << 32,
             gossip: gossip::Config::default(),
             seed: seed.0,
@@ -387,26 +370,28 @@ impl Grid {
     pub(super) fn fill_slots(&mut self, number: usize) {
         while let Some(run) = self.machines[number].start_next() {
             let Some((_, spec)) = self.jobs.get(&run.job).copied() else { continue };
-            let machine = &self.machines[number];
             self.checkers.executions.start(run);
             self.measure.executions += 1;
-            let Some(outcome) = behaviour::answer(machine.spec.behaviour, machine.id, &spec, run.job, run.unit) else { continue };
-            let gas = behaviour::gas(&spec, run.job, run.unit);
-            let took = Duration::from_secs_f64(gas as f64 / machine.spec.gas_per_second as f64);
-            let (outcome, wall) = match outcome {
-                Outcome::Failed(AttemptFailure::TimeOut) => (outcome, spec.wall),
-                _ if took > spec.wall => (Outcome::Failed(AttemptFailure::TimeOut), spec.wall),
-                Outcome::Value(_) | Outcome::Failed(_) => (outcome, took),
-            };
-            let life = machine.life;
-            self.at(self.now.after(wall), Happening::Ends { on: number, life, run, outcome, wall });
+            let Course::After(wall) = self.crowd.course(&self.asked(number, run, &spec)) else { continue };
+            let life = self.machines[number].life;
+            self.at(self.now.after(wall), Happening::Ends { on: number, life, run, wall });
         }
     }
 
-    fn on_end(&mut self, on: usize, life: u32, run: RunId, outcome: Outcome, wall: Duration) {
+    fn asked<'a>(&self, number: usize, run: RunId, spec: &'a JobSpec) -> Asked<'a> {
+        let machine = &self.machines[number];
+        let (behaviour, gas_per_second) = (machine.spec.behaviour, machine.spec.gas_per_second);
+        let RunId { coordinator: _, job, unit, attempt } = run;
+        Asked { worker: machine.id, behaviour, job, spec, unit, attempt, now: self.elapsed(), gas_per_second }
+    }
+
+    fn on_end(&mut self, on: usize, life: u32, run: RunId, wall: Duration) {
         if self.machines[on].life != life || !self.machines[on].running.remove(&run) {
             return;
         }
+        let spec = self.jobs[&run.job].1;
+        let asked = self.asked(on, run, &spec);
+        let outcome = self.crowd.answer(&asked);
         self.fill_slots(on);
         let finished = Finished { outcome, output_bytes: 8, output: Some(Arc::from([0; 8])), log: Arc::from([]), wall };
         self.tell(on, Event::Finished { run, finished });
@@ -443,7 +428,7 @@ impl Grid {
                 let (guest, host) = (&self.machines[worker].spec, &self.machines[coordinator].spec);
                 let own = guest.household.is_some() && guest.household == host.household;
                 let (prefix, lineage, peer) = (guest.prefix, guest.lineage, self.key(worker));
-                let (class, slots) = (guest.class.into(), guest.slots);
+                let (class, slots) = (guest.class.into(), guest.claimed_slots.unwrap_or(guest.slots));
                 self.tell(coordinator, Event::Met { peer, prefix, lineage, own });
                 self.tell(coordinator, Event::WorkerOpened { peer, class, slots });
             }

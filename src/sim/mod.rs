@@ -24,9 +24,10 @@ mod population;
 mod queue;
 mod report;
 mod scenario;
+pub mod shop;
 pub mod sizes;
 
-pub use behaviour::{Behaviour, Program};
+pub use behaviour::{Asked, Behaviour, Course, Crowd, Program};
 pub use campaign::{Campaign, Progress};
 pub use grid::{Failure, Grid};
 pub use machine::Disk;

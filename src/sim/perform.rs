@@ -111,6 +111,9 @@ impl Grid {
                 for lease in &leases {
                     self.note(checkers::repeats::check(&self.machines[me].disk, job, lease.unit));
                 }
+                if let Some(worker) = self.number(to) {
+                    self.crowd.leased(to, self.machines[worker].spec.behaviour, job, &leases);
+                }
                 self.count(me, Kind::Leases, sizes::leases(&leases));
                 self.send_to_worker(me, to, |from| Event::Leased { from, job, leases });
             }

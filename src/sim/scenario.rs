@@ -1,7 +1,12 @@
 //! A simulation as data: who takes part, what they run, and what goes wrong how often.
 
 use super::behaviour::{Behaviour, Program};
-use crate::protocol::{ids::PeerId, job::Policy, trust::Prefix};
+use crate::protocol::{
+    ids::{Digest, PeerId},
+    job::{Inputs, Manifest, Policy, Reduce, UnitRange},
+    outcome::UnitLimits,
+    trust::Prefix,
+};
 use core::time::Duration;
 
 /// A grid to simulate.
@@ -25,6 +30,8 @@ pub struct PeerSpec {
     pub slots: u32,
     /// Gas per second and slot.
     pub gas_per_second: u64,
+    /// Slots that it says it has, if not the truth.
+    pub claimed_slots: Option<u32>,
     /// What it does with the units that it gets.
     pub behaviour: Behaviour,
     /// Peers of one household are one another's own devices.
@@ -57,6 +64,7 @@ impl Default for PeerSpec {
     fn default() -> Self {
         Self {
             slots: 2,
+            claimed_slots: None,
             gas_per_second: JobSpec::default().gas,
             behaviour: Behaviour::Honest,
             household: None,
@@ -156,5 +164,24 @@ impl JobSpec {
     /// So many ordinary units.
     pub fn of_units(units: u32) -> Self {
         Self { units, ..Self::default() }
+    }
+
+    /// Its description.
+    pub fn manifest(&self, owner: PeerId) -> Manifest {
+        Manifest {
+            owner,
+            name: "job".into(),
+            module: Digest([1; 32]),
+            module_bytes: 100,
+            args: vec![],
+            inputs: Inputs::Range(UnitRange { start: 0, end: u64::from(self.units), per_unit: 1 }),
+            limits: UnitLimits { wall: self.wall, ..UnitLimits::default() },
+            policy: self.policy,
+            priority: self.priority,
+            tags: vec![],
+            purpose: String::new(),
+            reduce: Reduce::Concat,
+            nonce: vec![],
+        }
     }
 }
