@@ -27,6 +27,8 @@ pub mod verify;
 
 pub mod trust;
 
+pub mod fraud;
+
 pub mod owner;
 
 pub mod worker;

@@ -5,6 +5,7 @@
 
 mod action;
 mod event;
+mod fraud;
 
 pub use action::Action;
 pub use event::Event;
@@ -13,6 +14,7 @@ use super::{
     announce::{Announcement, Capacity, JobOpen, Subject},
     board::Board,
     fact::{JobState, Saved},
+    fraud::Fraud,
     gossip::{self, Gossip},
     ids::{JobId, PeerId, UnitIndex},
     owner::{Owner, OwnerAction, Report},
@@ -64,6 +66,7 @@ pub struct Peer {
     board: Board,
     owner: Owner,
     worker: Worker,
+    fraud: Fraud,
     actions: Vec<Action>,
     /// The number of this peer's last announcement. Begins at a time stamp that the shell gives, so that it grows across restarts.
     sequence: u64,
@@ -96,7 +99,8 @@ impl Peer {
         let running: Vec<_> = owner.job_ids().filter(|&id| owner.open_units(id) > 0).collect();
         let job_repeats = running.into_iter().map(|id| (id, now)).collect();
         let (board, actions, followed) = (Board::default(), Vec::new(), None);
-        Ok(Self { config, gossip, board, owner, worker, actions, sequence, job_repeats, capacity_repeat: now, followed })
+        let fraud = Fraud::default();
+        Ok(Self { config, gossip, board, owner, worker, fraud, actions, sequence, job_repeats, capacity_repeat: now, followed })
     }
 
     /// Takes in one event.
@@ -108,6 +112,9 @@ impl Peer {
                     self.board.hear(now, author, announcement);
                 }
             }
+            Event::Accused { by, accusation, comparable } => self.on_accused(now, by, accusation, comparable),
+            Event::Rechecked(value) => self.on_rechecked(now, value),
+            Event::Evidence(accusation) => self.on_evidence(accusation),
             Event::Met { peer, prefix, lineage, own } => self.owner.meet(peer, prefix, lineage, own),
             Event::WorkerOpened { peer, class, slots } => {
                 if peer == self.me() || !self.owner.attach(peer, &class, slots) {
@@ -153,6 +160,7 @@ impl Peer {
                 self.perform_worker(now, action);
             }
         }
+        self.recheck(now);
         self.announce(now);
         core::mem::take(&mut self.actions)
     }
@@ -160,7 +168,8 @@ impl Peer {
     /// When [`Event::Timer`] is due.
     pub fn deadline(&self) -> Instant {
         let timers = [self.owner.deadline(), self.worker.deadline(), self.board.deadline(), self.job_repeats.values().min().copied()];
-        let first = timers.into_iter().flatten().fold(self.gossip.deadline(), Instant::min);
+        let timers = timers.into_iter().chain([self.recheck_deadline()]);
+        let first = timers.flatten().fold(self.gossip.deadline(), Instant::min);
         if self.config.slots > 0 { first.min(self.capacity_repeat) } else { first }
     }
 
@@ -182,6 +191,11 @@ impl Peer {
     /// What others announced, for views.
     pub fn board(&self) -> &Board {
         &self.board
+    }
+
+    /// Accusations that it heard, for views.
+    pub fn fraud(&self) -> &Fraud {
+        &self.fraud
     }
 
     /// Its gossip machine, for views.
@@ -240,6 +254,11 @@ impl Peer {
             OwnerAction::Acknowledge { to, job, units } => acknowledged.entry((to, job)).or_default().extend(units),
             OwnerAction::Revoke { to, job } if to == self.me() => self.worker.revoked(to, job),
             OwnerAction::Revoke { to, job } => self.actions.push(Action::SendRevoked { to, job }),
+            OwnerAction::Accuse { accused, job, unit, second } => {
+                if self.fraud.may_accuse(now) {
+                    self.actions.push(Action::Accuse { accused, job, unit, second });
+                }
+            }
             OwnerAction::Announce(job) => {
                 self.job_repeats.insert(job, now);
             }
@@ -288,7 +307,7 @@ impl Peer {
                 Some(Subject::JobOpen(_)) => {
                     self.job_repeats.insert(job, now.after(JOB_REPEAT));
                 }
-                Some(Subject::JobClosed { .. } | Subject::Capacity(_)) | None => {
+                Some(Subject::JobClosed { .. } | Subject::Capacity(_) | Subject::Accusation(_)) | None => {
                     self.job_repeats.remove(&job);
                 }
             }

@@ -82,6 +82,8 @@ pub struct Grid {
     /// Everything that is watched.
     pub checkers: Checkers,
     pub(super) violation: Option<Violation>,
+    /// Units that were run again because of an accusation.
+    pub rechecks: u32,
     happenings_now: u32,
 }
 
@@ -111,6 +113,7 @@ impl Grid {
             faults_on: false,
             checkers: Checkers::default(),
             violation: None,
+            rechecks: 0,
             happenings_now: 0,
         };
         for number in 0..grid.machines.len() {

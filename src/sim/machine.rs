@@ -2,7 +2,7 @@
 
 use super::scenario::PeerSpec;
 use crate::protocol::{
-    fact::{Fact, Failures, JobState, Saved, SavedJob, Standing, Verdict},
+    fact::{Fact, Failures, JobState, Saved, SavedJob, Standing, Verdict, Vote},
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
     peer::Peer,
@@ -83,7 +83,7 @@ struct OnDisk {
     manifest: Manifest,
     secret: JobSecret,
     state: JobState,
-    votes: Vec<crate::protocol::fact::Vote>,
+    votes: Vec<Vote>,
     verdicts: BTreeMap<UnitIndex, Verdict>,
     failures: BTreeMap<UnitIndex, Failures>,
 }
@@ -109,6 +109,11 @@ impl Disk {
 
     fn job(&mut self, id: JobId) -> &mut OnDisk {
         self.jobs.get_mut(&id).expect("a peer persists facts of its own jobs only")
+    }
+
+    /// A worker's vote on a unit.
+    pub fn vote(&self, job: JobId, unit: UnitIndex, worker: PeerId) -> Option<&Vote> {
+        self.jobs.get(&job)?.votes.iter().find(|vote| vote.unit == unit && vote.worker == worker)
     }
 
     /// A unit's newest verdict.

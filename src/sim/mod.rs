@@ -12,6 +12,7 @@
 mod behaviour;
 pub mod checkers;
 mod faults;
+mod fraud;
 pub mod gossip;
 mod grid;
 mod machine;
@@ -24,5 +25,7 @@ pub use grid::{Failure, Grid};
 pub use machine::Disk;
 pub use scenario::{Faults, JobSpec, PeerSpec, Scenario};
 
+#[cfg(test)]
+mod fraud_tests;
 #[cfg(test)]
 mod tests;

@@ -46,6 +46,9 @@ impl Grid {
                 self.machines[me].disk.keep(fact);
             }
             Action::KeepOutput { .. } | Action::KeepLog { .. } | Action::Rejected { .. } => {}
+            Action::AccusationIgnored { .. } | Action::Found(_) => {}
+            Action::Recheck { accusation, .. } => self.recheck(me, &accusation),
+            Action::Accuse { accused, job, unit, second } => self.show_evidence(me, accused, job, unit, second.as_ref()),
             Action::Gossip(action) => self.perform_gossip(me, action),
             Action::Heard(envelope) => self.hear(me, &envelope),
             Action::Publish(announcement) => {
@@ -121,7 +124,7 @@ impl Grid {
         number.copy_from_slice(envelope.body());
         let announcement = self.announcements[u64::from_le_bytes(number) as usize].clone();
         let life = self.machines[me].life;
-        let event = Event::Announced { author: envelope.author(), announcement };
+        let event = self.heard(me, envelope.author(), announcement);
         self.at(self.now, Happening::Local { to: me, life, event });
     }
 

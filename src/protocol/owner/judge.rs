@@ -44,6 +44,7 @@ impl OwnJob {
         let ballots = self.ballots(&self.units[index.0 as usize].votes, trust, around.owner);
         let Judgement { decision, convict, credit } = verify::accept(&ballots, self.rules(index, &ballots, trust, around.cold));
         self.audit.collusion |= same_wrong_value(&ballots, &convict);
+        out.evidence.extend(convict.iter().map(|worker| (*worker, (self.id, index))));
         out.convict.extend(convict);
         let failed = matches!(self.units[index.0 as usize].phase, Phase::Failed);
         let exhausted = failed || self.failures.get(&index).is_some_and(|record| self.is_exhausted(record, trust, around));

@@ -3,6 +3,7 @@
 //! `own_job` holds one job, `judge` judges its units, `schedule` and `pick` choose who gets which unit, `roster` knows the workers;
 //! this file connects them. It decides nothing about verification, which is all in `verify`.
 
+mod convict;
 mod judge;
 mod lease;
 mod own_job;
@@ -87,6 +88,17 @@ pub enum OwnerAction {
         to: PeerId,
         /// Of which job.
         job: JobId,
+    },
+    /// The worker was convicted by own evidence, which others may check: a wrong receipt, or two that contradict one another.
+    Accuse {
+        /// Whom.
+        accused: PeerId,
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// The receipt that contradicts the one which is durable.
+        second: Option<Vote>,
     },
     /// The job's standing changed enough to be announced: opened, ran out of open units, ended.
     Announce(JobId),
@@ -306,7 +318,7 @@ impl Owner {
         self.may_report(from, id, &report)?;
         let unit = report.unit;
         let known = self.jobs.get(&id).and_then(|job| job.unit(unit));
-        let voted = known.is_some_and(|known| known.votes.iter().any(|vote| vote.worker == from));
+        let voted = known.and_then(|known| known.votes.iter().find(|vote| vote.worker == from)).map(|vote| (vote.value, vote.struck));
         self.actions.push(OwnerAction::Acknowledge { to: from, job: id, units: vec![unit] });
         if !report.log.is_empty() {
             self.actions.push(OwnerAction::KeepLog { job: id, unit, bytes: report.log.clone() });
@@ -321,7 +333,10 @@ impl Owner {
         match report.outcome {
             // Said once for each lease: whoever repeats it, or says it when the lease is over, makes no unit fail.
             Outcome::Failed(failure) if live => self.on_failure(now, id, unit, from, failure),
-            Outcome::Value(value) if !voted => self.on_value(now, id, from, value, report),
+            Outcome::Value(value) if voted.is_none() => self.on_value(now, id, from, value, report),
+            Outcome::Value(value) if voted.is_some_and(|(said, struck)| said != value && !struck) => {
+                self.on_contradiction(now, id, from, value, report);
+            }
             Outcome::Failed(_) | Outcome::Value(_) => {}
         }
         self.judge_all(now, VecDeque::from([(id, unit)]));
@@ -384,6 +399,9 @@ impl Owner {
 
     fn apply(&mut self, now: Instant, consequences: Consequences, queue: &mut VecDeque<(JobId, UnitIndex)>) {
         self.actions.extend(consequences.facts.into_iter().map(OwnerAction::Persist));
+        for (worker, (job, unit)) in consequences.evidence {
+            self.accuse(worker, job, unit, None);
+        }
         for worker in consequences.convict {
             let gas = self.running.iter().map(|id| self.jobs[id].gas_estimate()).min().unwrap_or(0);
             let was_proven = self.trust.is_proven(worker, gas);

@@ -99,6 +99,8 @@ pub struct Contribution {
 pub(super) struct Consequences {
     pub facts: Vec<Fact>,
     pub convict: BTreeSet<PeerId>,
+    /// The wrong receipts of those, as far as one was seen.
+    pub evidence: BTreeMap<PeerId, (JobId, UnitIndex)>,
     /// Standings that changed.
     pub touched: BTreeSet<PeerId>,
 }

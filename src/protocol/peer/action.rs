@@ -2,7 +2,8 @@
 
 use crate::protocol::{
     announce::Announcement,
-    fact::Fact,
+    fact::{Fact, Vote},
+    fraud::{Accusation, Finding, Ignored},
     gossip,
     ids::{Digest, JobId, PeerId, UnitIndex},
     owner::{Lease, ReportRejected},
@@ -39,6 +40,25 @@ pub enum Action {
     Heard(gossip::Envelope),
     /// Sign this and hand it back as [`gossip::Event::Broadcast`].
     Publish(Announcement),
+    /// Run this unit of somebody's job again in a slot of its own, fetching the module from whoever has it, the accuser first;
+    /// [`super::Event::Rechecked`] follows. One at a time.
+    Recheck {
+        /// Who says that the value is wrong.
+        by: PeerId,
+        /// What to run.
+        accusation: Arc<Accusation>,
+    },
+    /// A worker was convicted by own evidence: look up its receipt and hand it back as [`super::Event::Evidence`].
+    Accuse {
+        /// Who.
+        accused: PeerId,
+        /// The job.
+        job: JobId,
+        /// The unit of the wrong receipt.
+        unit: UnitIndex,
+        /// Another receipt of the same worker for the same unit, which says something else.
+        second: Option<Vote>,
+    },
     /// Open a work stream to this coordinator.
     OpenWork(PeerId),
     /// Close it.
@@ -90,6 +110,17 @@ pub enum Action {
     Run(RunId),
     /// Stop it, or do not start it; nothing follows.
     Stop(RunId),
+    /// An accusation is not followed up. For logs.
+    AccusationIgnored {
+        /// Whose.
+        by: PeerId,
+        /// Against whom.
+        accused: PeerId,
+        /// Why.
+        reason: Ignored,
+    },
+    /// What checking an accusation has shown. For logs.
+    Found(Finding),
     /// A report was not taken. For logs.
     Rejected {
         /// Whose.

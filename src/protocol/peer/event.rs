@@ -2,9 +2,11 @@
 
 use crate::protocol::{
     announce::Announcement,
+    fraud::Accusation,
     gossip,
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
+    outcome::Value,
     owner::{Lease, Report},
     trust::Prefix,
     verify::JobSecret,
@@ -24,6 +26,19 @@ pub enum Event {
         /// What.
         announcement: Announcement,
     },
+    /// Somebody accuses somebody. The border has checked the signatures, and that the unit depends on nothing but its manifest.
+    Accused {
+        /// Who says so.
+        by: PeerId,
+        /// Of what.
+        accusation: Arc<Accusation>,
+        /// This machine computes what that of the accused would: the same engine on the same instruction set.
+        comparable: bool,
+    },
+    /// What the unit that [`super::Action::Recheck`] asked for came to; none when it could not be run.
+    Rechecked(Option<Value>),
+    /// The receipts that [`super::Action::Accuse`] asked for: everybody is to see them.
+    Evidence(Arc<Accusation>),
     /// A peer has said hello.
     Met {
         /// Who.
