@@ -3,6 +3,7 @@
 use super::{
     handle::Handle,
     net::{BlobSink, NetEvent, Outbound, StreamKind, Wanted, limits},
+    recheck::Recheck,
     run_loop::Node,
     streams::{Stream, WorkerIs, WorkerStream},
 };
@@ -285,6 +286,7 @@ impl Node {
                 }
                 (Goal::Module { coordinator, job }, result) => self.on_module(coordinator, job, result),
                 (Goal::Input { run }, result) => self.on_input(run, result),
+                (Goal::Recheck(recheck), result) => self.on_recheck_fetched(*recheck, result),
             }
         }
         self.fetches.start(&self.net, &self.store);
@@ -328,6 +330,8 @@ pub(super) enum Goal {
     Module { coordinator: PeerId, job: JobId },
     /// A unit's input.
     Input { run: RunId },
+    /// The module of a unit that somebody is said to have computed wrongly.
+    Recheck(Box<Recheck>),
 }
 
 type Fetched = (Fetch, Result<(), String>);

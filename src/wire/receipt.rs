@@ -29,7 +29,7 @@ const VERSION: u8 = 1;
 /// Steps from a leaf to the root of the largest batch.
 const DEPTH_MAX: usize = BATCH_MAX.next_power_of_two().trailing_zeros() as usize;
 /// Version, two texts with their lengths, position and number of leaves, signature and path.
-const PROOF_BYTES_MAX: usize =
+pub(super) const PROOF_BYTES_MAX: usize =
     1 + 1 + VALIDATION_CLASS_BYTES_MAX + 1 + INSTRUCTION_SET_BYTES_MAX + 2 + 2 + SIGNATURE_BYTES + DEPTH_MAX * 32;
 
 /// What a worker says about one unit.
@@ -181,6 +181,11 @@ pub fn check(proof: &[u8], worker: PeerId, job: JobId, claim: &Claim) -> Result<
     let leaf = claim.leaf(job, proof.class, proof.instruction_set);
     let root = proof.root(leaf).ok_or(ReceiptError::Malformed)?;
     verify_root(worker, proof.count, root, &proof.signature)
+}
+
+/// The validation class and the instruction set that a proof names; the signature covers both. None when it is malformed.
+pub fn made_with(proof: &[u8]) -> Option<(&[u8], &[u8])> {
+    Proof::parse(proof).map(|proof| (proof.class, proof.instruction_set))
 }
 
 fn verify_root(worker: PeerId, count: u16, root: Digest, signature: &[u8; SIGNATURE_BYTES]) -> Result<(), ReceiptError> {
