@@ -8,6 +8,7 @@ use crate::protocol::{
     job::Manifest,
     outcome::Value,
     owner::{Lease, Report},
+    platform::Platform,
     trust::Prefix,
     verify::JobSecret,
     worker::{Finished, RunId},
@@ -56,6 +57,8 @@ pub enum Event {
         peer: PeerId,
         /// Its validation class.
         class: Arc<str>,
+        /// Its instruction set, as it says.
+        platform: Platform,
         /// Its slots.
         slots: u32,
     },
