@@ -45,8 +45,46 @@ pub struct Vote {
     pub value: Value,
     /// Bytes of output.
     pub output_bytes: u64,
+    /// How it came here.
+    pub origin: Origin,
     /// The signature and what is needed to check it; opaque here, checked at the border. Empty for this peer's own.
     pub proof: Arc<[u8]>,
+}
+
+/// How a vote came to the coordinator: whether it can know that its worker committed itself before it knew of other votes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Origin {
+    /// The coordinator leased the unit, and took the vote itself.
+    #[default]
+    Leased,
+    /// The coordinator leased the unit and lost the vote; its worker has said it again.
+    Recovered {
+        /// The output is here as well.
+        output: bool,
+    },
+    /// A keeper leased the unit and took the vote, which its worker has signed.
+    Collected {
+        /// The output is here as well.
+        output: bool,
+    },
+}
+
+impl Origin {
+    /// Whether the output came with the vote.
+    pub fn has_output(self) -> bool {
+        match self {
+            Self::Leased => true,
+            Self::Recovered { output } | Self::Collected { output } => output,
+        }
+    }
+
+    /// Whether being backed by others speaks for the voter. Not where a keeper may have told it what the others said.
+    pub fn earns_credit(self) -> bool {
+        match self {
+            Self::Leased | Self::Recovered { .. } => true,
+            Self::Collected { .. } => false,
+        }
+    }
 }
 
 /// A decision on a unit.

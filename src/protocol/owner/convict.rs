@@ -2,7 +2,7 @@
 
 use super::{Owner, OwnerAction, Report, own_job::Consequences};
 use crate::protocol::{
-    fact::Vote,
+    fact::{Origin, Vote},
     ids::{JobId, PeerId, UnitIndex},
     outcome::Value,
     time::Instant,
@@ -32,7 +32,7 @@ impl Owner {
         true
     }
 
-    fn convict_now(&mut self, now: Instant, peer: PeerId) {
+    pub(super) fn convict_now(&mut self, now: Instant, peer: PeerId) {
         let mut queue = VecDeque::new();
         let consequences = Consequences { convict: [peer].into(), ..Consequences::default() };
         self.apply(now, consequences, &mut queue);
@@ -44,8 +44,9 @@ impl Owner {
         if from == self.me {
             return;
         }
-        let Report { unit, attempt, ordinal, output_bytes, proof, .. } = report;
-        let second = Vote { unit, worker: from, attempt, ordinal, value, output_bytes, proof };
+        let Report { unit, attempt, ordinal, output_bytes, platform, proof, .. } = report;
+        let (worker, position, origin) = (from, ordinal, Origin::Leased);
+        let second = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes, origin, proof };
         self.accuse(from, id, unit, Some(second));
         self.convict_now(now, from);
     }

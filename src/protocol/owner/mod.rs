@@ -6,6 +6,7 @@
 mod convict;
 mod judge;
 mod lease;
+mod merge;
 mod own_job;
 mod pick;
 mod restore;
@@ -15,13 +16,14 @@ mod unit;
 mod view;
 
 pub use lease::{Lease, Report, ReportRejected};
+pub use merge::{COLLECTED_AUDIT_RATE, Collected, MergeRejected, Merged, Output, POSITION_MAX, Recovered, VOTES_PER_UNIT_MAX};
 pub use own_job::{Contribution, Counts};
 pub use unit::LeaseToken;
 use unit::Unit;
 pub use view::{JobView, UnitState, UnitView, VoteView, WaitReason};
 
 use crate::protocol::{
-    fact::{Fact, JobState, Saved, Standing, Vote},
+    fact::{Fact, JobState, Origin, Saved, Standing, Vote},
     ids::{Digest, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Outcome, Value},
@@ -339,7 +341,8 @@ impl Owner {
             Outcome::Value(value) if voted.is_some_and(|(said, struck)| said != value && !struck) => {
                 self.on_contradiction(now, id, from, value, report);
             }
-            Outcome::Failed(_) | Outcome::Value(_) => {}
+            Outcome::Value(value) => self.on_output_again(id, from, unit, value, report.output),
+            Outcome::Failed(_) => {}
         }
         self.judge_all(now, VecDeque::from([(id, unit)]));
         Ok(())
@@ -361,7 +364,7 @@ impl Owner {
             self.touched.insert(from);
         }
         let position = self.jobs.get(&id).and_then(|job| job.unit(unit)).map_or(0, Unit::next_position);
-        let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, proof };
+        let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, origin: Origin::Leased, proof };
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
         let struck = from != self.me && self.trust.is_barred(from, now);
         if let Some(job) = self.jobs.get_mut(&id) {

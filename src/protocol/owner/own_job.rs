@@ -146,9 +146,9 @@ impl OwnJob {
         let Some(unit) = self.units.get_mut(vote.unit.0 as usize) else { return };
         // Two votes are the rule, and a unit's memory counts.
         unit.votes.reserve_exact(1);
-        let Vote { worker, ordinal, position, platform, value, output_bytes, .. } = *vote;
+        let Vote { worker, ordinal, position, platform, value, output_bytes, origin, .. } = *vote;
         let at = unit.votes.partition_point(|other| (other.position, other.worker) < (position, worker));
-        unit.votes.insert(at, UnitVote { worker, ordinal, position, platform, value, output_bytes, struck, credited: false });
+        unit.votes.insert(at, UnitVote { worker, ordinal, position, platform, value, output_bytes, origin, struck, credited: false });
         unit.next_attempt = unit.next_attempt.max(vote.attempt.0.saturating_add(1));
         let phase = unit.phase;
         self.count_undecided(vote.worker, phase, |count| *count += 1);

@@ -20,6 +20,8 @@ const GAS: u64 = 1000;
 mod convict;
 #[path = "judge_tests.rs"]
 mod judge;
+#[path = "merge_tests.rs"]
+mod merging;
 #[path = "restart_tests.rs"]
 mod restart;
 

@@ -77,7 +77,7 @@ impl OwnJob {
             let Phase::Verified { value, by_owner: _ } = self.units[at].phase else { continue };
             let credit = verify::backed_voters(&self.ballots(&self.units[at].votes, trust, owner), value);
             for vote in &mut self.units[at].votes {
-                vote.credited = credit.contains(&vote.worker);
+                vote.credited = vote.origin.earns_credit() && credit.contains(&vote.worker);
             }
         }
     }
