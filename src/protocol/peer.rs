@@ -6,6 +6,7 @@
 mod action;
 mod event;
 mod fraud;
+mod recovery;
 
 pub use action::Action;
 pub use event::Event;
@@ -122,11 +123,17 @@ impl Peer {
             Event::WorkerOpened { peer, class, platform, slots } => {
                 if peer == self.me() || !self.owner.attach(peer, &class, platform, slots) {
                     self.actions.push(Action::Refuse(peer));
+                } else {
+                    self.ask_for_receipts(peer);
                 }
             }
             Event::WorkerWindow { peer, window } => self.owner.window(peer, window),
             Event::WorkerClosed(peer) => self.owner.detach(now, peer),
             Event::Reported { from, job, report } => self.on_report(now, from, job, report),
+            Event::Recovered { from, job, receipts, next } => self.on_recovered(now, from, job, receipts, next),
+            Event::Collected { job, votes } => drop(self.owner.merge(now, job, votes)),
+            Event::Recover(job) => self.on_recover(now, job),
+            Event::ReceiptsAsked { from, job, after } => self.on_receipts_asked(from, job, after),
             Event::CoordinatorOpened(peer) => self.worker.opened(peer),
             Event::CoordinatorClosed(peer) => self.worker.closed(now, peer),
             Event::Leased { from, job, leases } => self.worker.leased(now, from, job, &leases),
@@ -297,6 +304,8 @@ impl Peer {
                     self.on_report(now, me, job, own_report(outgoing, self.config.platform));
                 }
             }
+            WorkerAction::Keep { coordinator, .. } if coordinator == me => {}
+            WorkerAction::Keep { coordinator, job, receipts } => self.actions.push(Action::KeepReceipts { coordinator, job, receipts }),
             WorkerAction::Report { to, job, outcomes } => self.actions.push(Action::SendOutcomes { to, job, outcomes }),
         }
     }

@@ -28,4 +28,6 @@ pub use scenario::{Faults, JobSpec, PeerSpec, Scenario};
 #[cfg(test)]
 mod fraud_tests;
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod tests;

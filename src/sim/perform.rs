@@ -47,6 +47,15 @@ impl Grid {
                 self.machines[me].disk.keep(fact);
             }
             Action::KeepOutput { .. } | Action::KeepLog { .. } | Action::Rejected { .. } => {}
+            Action::KeepReceipts { coordinator, job, receipts } => {
+                self.machines[me].disk.keep_receipts(coordinator, job, receipts);
+            }
+            Action::AskReceipts { to, job, after } => self.send_to_worker(me, to, |from| Event::ReceiptsAsked { from, job, after }),
+            Action::SendReceipts { to, job, after } => {
+                let machine = &self.machines[me];
+                let (receipts, next) = machine.disk.receipts(to, job, after, machine.spec.platform);
+                self.send_to_coordinator(me, to, |from| Event::Recovered { from, job, receipts, next });
+            }
             Action::AccusationIgnored { .. } | Action::Found(_) => {}
             Action::Recheck { accusation, .. } => self.recheck(me, &accusation),
             Action::Accuse { accused, job, unit, second } => self.show_evidence(me, accused, job, unit, second.as_ref()),

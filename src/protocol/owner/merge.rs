@@ -157,8 +157,16 @@ impl Owner {
             });
             merged.note(taken, &mut touched);
         }
+        if merged.taken > 0 {
+            self.prolong_recovery(now, id);
+        }
         self.judge_all(now, touched.into_iter().map(|unit| (id, unit)).collect());
         merged
+    }
+
+    /// Whether a receipt of this worker would be taken: asked before a large output of it is fetched.
+    pub fn may_recover(&self, from: PeerId, id: JobId, receipt: &Recovered) -> Result<(), MergeRejected> {
+        self.check_recovered(id, from, receipt).map(drop)
     }
 
     fn check_collected(&self, id: JobId, vote: &Vote) -> Result<(), MergeRejected> {

@@ -9,6 +9,7 @@ mod lease;
 mod merge;
 mod own_job;
 mod pick;
+mod recovery;
 mod restore;
 mod roster;
 mod schedule;
@@ -119,6 +120,7 @@ pub struct Owner {
     trust: Trust,
     roster: Roster,
     leases: Leases,
+    recoveries: BTreeMap<JobId, recovery::Recovery>,
     rng: ChaCha8Rng,
     actions: Vec<OwnerAction>,
     /// Standings to be made durable.
@@ -141,6 +143,7 @@ impl Owner {
             trust,
             roster: Roster::default(),
             leases: Leases::default(),
+            recoveries: BTreeMap::new(),
             rng,
             actions: Vec::new(),
             touched: BTreeSet::new(),
@@ -160,6 +163,7 @@ impl Owner {
         for id in owner.job_ids().collect::<Vec<_>>() {
             owner.advance(now, id);
         }
+        owner.recover_lost(now);
         owner
     }
 

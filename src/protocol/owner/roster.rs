@@ -97,6 +97,11 @@ impl Roster {
         self.hungry.iter().filter_map(|peer| Some((*peer, self.workers.get(peer)?.room())))
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = PeerId> {
+        self.workers.keys().copied()
+    }
+
     pub fn len(&self) -> usize {
         self.workers.len()
     }

@@ -60,6 +60,10 @@ impl Owner {
         let mut offers: Option<Vec<Offer>> = None;
         let mut batches = Batches::new();
         for (_, id) in jobs {
+            if let Some(until) = self.waits_for_receipts(now, id) {
+                self.wake_by(until);
+                continue;
+            }
             let (room, backup_due) = (self.room(now, id), self.is_backup_due(now, id));
             if room == 0 && !backup_due {
                 continue;

@@ -7,7 +7,7 @@ use crate::protocol::{
     gossip,
     ids::{Digest, JobId, PeerId, UnitIndex},
     owner::{Lease, ReportRejected},
-    worker::{Outgoing, RunId},
+    worker::{Kept, Outgoing, RunId},
 };
 use std::sync::Arc;
 
@@ -103,6 +103,33 @@ pub enum Action {
         to: PeerId,
         /// Which job.
         job: JobId,
+    },
+    /// Ask a worker for the receipts of a job that it keeps; [`super::Event::Recovered`] follows.
+    AskReceipts {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Where to begin; zero at first.
+        after: u64,
+    },
+    /// Sign a page of the receipts of a job that are kept for this coordinator, and send it.
+    SendReceipts {
+        /// To whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Where to begin.
+        after: u64,
+    },
+    /// Keep receipts for a while. Nothing waits for their being durable.
+    KeepReceipts {
+        /// Who leased the units.
+        coordinator: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// What.
+        receipts: Vec<Kept>,
     },
     /// Close a worker's stream: its results cannot be compared with ours, or there is no room.
     Refuse(PeerId),

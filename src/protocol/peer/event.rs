@@ -7,7 +7,7 @@ use crate::protocol::{
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::Value,
-    owner::{Lease, Report},
+    owner::{Collected, Lease, Recovered, Report},
     platform::Platform,
     trust::Prefix,
     verify::JobSecret,
@@ -79,6 +79,35 @@ pub enum Event {
         job: JobId,
         /// What, checked by the border.
         report: Report,
+    },
+    /// A worker says again what it said of units of a job. The border has checked its signatures.
+    Recovered {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// What.
+        receipts: Vec<Recovered>,
+        /// Where to go on; none when that was all, or when it did not come as an answer to [`super::Action::AskReceipts`].
+        next: Option<u64>,
+    },
+    /// Votes on a job that somebody else collected. The border has checked their signatures.
+    Collected {
+        /// Of which job.
+        job: JobId,
+        /// What.
+        votes: Vec<Collected>,
+    },
+    /// The votes on a job are lost, or some are: its workers are asked for their receipts.
+    Recover(JobId),
+    /// A coordinator asks for the receipts of a job that are kept here.
+    ReceiptsAsked {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Where to begin; zero at first.
+        after: u64,
     },
     /// The stream asked for by [`super::Action::OpenWork`] is open.
     CoordinatorOpened(PeerId),
