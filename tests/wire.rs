@@ -7,11 +7,13 @@
 use manyhands::{
     protocol::{
         announce::{Announcement, Capacity, JobOpen, Subject},
+        fraud::{Accusation, Evidence, Receipt},
         ids::{Attempt, Digest, GridId, JobId, UnitIndex},
         job::{Inputs, Manifest, Policy, Reduce, UnitRange},
         outcome::{AttemptFailure, Exit, Outcome, Trap, UnitLimits, Value},
     },
     wire::{
+        accusation as wire_accusation,
         announce::SignedAnnouncement,
         manifest, peer as pb,
         receipt::{self, Claim, Receipts},
@@ -132,7 +134,7 @@ fn from_coordinators() -> [(&'static str, CoordinatorMessage); 4] {
     ]
 }
 
-fn announcements() -> [(&'static str, Announcement); 3] {
+fn announcements() -> [(&'static str, Announcement); 5] {
     let open = JobOpen {
         job: JOB,
         generation: 2,
@@ -150,7 +152,23 @@ fn announcements() -> [(&'static str, Announcement); 3] {
         ("announcement-open", announcement(Subject::JobOpen(open))),
         ("announcement-closed", announcement(Subject::JobClosed { job: JOB, generation: 2 })),
         ("announcement-capacity", announcement(Subject::Capacity(capacity))),
+        ("announcement-fraud", announcement(Subject::Accusation(accusation(false).into()))),
+        ("announcement-equivocation", announcement(Subject::Accusation(accusation(true).into()))),
     ]
+}
+
+fn accusation(twice: bool) -> Accusation {
+    let [(_, manifest), _] = manifests();
+    let encoded = manifest::encode(&manifest);
+    let job = manifest::job_id(&encoded);
+    let signed = |gas: u64| {
+        let value = Value { exit: Exit::Trap(Trap::Unreachable), output: Digest([6; 32]), gas };
+        let claim = Claim { unit: UnitIndex(5), attempt: Attempt(1), ordinal: 1, value, output_bytes: 7 };
+        let receipts = Receipts::new(job, "wasmtime-48/1", "x86_64", &[claim, claim]).expect("a small batch");
+        Receipt { attempt: Attempt(1), ordinal: 1, value, output_bytes: 7, proof: receipts.proof(1, &receipts.sign(&key())) }
+    };
+    let evidence = if twice { Evidence::Equivocation(signed(1), signed(2)) } else { Evidence::Wrong(signed(1)) };
+    Accusation { accused: signing::peer_of(&key()), job, manifest: encoded.into(), unit: UnitIndex(5), evidence }
 }
 
 #[test]
@@ -173,7 +191,10 @@ fn golden_files_are_what_is_written_and_read_today() {
         let bytes = golden(name, &pb::SignedAnnouncement::from(&signed).encode_to_vec());
         let read = SignedAnnouncement::try_from(pb::SignedAnnouncement::decode(&*bytes).expect("protobuf")).expect("an announcement");
         assert_eq!(read.verify(GRID), Ok(()));
-        assert_eq!(read.decode(), Ok(announcement));
+        assert_eq!(read.decode(), Ok(announcement.clone()));
+        if let Subject::Accusation(accusation) = &announcement.subject {
+            assert!(wire_accusation::check(accusation, "wasmtime-48/1", "x86_64").is_ok_and(|checked| checked.comparable));
+        }
     }
 }
 

@@ -30,6 +30,10 @@ mod runs;
 
 mod slots;
 
+pub(crate) mod own_slot;
+
+mod recheck;
+
 pub use handle::{Closed, Handle, NodeFacts};
 pub use options::NodeOptions;
 pub(crate) use run_loop::Node;

@@ -104,6 +104,12 @@ impl Node {
             Action::Refuse(peer) => self.refuse_worker(peer),
             Action::Run(run) => self.start_run(run),
             Action::Stop(run) => self.runs.stop(run),
+            Action::Recheck { by, accusation } => self.recheck(by, &accusation),
+            Action::Accuse { accused, job, unit, second } => self.accuse(accused, job, unit, second.as_ref()),
+            Action::AccusationIgnored { by, accused, reason } => {
+                tracing::debug!(by = %by.short(), accused = %accused.short(), %reason, "an accusation is not followed up");
+            }
+            Action::Found(finding) => tracing::info!(?finding, "an accusation was checked"),
             Action::Rejected { from, reason } => tracing::debug!(peer = %from.short(), %reason, "a report is not taken"),
         }
     }
@@ -144,7 +150,12 @@ impl Node {
         if let Subject::JobOpen(open) = &announcement.subject {
             self.learn(envelope.author(), &open.contact);
         }
-        self.event(Event::Announced { author: envelope.author(), announcement });
+        match announcement.subject {
+            Subject::Accusation(accusation) => self.hear_accusation(envelope.author(), accusation),
+            Subject::JobOpen(_) | Subject::JobClosed { .. } | Subject::Capacity(_) => {
+                self.event(Event::Announced { author: envelope.author(), announcement });
+            }
+        }
     }
 
     fn publish(&mut self, announcement: &Announcement) {

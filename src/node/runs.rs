@@ -246,7 +246,7 @@ impl Node {
     }
 
     /// Who may have a blob of a coordinator's job: itself, then peers that we are connected with.
-    fn holders(&self, coordinator: PeerId) -> Vec<PeerId> {
+    pub(super) fn holders(&self, coordinator: PeerId) -> Vec<PeerId> {
         let others = self.connected.keys().copied().filter(|peer| *peer != coordinator);
         std::iter::once(coordinator).chain(others).take(super::net::blobs::MAX_HOLDERS).collect()
     }

@@ -83,6 +83,8 @@ impl Board {
             Subject::JobOpen(open) => self.hear_job(now, author, open.job, Heard { sequence, expiry, what: Some(open) }),
             Subject::JobClosed { job, .. } => self.hear_job(now, author, job, Heard { sequence, expiry, what: None }),
             Subject::Capacity(capacity) => self.hear_capacity(now, author, Heard { sequence, expiry, what: capacity }),
+            // Heard elsewhere.
+            Subject::Accusation(_) => false,
         };
         if taken {
             self.next_expiry = Some(self.next_expiry.map_or(expiry, |next| next.min(expiry)));

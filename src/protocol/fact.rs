@@ -6,6 +6,7 @@ use super::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::Value,
+    platform::Platform,
 };
 use std::sync::Arc;
 
@@ -35,12 +36,55 @@ pub struct Vote {
     pub attempt: Attempt,
     /// How many votes the unit had when the lease was issued. Counts only behind votes committed before that.
     pub ordinal: u32,
+    /// Its place among the unit's votes, in the order in which the coordinator first took them: that of their commitment. Whoever
+    /// merges votes from elsewhere keeps it; of two votes at one place neither is behind the other.
+    pub position: u32,
+    /// The instruction set that it was computed on, says the receipt.
+    pub platform: Platform,
     /// What it computed.
     pub value: Value,
     /// Bytes of output.
     pub output_bytes: u64,
+    /// How it came here.
+    pub origin: Origin,
     /// The signature and what is needed to check it; opaque here, checked at the border. Empty for this peer's own.
     pub proof: Arc<[u8]>,
+}
+
+/// How a vote came to the coordinator: whether it can know that its worker committed itself before it knew of other votes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Origin {
+    /// The coordinator leased the unit, and took the vote itself.
+    #[default]
+    Leased,
+    /// The coordinator leased the unit and lost the vote; its worker has said it again.
+    Recovered {
+        /// The output is here as well.
+        output: bool,
+    },
+    /// A keeper leased the unit and took the vote, which its worker has signed.
+    Collected {
+        /// The output is here as well.
+        output: bool,
+    },
+}
+
+impl Origin {
+    /// Whether the output came with the vote.
+    pub fn has_output(self) -> bool {
+        match self {
+            Self::Leased => true,
+            Self::Recovered { output } | Self::Collected { output } => output,
+        }
+    }
+
+    /// Whether being backed by others speaks for the voter. Not where a keeper may have told it what the others said.
+    pub fn earns_credit(self) -> bool {
+        match self {
+            Self::Leased | Self::Recovered { .. } => true,
+            Self::Collected { .. } => false,
+        }
+    }
 }
 
 /// A decision on a unit.
@@ -121,7 +165,7 @@ pub struct SavedJob {
     pub secret: [u8; 32],
     /// Where it stood.
     pub state: JobState,
-    /// All votes in the order of their commitment.
+    /// All votes, in any order: each names its place.
     pub votes: Vec<Vote>,
     /// The newest verdict of each unit that has one.
     pub verdicts: Vec<(UnitIndex, Verdict)>,

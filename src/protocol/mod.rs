@@ -11,6 +11,8 @@ pub mod time;
 
 pub mod outcome;
 
+pub mod platform;
+
 pub mod job;
 
 pub mod split;
@@ -26,6 +28,8 @@ pub mod board;
 pub mod verify;
 
 pub mod trust;
+
+pub mod fraud;
 
 pub mod owner;
 

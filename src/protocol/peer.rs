@@ -5,6 +5,8 @@
 
 mod action;
 mod event;
+mod fraud;
+mod recovery;
 
 pub use action::Action;
 pub use event::Event;
@@ -13,9 +15,11 @@ use super::{
     announce::{Announcement, Capacity, JobOpen, Subject},
     board::Board,
     fact::{JobState, Saved},
+    fraud::Fraud,
     gossip::{self, Gossip},
     ids::{JobId, PeerId, UnitIndex},
     owner::{Owner, OwnerAction, Report},
+    platform::Platform,
     time::Instant,
     worker::{Finished, Outgoing, Worker, WorkerAction},
 };
@@ -49,6 +53,8 @@ pub struct PeerConfig {
     pub me: gossip::Contact,
     /// Engine and passes: what must match between voters.
     pub validation_class: Arc<str>,
+    /// Its instruction set.
+    pub platform: Platform,
     /// Units that it runs at once; none: it lends nothing.
     pub slots: u32,
     /// Memory for units.
@@ -66,6 +72,7 @@ pub struct Peer {
     board: Board,
     owner: Owner,
     worker: Worker,
+    fraud: Fraud,
     actions: Vec<Action>,
     /// The number of this peer's last announcement. Begins at a time stamp that the shell gives, so that it grows across restarts.
     sequence: u64,
@@ -93,13 +100,14 @@ impl Peer {
         let mut owner = Owner::new(now, me, config.validation_class.clone(), saved, fork());
         let worker = Worker::new(config.slots, fork());
         if config.slots > 0 {
-            owner.attach(me, &config.validation_class, config.slots);
+            owner.attach(me, &config.validation_class, config.platform, config.slots);
         }
         let running: Vec<_> = owner.job_ids().filter(|&id| owner.open_units(id) > 0).collect();
         let job_repeats = running.into_iter().map(|id| (id, now)).collect();
         let (board, actions, followed) = (Board::default(), Vec::new(), None);
+        let fraud = Fraud::default();
         let capacity_repeat = now.after(CAPACITY_FIRST + CAPACITY_FIRST / 1000 * (seeds.next_u32() % 1000));
-        Ok(Self { config, gossip, board, owner, worker, actions, sequence, job_repeats, capacity_repeat, followed })
+        Ok(Self { config, gossip, board, owner, worker, fraud, actions, sequence, job_repeats, capacity_repeat, followed })
     }
 
     /// Takes in one event.
@@ -111,15 +119,24 @@ impl Peer {
                     self.board.hear(now, author, announcement);
                 }
             }
+            Event::Accused { by, accusation, comparable } => self.on_accused(now, by, accusation, comparable),
+            Event::Rechecked(value) => self.on_rechecked(now, value),
+            Event::Evidence(accusation) => self.on_evidence(accusation),
             Event::Met { peer, prefix, lineage, own } => self.owner.meet(peer, prefix, lineage, own),
-            Event::WorkerOpened { peer, class, slots } => {
-                if peer == self.me() || !self.owner.attach(peer, &class, slots) {
+            Event::WorkerOpened { peer, class, platform, slots } => {
+                if peer == self.me() || !self.owner.attach(peer, &class, platform, slots) {
                     self.actions.push(Action::Refuse(peer));
+                } else {
+                    self.ask_for_receipts(peer);
                 }
             }
             Event::WorkerWindow { peer, window } => self.owner.window(peer, window),
             Event::WorkerClosed(peer) => self.owner.detach(now, peer),
             Event::Reported { from, job, report } => self.on_report(now, from, job, report),
+            Event::Recovered { from, job, receipts, next } => self.on_recovered(now, from, job, receipts, next),
+            Event::Collected { job, votes } => drop(self.owner.merge(now, job, votes)),
+            Event::Recover(job) => self.on_recover(now, job),
+            Event::ReceiptsAsked { from, job, after } => self.on_receipts_asked(from, job, after),
             Event::CoordinatorOpened(peer) => self.worker.opened(peer),
             Event::CoordinatorClosed(peer) => self.worker.closed(now, peer),
             Event::Leased { from, job, leases } => self.worker.leased(now, from, job, &leases),
@@ -156,6 +173,7 @@ impl Peer {
                 self.perform_worker(now, action);
             }
         }
+        self.recheck(now);
         self.announce(now);
         core::mem::take(&mut self.actions)
     }
@@ -163,7 +181,8 @@ impl Peer {
     /// When [`Event::Timer`] is due.
     pub fn deadline(&self) -> Instant {
         let timers = [self.owner.deadline(), self.worker.deadline(), self.board.deadline(), self.job_repeats.values().min().copied()];
-        let first = timers.into_iter().flatten().fold(self.gossip.deadline(), Instant::min);
+        let timers = timers.into_iter().chain([self.recheck_deadline()]);
+        let first = timers.flatten().fold(self.gossip.deadline(), Instant::min);
         if self.config.slots > 0 { first.min(self.capacity_repeat) } else { first }
     }
 
@@ -185,6 +204,11 @@ impl Peer {
     /// What others announced, for views.
     pub fn board(&self) -> &Board {
         &self.board
+    }
+
+    /// Accusations that it heard, for views.
+    pub fn fraud(&self) -> &Fraud {
+        &self.fraud
     }
 
     /// Its gossip machine, for views.
@@ -243,6 +267,11 @@ impl Peer {
             OwnerAction::Acknowledge { to, job, units } => acknowledged.entry((to, job)).or_default().extend(units),
             OwnerAction::Revoke { to, job } if to == self.me() => self.worker.revoked(to, job),
             OwnerAction::Revoke { to, job } => self.actions.push(Action::SendRevoked { to, job }),
+            OwnerAction::Accuse { accused, job, unit, second } => {
+                if self.fraud.may_accuse(now) {
+                    self.actions.push(Action::Accuse { accused, job, unit, second });
+                }
+            }
             OwnerAction::Announce(job) => {
                 self.job_repeats.insert(job, now);
             }
@@ -275,9 +304,11 @@ impl Peer {
             WorkerAction::Cancel(run) => self.actions.push(Action::Stop(run)),
             WorkerAction::Report { to, job, outcomes } if to == me => {
                 for outgoing in outcomes {
-                    self.on_report(now, me, job, own_report(outgoing));
+                    self.on_report(now, me, job, own_report(outgoing, self.config.platform));
                 }
             }
+            WorkerAction::Keep { coordinator, .. } if coordinator == me => {}
+            WorkerAction::Keep { coordinator, job, receipts } => self.actions.push(Action::KeepReceipts { coordinator, job, receipts }),
             WorkerAction::Report { to, job, outcomes } => self.actions.push(Action::SendOutcomes { to, job, outcomes }),
         }
     }
@@ -291,7 +322,7 @@ impl Peer {
                 Some(Subject::JobOpen(_)) => {
                     self.job_repeats.insert(job, now.after(JOB_REPEAT));
                 }
-                Some(Subject::JobClosed { .. } | Subject::Capacity(_)) | None => {
+                Some(Subject::JobClosed { .. } | Subject::Capacity(_) | Subject::Accusation(_)) | None => {
                     self.job_repeats.remove(&job);
                 }
             }
@@ -342,10 +373,10 @@ impl Peer {
 }
 
 /// An own outcome needs no signature: this peer believes itself.
-fn own_report(outgoing: Outgoing) -> Report {
+fn own_report(outgoing: Outgoing, platform: Platform) -> Report {
     let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
-    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, proof: Arc::from([]) }
+    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([]) }
 }
 
 #[cfg(test)]

@@ -95,6 +95,8 @@ pub struct Grid {
     /// Everything that is counted.
     pub measure: Measure,
     pub(super) violation: Option<Violation>,
+    /// Units that were run again because of an accusation.
+    pub rechecks: u32,
     happenings_now: u32,
 }
 
@@ -126,6 +128,7 @@ impl Grid {
             checkers: Checkers::default(),
             measure: Measure::default(),
             violation: None,
+            rechecks: 0,
             happenings_now: 0,
         };
         for number in 0..peers {
@@ -316,6 +319,7 @@ impl Grid {
         let config = PeerConfig {
             me: gossip::Contact { peer: machine.id, hint: Arc::from([0; HINT_BYTES]) },
             validation_class: machine.spec.class.into(),
+            platform: machine.spec.platform,
             slots: machine.spec.claimed_slots.unwrap_or(machine.spec.slots),
             memory_bytes: 1 << 32,
             gossip: gossip::Config::default(),
@@ -428,9 +432,10 @@ impl Grid {
                 let (guest, host) = (&self.machines[worker].spec, &self.machines[coordinator].spec);
                 let own = guest.household.is_some() && guest.household == host.household;
                 let (prefix, lineage, peer) = (guest.prefix, guest.lineage, self.key(worker));
-                let (class, slots) = (guest.class.into(), guest.claimed_slots.unwrap_or(guest.slots));
+                let (class, platform) = (guest.class.into(), guest.platform);
+                let slots = guest.claimed_slots.unwrap_or(guest.slots);
                 self.tell(coordinator, Event::Met { peer, prefix, lineage, own });
-                self.tell(coordinator, Event::WorkerOpened { peer, class, slots });
+                self.tell(coordinator, Event::WorkerOpened { peer, class, platform, slots });
             }
         }
     }

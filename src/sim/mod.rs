@@ -14,6 +14,7 @@ mod campaign;
 pub mod checkers;
 mod draw;
 mod faults;
+mod fraud;
 pub mod gossip;
 mod grid;
 mod machine;
@@ -35,5 +36,9 @@ pub use population::{Attack, Population};
 pub use report::{Convicted, Report};
 pub use scenario::{Faults, JobSpec, PeerSpec, Scenario, Sessions};
 
+#[cfg(test)]
+mod fraud_tests;
+#[cfg(test)]
+mod recovery_tests;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use crate::protocol::{
     ids::PeerId,
     owner::Report,
     peer::{Action, Event},
+    platform::Platform,
     worker::{Finished, Outgoing},
 };
 use std::sync::Arc;
@@ -76,6 +77,18 @@ impl Grid {
                 self.machines[me].disk.keep(fact);
             }
             Action::KeepOutput { .. } | Action::KeepLog { .. } | Action::Rejected { .. } => {}
+            Action::KeepReceipts { coordinator, job, receipts } => {
+                self.machines[me].disk.keep_receipts(coordinator, job, receipts);
+            }
+            Action::AskReceipts { to, job, after } => self.send_to_worker(me, to, |from| Event::ReceiptsAsked { from, job, after }),
+            Action::SendReceipts { to, job, after } => {
+                let machine = &self.machines[me];
+                let (receipts, next) = machine.disk.receipts(to, job, after, machine.spec.platform);
+                self.send_to_coordinator(me, to, |from| Event::Recovered { from, job, receipts, next });
+            }
+            Action::AccusationIgnored { .. } | Action::Found(_) => {}
+            Action::Recheck { accusation, .. } => self.recheck(me, &accusation),
+            Action::Accuse { accused, job, unit, second } => self.show_evidence(me, accused, job, unit, second.as_ref()),
             Action::Gossip(action) => self.perform_gossip(me, action),
             Action::Heard(envelope) => self.hear(me, &envelope),
             Action::Publish(announcement) => {
@@ -103,8 +116,9 @@ impl Grid {
             }
             Action::SendOutcomes { to, job, outcomes } => {
                 self.count(me, Kind::Outcomes, sizes::outcomes(&outcomes));
+                let platform = self.machines[me].spec.platform;
                 for outgoing in outcomes {
-                    self.send_to_coordinator(me, to, |from| Event::Reported { from, job, report: report(outgoing) });
+                    self.send_to_coordinator(me, to, |from| Event::Reported { from, job, report: report(outgoing, platform) });
                 }
             }
             Action::SendLeases { to, job, leases } => {
@@ -169,7 +183,7 @@ impl Grid {
     fn hear(&mut self, me: usize, envelope: &gossip::Envelope) {
         let announcement = self.announcements[announced(envelope)].0.clone();
         let life = self.machines[me].life;
-        let event = Event::Announced { author: envelope.author(), announcement };
+        let event = self.heard(me, envelope.author(), announcement);
         self.at(self.now, Happening::Local { to: me, life, event });
     }
 
@@ -228,8 +242,8 @@ fn announced(envelope: &gossip::Envelope) -> usize {
 }
 
 /// What the border makes of an outcome.
-pub(super) fn report(outgoing: Outgoing) -> Report {
+pub(super) fn report(outgoing: Outgoing, platform: Platform) -> Report {
     let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
-    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, proof: Arc::from([1]) }
+    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([1]) }
 }

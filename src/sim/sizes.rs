@@ -6,9 +6,10 @@
 
 use crate::protocol::{
     announce::{Announcement, Subject},
+    fraud::{Evidence, Receipt},
     gossip::Message,
     ids::UnitIndex,
-    outcome::Outcome,
+    outcome::{Outcome, Value},
     owner::Lease,
     worker::Outgoing,
 };
@@ -64,9 +65,27 @@ pub fn announcement(announcement: &Announcement) -> usize {
                 + text(capacity.validation_class.len())
                 + field(capacity.idle_slots.into())
         }
+        Subject::Accusation(accusation) => {
+            let claims: usize = match &accusation.evidence {
+                Evidence::Wrong(receipt) => claim(receipt),
+                Evidence::Equivocation(first, second) => claim(first) + claim(second),
+            };
+            BYTES_32 + text(accusation.manifest.len()) + field(accusation.unit.0.into()) + claims
+        }
     };
     let body = field(announcement.sequence) + field(millis(announcement.lifetime)) + nested(subject);
     BYTES_32 + nested(body) + SIGNATURE
+}
+
+/// A signed claim.
+fn claim(receipt: &Receipt) -> usize {
+    let Receipt { attempt, ordinal, value, output_bytes, proof } = receipt;
+    nested(field(attempt.0.into()) + field((*ordinal).into()) + ended_in(value, *output_bytes) + text(proof.len()))
+}
+
+/// A value; how it exited takes a byte or two.
+fn ended_in(value: &Value, output_bytes: u64) -> usize {
+    nested(2 + BYTES_32 + field(value.gas) + field(output_bytes))
 }
 
 /// A gossip message; `signed` is the size of the announcement that it carries, if it carries one.
@@ -99,8 +118,7 @@ pub fn outcomes(outcomes: &[Outgoing]) -> usize {
     let outcome = |outgoing: &Outgoing| {
         let finished = &outgoing.finished;
         let ended = match &finished.outcome {
-            // How it exited takes a byte or two.
-            Outcome::Value(value) => nested(2 + BYTES_32 + field(value.gas) + field(finished.output_bytes)),
+            Outcome::Value(value) => ended_in(value, finished.output_bytes),
             Outcome::Failed(_) => 2,
         };
         let inline = finished.output.as_ref().map_or(0, |output| text(output.len()) + 2);

@@ -33,6 +33,8 @@ mod views;
 
 mod pages;
 
+mod receipts;
+
 mod submission;
 
 #[cfg(test)]

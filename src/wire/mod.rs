@@ -25,6 +25,8 @@ pub mod receipt;
 
 pub mod announce;
 
+pub mod accusation;
+
 pub mod gossip;
 
 pub mod progress;

@@ -18,6 +18,7 @@ use crate::protocol::{
     fact::Vote,
     ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::{Outcome, Value},
+    platform::Platform,
 };
 use iroh::SecretKey;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ const VERSION: u8 = 1;
 /// Steps from a leaf to the root of the largest batch.
 const DEPTH_MAX: usize = BATCH_MAX.next_power_of_two().trailing_zeros() as usize;
 /// Version, two texts with their lengths, position and number of leaves, signature and path.
-const PROOF_BYTES_MAX: usize =
+pub(super) const PROOF_BYTES_MAX: usize =
     1 + 1 + VALIDATION_CLASS_BYTES_MAX + 1 + INSTRUCTION_SET_BYTES_MAX + 2 + 2 + SIGNATURE_BYTES + DEPTH_MAX * 32;
 
 /// What a worker says about one unit.
@@ -175,12 +176,22 @@ impl Receipts {
     }
 }
 
+/// The instruction set that a proof names. It is signed over: only for a proof that [`check`] has found good does it say anything.
+pub fn platform(proof: &[u8]) -> Option<Platform> {
+    Proof::parse(proof).map(|proof| Platform::named(proof.instruction_set))
+}
+
 /// Checks that `worker` signed `claim` about a unit of `job`.
 pub fn check(proof: &[u8], worker: PeerId, job: JobId, claim: &Claim) -> Result<(), ReceiptError> {
     let proof = Proof::parse(proof).ok_or(ReceiptError::Malformed)?;
     let leaf = claim.leaf(job, proof.class, proof.instruction_set);
     let root = proof.root(leaf).ok_or(ReceiptError::Malformed)?;
     verify_root(worker, proof.count, root, &proof.signature)
+}
+
+/// The validation class and the instruction set that a proof names; the signature covers both. None when it is malformed.
+pub fn made_with(proof: &[u8]) -> Option<(&[u8], &[u8])> {
+    Proof::parse(proof).map(|proof| (proof.class, proof.instruction_set))
 }
 
 fn verify_root(worker: PeerId, count: u16, root: Digest, signature: &[u8; SIGNATURE_BYTES]) -> Result<(), ReceiptError> {
@@ -276,6 +287,7 @@ mod tests {
                 let proof = receipts.proof(position, &signature);
                 assert!(proof.len() <= PROOF_BYTES_MAX);
                 assert_eq!(check(&proof, signing::peer_of(&key(1)), JOB, &claims[position]), Ok(()), "{position} of {count}");
+                assert_eq!(platform(&proof), Some(Platform::X86_64));
             }
         }
     }

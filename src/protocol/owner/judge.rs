@@ -43,7 +43,9 @@ impl OwnJob {
     pub fn judge(&mut self, index: UnitIndex, trust: &mut Trust, around: &Surroundings<'_>, out: &mut Consequences) {
         let ballots = self.ballots(&self.units[index.0 as usize].votes, trust, around.owner);
         let Judgement { decision, convict, credit } = verify::accept(&ballots, self.rules(index, &ballots, trust, around.cold));
+        let decision = self.with_output(index, decision);
         self.audit.collusion |= same_wrong_value(&ballots, &convict);
+        out.evidence.extend(convict.iter().map(|worker| (*worker, (self.id, index))));
         out.convict.extend(convict);
         let failed = matches!(self.units[index.0 as usize].phase, Phase::Failed);
         let exhausted = failed || self.failures.get(&index).is_some_and(|record| self.is_exhausted(record, trust, around));
@@ -73,7 +75,8 @@ impl OwnJob {
                 _ => known.weight,
             };
             let VoterFacts { weight: _, anchor, prefix, lineage } = known;
-            Ballot { worker: vote.worker, weight, anchor, prefix, lineage, ordinal: vote.ordinal, value: vote.value }
+            let UnitVote { worker, ordinal, position, platform, value, .. } = *vote;
+            Ballot { worker, weight, anchor, prefix, lineage, ordinal, position, platform, value }
         };
         votes.iter().map(ballot).collect()
     }
@@ -85,7 +88,7 @@ impl OwnJob {
         }
         // The owner's own devices and friends are not audited: two of them alone could finish no job.
         let anchored = ballots.iter().filter(|ballot| ballot.weight != Weight::Struck).all(|ballot| ballot.anchor);
-        let audited = !anchored && self.secret.audit_number(index) < self.audit_rate;
+        let audited = !anchored && self.secret.audit_number(index) < self.audit_rate.max(self.audit_floor(index));
         let first = ballots.iter().find(|ballot| ballot.weight != Weight::Struck);
         let record = first
             .filter(|ballot| ballot.weight == Weight::Proven)
@@ -113,7 +116,7 @@ impl OwnJob {
 
     fn adjust_credit(&mut self, index: UnitIndex, credit: &[PeerId], trust: &mut Trust, out: &mut Consequences) {
         for vote in &mut self.units[index.0 as usize].votes {
-            let due = !vote.struck && credit.contains(&vote.worker);
+            let due = !vote.struck && vote.origin.earns_credit() && credit.contains(&vote.worker);
             match (vote.credited, due) {
                 (false, true) => trust.credit(vote.worker, vote.value.gas),
                 (true, false) if !vote.struck => trust.discredit(vote.worker, vote.value.gas),

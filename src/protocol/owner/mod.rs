@@ -3,10 +3,13 @@
 //! `own_job` holds one job, `judge` judges its units, `schedule` and `pick` choose who gets which unit, `roster` knows the workers;
 //! this file connects them. It decides nothing about verification, which is all in `verify`.
 
+mod convict;
 mod judge;
 mod lease;
+mod merge;
 mod own_job;
 mod pick;
+mod recovery;
 mod restore;
 mod roster;
 mod schedule;
@@ -14,15 +17,18 @@ mod unit;
 mod view;
 
 pub use lease::{Lease, Report, ReportRejected};
+pub use merge::{COLLECTED_AUDIT_RATE, Collected, MergeRejected, Merged, Output, POSITION_MAX, Recovered, VOTES_PER_UNIT_MAX};
 pub use own_job::{Contribution, Counts};
 pub use unit::LeaseToken;
+use unit::Unit;
 pub use view::{JobView, UnitState, UnitView, VoteView, WaitReason};
 
 use crate::protocol::{
-    fact::{Fact, JobState, Saved, Standing, Vote},
+    fact::{Fact, JobState, Origin, Saved, Standing, Vote},
     ids::{Digest, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Outcome, Value},
+    platform::Platform,
     time::Instant,
     trust::{Prefix, Trust},
     verify::{COLD_BELOW_PROVEN_PEERS, JobSecret, Weight},
@@ -88,6 +94,17 @@ pub enum OwnerAction {
         /// Of which job.
         job: JobId,
     },
+    /// The worker was convicted by own evidence, which others may check: a wrong receipt, or two that contradict one another.
+    Accuse {
+        /// Whom.
+        accused: PeerId,
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// The receipt that contradicts the one which is durable.
+        second: Option<Vote>,
+    },
     /// The job's standing changed enough to be announced: opened, ran out of open units, ended.
     Announce(JobId),
 }
@@ -103,6 +120,7 @@ pub struct Owner {
     trust: Trust,
     roster: Roster,
     leases: Leases,
+    recoveries: BTreeMap<JobId, recovery::Recovery>,
     rng: ChaCha8Rng,
     actions: Vec<OwnerAction>,
     /// Standings to be made durable.
@@ -125,6 +143,7 @@ impl Owner {
             trust,
             roster: Roster::default(),
             leases: Leases::default(),
+            recoveries: BTreeMap::new(),
             rng,
             actions: Vec::new(),
             touched: BTreeSet::new(),
@@ -144,6 +163,7 @@ impl Owner {
         for id in owner.job_ids().collect::<Vec<_>>() {
             owner.advance(now, id);
         }
+        owner.recover_lost(now);
         owner
     }
 
@@ -231,8 +251,8 @@ impl Owner {
     }
 
     /// A worker offers itself. One whose results could not be compared with ours is not attached; `false` then.
-    pub fn attach(&mut self, worker: PeerId, class: &str, slots: u32) -> bool {
-        let attached = *class == *self.class && self.roster.attach(worker, slots);
+    pub fn attach(&mut self, worker: PeerId, class: &str, platform: Platform, slots: u32) -> bool {
+        let attached = *class == *self.class && self.roster.attach(worker, platform, slots);
         if attached {
             self.trust.set_present(worker, true);
             self.note_standing(worker);
@@ -307,7 +327,7 @@ impl Owner {
         self.may_report(from, id, &report)?;
         let unit = report.unit;
         let known = self.jobs.get(&id).and_then(|job| job.unit(unit));
-        let voted = known.is_some_and(|known| known.votes.iter().any(|vote| vote.worker == from));
+        let voted = known.and_then(|known| known.votes.iter().find(|vote| vote.worker == from)).map(|vote| (vote.value, vote.struck));
         self.actions.push(OwnerAction::Acknowledge { to: from, job: id, units: vec![unit] });
         if !report.log.is_empty() {
             self.actions.push(OwnerAction::KeepLog { job: id, unit, bytes: report.log.clone() });
@@ -322,8 +342,12 @@ impl Owner {
         match report.outcome {
             // Said once for each lease: whoever repeats it, or says it when the lease is over, makes no unit fail.
             Outcome::Failed(failure) if live => self.on_failure(now, id, unit, from, failure),
-            Outcome::Value(value) if !voted => self.on_value(now, id, from, value, report),
-            Outcome::Failed(_) | Outcome::Value(_) => {}
+            Outcome::Value(value) if voted.is_none() => self.on_value(now, id, from, value, report),
+            Outcome::Value(value) if voted.is_some_and(|(said, struck)| said != value && !struck) => {
+                self.on_contradiction(now, id, from, value, report);
+            }
+            Outcome::Value(value) => self.on_output_again(id, from, unit, value, report.output),
+            Outcome::Failed(_) => {}
         }
         self.judge_all(now, VecDeque::from([(id, unit)]));
         Ok(())
@@ -337,14 +361,15 @@ impl Owner {
     }
 
     fn on_value(&mut self, now: Instant, id: JobId, from: PeerId, value: Value, report: Report) {
-        let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, log: _, wall, proof } = report;
+        let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, log: _, wall, platform, proof } = report;
         // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight.
         let superseded = self.leases.supersede(id, unit);
         self.trust.measure(from, value.gas, wall);
         if self.trust.lineage_is_due(from) {
             self.touched.insert(from);
         }
-        let vote = Vote { unit, worker: from, attempt, ordinal, value, output_bytes, proof };
+        let position = self.jobs.get(&id).and_then(|job| job.unit(unit)).map_or(0, Unit::next_position);
+        let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, origin: Origin::Leased, proof };
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
         let struck = from != self.me && self.trust.is_barred(from, now);
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -385,6 +410,9 @@ impl Owner {
 
     fn apply(&mut self, now: Instant, consequences: Consequences, queue: &mut VecDeque<(JobId, UnitIndex)>) {
         self.actions.extend(consequences.facts.into_iter().map(OwnerAction::Persist));
+        for (worker, (job, unit)) in consequences.evidence {
+            self.accuse(worker, job, unit, None);
+        }
         for worker in consequences.convict {
             let gas = self.running.iter().map(|id| self.jobs[id].gas_estimate()).min().unwrap_or(0);
             let was_proven = self.trust.is_proven(worker, gas);

@@ -99,6 +99,8 @@ pub struct Contribution {
 pub(super) struct Consequences {
     pub facts: Vec<Fact>,
     pub convict: BTreeSet<PeerId>,
+    /// The wrong receipts of those, as far as one was seen.
+    pub evidence: BTreeMap<PeerId, (JobId, UnitIndex)>,
     /// Standings that changed.
     pub touched: BTreeSet<PeerId>,
 }
@@ -139,13 +141,14 @@ impl OwnJob {
         (self.gas_of_verified / u128::from(self.verified_values.max(1))) as u64
     }
 
-    /// Records a vote. The caller has checked the lease's token, and that the worker has not voted on the unit yet.
+    /// Records a vote at its place. The caller has checked the lease's token, and that the worker has not voted on the unit yet.
     pub fn push_vote(&mut self, vote: &Vote, struck: bool) {
         let Some(unit) = self.units.get_mut(vote.unit.0 as usize) else { return };
         // Two votes are the rule, and a unit's memory counts.
         unit.votes.reserve_exact(1);
-        let Vote { worker, ordinal, value, output_bytes, .. } = *vote;
-        unit.votes.push(UnitVote { worker, ordinal, value, output_bytes, struck, credited: false });
+        let Vote { worker, ordinal, position, platform, value, output_bytes, origin, .. } = *vote;
+        let at = unit.votes.partition_point(|other| (other.position, other.worker) < (position, worker));
+        unit.votes.insert(at, UnitVote { worker, ordinal, position, platform, value, output_bytes, origin, struck, credited: false });
         unit.next_attempt = unit.next_attempt.max(vote.attempt.0.saturating_add(1));
         let phase = unit.phase;
         self.count_undecided(vote.worker, phase, |count| *count += 1);
@@ -299,6 +302,11 @@ impl OwnJob {
 impl Unit {
     fn has_succeeded(&self) -> bool {
         self.votes.iter().any(|vote| !vote.struck && vote.value.exit.is_success())
+    }
+
+    /// The place of the next vote, behind all that were taken; also the ordinal of a lease that is issued now.
+    pub fn next_position(&self) -> u32 {
+        self.votes.last().map_or(0, |vote| vote.position.saturating_add(1))
     }
 
     /// The attempt number of the next lease.

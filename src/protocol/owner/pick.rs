@@ -120,7 +120,9 @@ impl Picker<'_> {
     /// Whether this worker's vote would be independent of those that the unit has.
     fn suits(&self, index: UnitIndex) -> bool {
         let Some(unit) = self.job.unit(index) else { return false };
-        if unit.votes.iter().any(|vote| vote.worker == self.worker) {
+        // Enough have said what it is, and nobody has the output any more: whoever can compute it is welcome.
+        let lacks_output = unit.output_wanted;
+        if !lacks_output && unit.votes.iter().any(|vote| vote.worker == self.worker) {
             return false;
         }
         // It runs the unit already, and one worker has one vote.
@@ -130,6 +132,9 @@ impl Picker<'_> {
         }
         if self.worker == self.me {
             return true;
+        }
+        if lacks_output {
+            return !self.failed_lately(index);
         }
         if self.failed_lately(index) {
             return false;

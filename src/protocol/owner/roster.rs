@@ -1,7 +1,7 @@
 //! The workers that are attached now: what they offer and what they hold.
 
 use super::lease::LeaseKey;
-use crate::protocol::{ids::PeerId, time::Instant, trust::Trust, worker::WINDOW_MAX};
+use crate::protocol::{ids::PeerId, platform::Platform, time::Instant, trust::Trust, worker::WINDOW_MAX};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +20,8 @@ pub(super) struct Worker {
     /// Leases that it is willing to hold in all.
     window: u32,
     pub slots: u32,
+    /// Its instruction set, as it says.
+    pub platform: Platform,
     pub leases: BTreeSet<LeaseKey>,
     /// It is counted among the proven.
     proven: bool,
@@ -45,12 +47,13 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// Takes a worker in, or learns that it has other slots now. False when there is no place.
-    pub fn attach(&mut self, peer: PeerId, slots: u32) -> bool {
+    /// Takes a worker in, or learns that it is another machine now. False when there is no place.
+    pub fn attach(&mut self, peer: PeerId, platform: Platform, slots: u32) -> bool {
         if self.workers.len() >= WORKERS_MAX && !self.workers.contains_key(&peer) {
             return false;
         }
-        self.workers.entry(peer).or_insert_with(|| Worker { window: 0, slots, leases: BTreeSet::new(), proven: false }).slots = slots;
+        let worker = self.workers.entry(peer).or_insert_with(|| Worker { window: 0, slots, platform, leases: BTreeSet::new(), proven: false });
+        (worker.slots, worker.platform) = (slots, platform);
         true
     }
 
@@ -132,6 +135,11 @@ impl Roster {
     /// Workers with room, and how much.
     pub fn hungry(&self) -> impl Iterator<Item = (PeerId, u32)> {
         self.hungry.iter().filter_map(|peer| Some((*peer, self.workers.get(peer)?.room())))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = PeerId> {
+        self.workers.keys().copied()
     }
 
     pub fn len(&self) -> usize {

@@ -59,6 +59,10 @@ impl Owner {
         let mut offers: Option<Vec<Offer>> = None;
         let mut batches = Batches::new();
         for (_, id) in jobs {
+            if let Some(until) = self.waits_for_receipts(now, id) {
+                self.wake_by(until);
+                continue;
+            }
             let (room, backup_due) = (self.room(now, id), self.is_backup_due(now, id));
             if room == 0 && !backup_due {
                 continue;
@@ -199,7 +203,7 @@ impl Owner {
         let unit = &mut job.units[index.0 as usize];
         unit.leased = unit.leased.saturating_add(1);
         let attempt = unit.take_attempt();
-        let ordinal = unit.votes.len() as u32;
+        let ordinal = unit.next_position();
         let token = LeaseToken::make(&job.secret, id, index, attempt, ordinal, worker);
         let key = LeaseKey { job: id, unit: index, attempt };
         let want = want.unwrap_or(Want::First);

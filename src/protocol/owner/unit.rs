@@ -1,9 +1,10 @@
 //! One unit of an own job, and the sets of units that want something.
 
 use crate::protocol::{
-    fact::Failures,
+    fact::{Failures, Origin},
     ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::Value,
+    platform::Platform,
     time::Instant,
     verify::{JobSecret, Voter},
 };
@@ -13,8 +14,10 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unit {
     pub phase: Phase,
-    /// In the order of their commitment.
+    /// In the order of their commitment, one of each worker.
     pub votes: Vec<UnitVote>,
+    /// Enough agree on what it is, and nobody has the output.
+    pub output_wanted: bool,
     /// Leases that are out now.
     pub leased: u8,
     /// The number of the next attempt.
@@ -53,9 +56,12 @@ impl Phase {
 pub(super) struct UnitVote {
     pub worker: PeerId,
     pub ordinal: u32,
+    pub position: u32,
+    pub platform: Platform,
     pub value: Value,
     /// Bytes of output.
     pub output_bytes: u64,
+    pub origin: Origin,
     /// Its worker was convicted after it was cast.
     pub struck: bool,
     /// Its worker's record includes it.

@@ -2,10 +2,13 @@
 
 use crate::protocol::{
     announce::Announcement,
+    fraud::Accusation,
     gossip,
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
-    owner::{Lease, Report},
+    outcome::Value,
+    owner::{Collected, Lease, Recovered, Report},
+    platform::Platform,
     trust::Prefix,
     verify::JobSecret,
     worker::{Finished, RunId},
@@ -24,6 +27,19 @@ pub enum Event {
         /// What.
         announcement: Announcement,
     },
+    /// Somebody accuses somebody. The border has checked the signatures, and that the unit depends on nothing but its manifest.
+    Accused {
+        /// Who says so.
+        by: PeerId,
+        /// Of what.
+        accusation: Arc<Accusation>,
+        /// This machine computes what that of the accused would: the same engine on the same instruction set.
+        comparable: bool,
+    },
+    /// What the unit that [`super::Action::Recheck`] asked for came to; none when it could not be run.
+    Rechecked(Option<Value>),
+    /// The receipts that [`super::Action::Accuse`] asked for: everybody is to see them.
+    Evidence(Arc<Accusation>),
     /// A peer has said hello.
     Met {
         /// Who.
@@ -41,6 +57,8 @@ pub enum Event {
         peer: PeerId,
         /// Its validation class.
         class: Arc<str>,
+        /// Its instruction set, as it says.
+        platform: Platform,
         /// Its slots.
         slots: u32,
     },
@@ -61,6 +79,35 @@ pub enum Event {
         job: JobId,
         /// What, checked by the border.
         report: Report,
+    },
+    /// A worker says again what it said of units of a job. The border has checked its signatures.
+    Recovered {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// What.
+        receipts: Vec<Recovered>,
+        /// Where to go on; none when that was all, or when it did not come as an answer to [`super::Action::AskReceipts`].
+        next: Option<u64>,
+    },
+    /// Votes on a job that somebody else collected. The border has checked their signatures.
+    Collected {
+        /// Of which job.
+        job: JobId,
+        /// What.
+        votes: Vec<Collected>,
+    },
+    /// The votes on a job are lost, or some are: its workers are asked for their receipts.
+    Recover(JobId),
+    /// A coordinator asks for the receipts of a job that are kept here.
+    ReceiptsAsked {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Where to begin; zero at first.
+        after: u64,
     },
     /// The stream asked for by [`super::Action::OpenWork`] is open.
     CoordinatorOpened(PeerId),

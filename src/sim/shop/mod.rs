@@ -125,7 +125,7 @@ impl Shop {
         if id != self.me {
             self.owner.meet(id, machine.spec.prefix, machine.spec.lineage, machine.spec.household.is_some());
         }
-        self.owner.attach(id, machine.spec.class, claimed);
+        self.owner.attach(id, machine.spec.class, machine.spec.platform, claimed);
         self.owner.window(id, claimed * WINDOW_PER_SLOT);
         self.act();
     }
@@ -263,7 +263,8 @@ impl Shop {
         let outcome = self.crowd.answer(&asked);
         let Lease { unit, attempt, ordinal, token, .. } = lease;
         let (output, log, proof) = (None, Arc::from([]), Arc::from([]));
-        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes: 8, output, log, wall, proof };
+        let platform = self.machines[number].spec.platform;
+        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes: 8, output, log, wall, platform, proof };
         if self.owner.report(self.now, self.machines[number].id, job, report).is_err() {
             self.tally.rejected += 1;
         }
@@ -288,6 +289,7 @@ impl Shop {
                     OwnerAction::KeepOutput { .. }
                     | OwnerAction::KeepLog { .. }
                     | OwnerAction::Acknowledge { .. }
+                    | OwnerAction::Accuse { .. }
                     | OwnerAction::Announce(_) => {}
                 }
             }
