@@ -58,6 +58,8 @@ mod retry;
 
 mod verify;
 
+mod bundle;
+
 mod pause;
 
 mod stop;

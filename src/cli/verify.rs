@@ -1,6 +1,7 @@
 //! `manyhands verify`: checks a job's receipts and runs a sample of its units here.
 
 use super::{
+    bundle::{self, Runs},
     context::{Context, Format},
     exit::Exit,
     failure::Failure,
@@ -11,23 +12,61 @@ use crate::{
     wire::control::{VerifyJobRequest, VerifyProgress},
 };
 use serde::Serialize;
+use std::path::PathBuf;
+
+/// Units that are run again where nothing else is said.
+const SAMPLE_DEFAULT: u32 = 10;
 
 /// Check a job's results on this machine
 ///
-/// Checks every receipt's signature and runs a sample of units again. Units in dispute are always run: that settles them and
-/// names the wrong peer.
+/// Compares everything that is kept with its signatures and digests, and runs a sample of units again. Units in dispute are always
+/// run. What is computed here stands: it settles the unit, and whoever said otherwise is convicted.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   manyhands verify @last
-  manyhands verify 7f3a9 --sample 100")]
+  manyhands verify 7f3a9 --sample 100
+  manyhands verify 7f3a9 --export proof.mhb     for somebody who has no node
+  manyhands verify --bundle proof.mhb --sample 10")]
 pub struct Args {
     /// Id, unique prefix or @last
     #[arg(value_name = "JOB", default_value = "@last")]
     job: String,
 
-    /// How many units to run again
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    sample: u32,
+    /// How many units to run again, drawn at random [default: 10; of a bundle none]
+    #[arg(long, value_name = "N", conflicts_with_all = ["all", "unit"])]
+    sample: Option<u32>,
+
+    /// Run all units again
+    #[arg(long, conflicts_with = "unit")]
+    all: bool,
+
+    /// Run this unit again; may be given many times
+    #[arg(long, value_name = "I")]
+    unit: Vec<u32>,
+
+    /// Write the job with all its receipts to a file, for whoever wants to check it; - is standard output
+    #[arg(long, value_name = "FILE")]
+    export: Option<PathBuf>,
+
+    /// Leave inputs and outputs out of the file; their digests are there
+    #[arg(long, requires = "export")]
+    digests_only: bool,
+
+    /// Check such a file; needs no node
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["export", "job"])]
+    bundle: Option<PathBuf>,
+}
+
+impl Args {
+    fn runs(&self, sample: u32) -> Runs {
+        if self.all {
+            Runs::All
+        } else if self.unit.is_empty() {
+            Runs::Sample(self.sample.unwrap_or(sample))
+        } else {
+            Runs::Only(self.unit.iter().copied().collect())
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -47,9 +86,19 @@ struct VerifyJson<'a> {
 
 /// Runs the command. Exit code 8 when anything was wrong or is not verified.
 pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
+    if let Some(path) = &args.bundle {
+        return bundle::verify(path, args.runs(0), context).await;
+    }
     let mut client = context.connect().await?;
     let job = client.job(&args.job).await?;
-    let mut stream = client.verify(VerifyJobRequest { job: job.id.clone(), sample: args.sample }).await?;
+    let mut request = VerifyJobRequest { job: job.id.clone(), ..VerifyJobRequest::default() };
+    match args.runs(SAMPLE_DEFAULT) {
+        Runs::Sample(0) => request.run_nothing = true,
+        Runs::Sample(count) => request.sample = count,
+        Runs::All => request.all = true,
+        Runs::Only(units) => request.only = units.into_iter().collect(),
+    }
+    let mut stream = client.verify(request).await?;
     let (mut end, mut told) = (VerifyProgress::default(), false);
     while let Some(progress) = stream.next().await? {
         if !told && !progress.finished {

@@ -157,6 +157,12 @@ impl Client {
         Ok(self.incoming(stream))
     }
 
+    /// The job as a bundle.
+    pub async fn export(&mut self, request: ExportBundleRequest) -> Reply<Incoming<BundleChunk>> {
+        let stream = answer(&self.data_dir, self.grpc.export_bundle(request).await)?;
+        Ok(self.incoming(stream))
+    }
+
     /// Stops lending, for a time or until resumed.
     pub async fn pause(&mut self, duration: Option<Duration>) -> Reply<Status> {
         let for_ms = duration.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX).max(1));

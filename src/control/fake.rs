@@ -242,6 +242,12 @@ impl Backend for FakeNode {
         Ok(Box::pin(stream::iter([Ok(progress)])))
     }
 
+    async fn export(&self, request: ExportBundleRequest) -> Reply<Replies<BundleChunk>> {
+        self.find(&request.job)?;
+        let chunks = [&b"mhbundle"[..], b" and so on"].map(|data| Ok(BundleChunk { data: data.into() }));
+        Ok(Box::pin(stream::iter(chunks)))
+    }
+
     async fn pause(&self, duration: Option<Duration>) -> Reply<Status> {
         let mut status = self.status.lock().expect("lock");
         status.paused = true;

@@ -164,6 +164,7 @@ impl control_server::Control for Service {
     type GetResultsStream = Outgoing<ResultChunk>;
     type GetLogsStream = Outgoing<LogChunk>;
     type VerifyJobStream = Outgoing<VerifyProgress>;
+    type ExportBundleStream = Outgoing<BundleChunk>;
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<Status> {
         within(LOCAL_DEADLINE, self.backend.status()).await
@@ -246,6 +247,10 @@ impl control_server::Control for Service {
 
     async fn verify_job(&self, request: Request<VerifyJobRequest>) -> Answer<Outgoing<VerifyProgress>> {
         stream(self.backend.verify(request.into_inner())).await
+    }
+
+    async fn export_bundle(&self, request: Request<ExportBundleRequest>) -> Answer<Outgoing<BundleChunk>> {
+        stream(self.backend.export(request.into_inner())).await
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Answer<Status> {

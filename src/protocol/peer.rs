@@ -124,6 +124,9 @@ impl Peer {
             Event::Acknowledged { from, job, units } => self.worker.acknowledged(from, job, &units),
             Event::Finished { run, finished } => self.worker.finished(run, finished),
             Event::Submitted { job, manifest, secret } => self.owner.submit(job, manifest, secret),
+            Event::Checked { job, run } => {
+                self.owner.checked(now, job, run);
+            }
             Event::Cancel(job) => {
                 self.owner.cancel(job);
             }

@@ -8,6 +8,8 @@ mod chronicle;
 
 mod explain;
 
+mod export;
+
 mod grid;
 
 mod jobs;
@@ -43,9 +45,9 @@ use crate::{
     node::{Closed, Handle, Node},
     store::{Store, StoreError},
     wire::control::{
-        CreateInviteRequest, CreateInviteResponse, ExplainResponse, GetLogsRequest, GetResultsRequest, Job, JobSpec, JoinGridResponse,
-        ListJobsRequest, ListJobsResponse, ListUnitsRequest, ListUnitsResponse, LogChunk, PeerView, ResultChunk, Status, SubmitResponse,
-        VerifyJobRequest, VerifyProgress,
+        BundleChunk, CreateInviteRequest, CreateInviteResponse, ExplainResponse, ExportBundleRequest, GetLogsRequest, GetResultsRequest,
+        Job, JobSpec, JoinGridResponse, ListJobsRequest, ListJobsResponse, ListUnitsRequest, ListUnitsResponse, LogChunk, PeerView,
+        ResultChunk, Status, SubmitResponse, VerifyJobRequest, VerifyProgress,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -204,6 +206,10 @@ impl Backend for NodeBackend {
 
     async fn verify(&self, request: VerifyJobRequest) -> Reply<Replies<VerifyProgress>> {
         self.stream_verification(request).await
+    }
+
+    async fn export(&self, request: ExportBundleRequest) -> Reply<Replies<BundleChunk>> {
+        self.stream_bundle(request).await
     }
 
     async fn pause(&self, duration: Option<Duration>) -> Reply<Status> {

@@ -11,6 +11,7 @@ use crate::{
     control::{
         backend::{Replies, Reply},
         error::{ControlError, Kind, grouped},
+        verdict::bound,
     },
     node::net::nickname::nickname,
     protocol::{
@@ -220,16 +221,6 @@ fn accuse(unit: UnitIndex, backers: &[PeerId]) -> String {
     format!("unit {unit} was computed wrongly by {}", names.join(" and "))
 }
 
-/// How many results can be wrong at most when `agreeing` random ones are right: 3/n, with 95 % certainty.
-fn bound(agreeing: u32) -> String {
-    let percent = 300.0 / f64::from(agreeing.max(1));
-    if percent >= 100.0 {
-        return "more have to be run to say how many of the others can be wrong".to_owned();
-    }
-    let digits = if percent >= 10.0 { 0 } else { 2 };
-    format!("with 95 % certainty at most {percent:.digits$} % of the verified results are wrong")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,11 +248,5 @@ mod tests {
         assert_eq!(told, format!("1 of 10 units run here differ: unit 4 was computed wrongly by {}", nickname(PeerId([1; 32]))));
         let failed = VerifyProgress { sampled: 0, ..sound };
         assert!(verdict(&failed, &[], Some("no jail")).ends_with("no unit could be run here: no jail"));
-    }
-
-    #[test]
-    fn the_bound_falls_with_the_sample() {
-        assert!(bound(3).starts_with("more"));
-        assert!(bound(1000).contains("0.30 %"));
     }
 }

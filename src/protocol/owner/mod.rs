@@ -3,6 +3,7 @@
 //! `own_job` holds one job, `judge` judges its units, `schedule` and `pick` choose who gets which unit, `roster` knows the workers;
 //! this file connects them. It decides nothing about verification, which is all in `verify`.
 
+mod check;
 mod judge;
 mod lease;
 mod own_job;
@@ -13,6 +14,7 @@ mod schedule;
 mod unit;
 mod view;
 
+pub use check::OwnRun;
 pub use lease::{Lease, Report, ReportRejected};
 pub use own_job::{Contribution, Counts};
 pub use unit::LeaseToken;

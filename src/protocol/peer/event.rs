@@ -5,7 +5,7 @@ use crate::protocol::{
     gossip,
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
-    owner::{Lease, Report},
+    owner::{Lease, OwnRun, Report},
     trust::Prefix,
     verify::JobSecret,
     worker::{Finished, RunId},
@@ -106,6 +106,13 @@ pub enum Event {
         manifest: Arc<Manifest>,
         /// Its secret.
         secret: JobSecret,
+    },
+    /// The user had a unit of an own job run here, beside all leases.
+    Checked {
+        /// Of which job.
+        job: JobId,
+        /// What came of it.
+        run: OwnRun,
     },
     /// The user stops a job.
     Cancel(JobId),

@@ -1,0 +1,53 @@
+//! A unit that the owner's machine ran beside all leases, because its user wanted to see for himself. Its value stands.
+
+use super::{LeaseToken, Owner, Report};
+use crate::protocol::{
+    ids::{Attempt, JobId, UnitIndex},
+    outcome::{Outcome, Value},
+    time::Instant,
+};
+use core::time::Duration;
+use std::{collections::VecDeque, sync::Arc};
+
+/// What such a run came to. One that ended without a value says nothing about the unit and is not handed in.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OwnRun {
+    /// Which.
+    pub unit: UnitIndex,
+    /// What it computed.
+    pub value: Value,
+    /// Bytes of output.
+    pub output_bytes: u64,
+    /// The output; none when it is held as a blob already.
+    pub output: Option<Arc<[u8]>>,
+    /// How long it took.
+    pub wall: Duration,
+}
+
+impl Owner {
+    /// Takes in the owner's own value: it decides the unit, whatever its state, and convicts whoever said otherwise. Returns whether
+    /// it was taken: not when there is no such unit, or the owner's value was known before.
+    pub fn checked(&mut self, now: Instant, id: JobId, run: OwnRun) -> bool {
+        let OwnRun { unit, value, output_bytes, output, wall } = run;
+        let Some(known) = self.jobs.get(&id).and_then(|job| job.unit(unit)) else { return false };
+        if known.votes.iter().any(|vote| vote.worker == self.me) {
+            return false;
+        }
+        let report = Report {
+            unit,
+            attempt: Attempt(known.next_attempt),
+            ordinal: u32::try_from(known.votes.len()).unwrap_or(u32::MAX),
+            // Nobody shows it: there was no lease.
+            token: LeaseToken([0; 16]),
+            outcome: Outcome::Value(value),
+            output_bytes,
+            output,
+            log: Arc::from([]),
+            wall,
+            proof: Arc::from([]),
+        };
+        self.on_value(now, id, self.me, value, report);
+        self.judge_all(now, VecDeque::from([(id, unit)]));
+        true
+    }
+}
