@@ -12,7 +12,7 @@ use crate::{
     wire::control::{VerifyJobRequest, VerifyProgress},
 };
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Units that are run again where nothing else is said.
 const SAMPLE_DEFAULT: u32 = 10;
@@ -78,6 +78,11 @@ struct VerifyJson<'a> {
     sampled: u32,
     mismatches: u32,
     wrong_units: &'a [u32],
+    manifest_faults: &'a [String],
+    blobs_checked: u32,
+    blobs_bad: u32,
+    settled: u32,
+    convicted: &'a [String],
     verified_units: u32,
     units: u32,
     verdict: &'a str,
@@ -111,8 +116,11 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         let failure = Failure::new(Exit::Other, "VERIFY_CUT_SHORT", "the check did not come to its end");
         return Err(failure.hint(format!("manyhands verify {}", human::short_id(&job))));
     }
-    let sound = end.receipts_bad == 0 && end.mismatches == 0 && end.verified_units == end.units;
+    let faults = end.receipts_bad + end.blobs_bad + end.mismatches;
+    let sound = faults == 0 && end.manifest_faults.is_empty() && end.verified_units == end.units;
+    let bundle_on_stdout = args.export.as_deref() == Some(Path::new("-"));
     match context.format {
+        _ if bundle_on_stdout => lines(&end, sound).iter().for_each(|line| context.say(line)),
         Format::Json | Format::Jsonl => context.print_json(&VerifyJson {
             schema: "manyhands.verify/v1",
             job: &job.id,
@@ -121,6 +129,11 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
             sampled: end.sampled,
             mismatches: end.mismatches,
             wrong_units: &end.wrong_units,
+            manifest_faults: &end.manifest_faults,
+            blobs_checked: end.blobs_checked,
+            blobs_bad: end.blobs_bad,
+            settled: end.settled,
+            convicted: &end.convicted,
             verified_units: end.verified_units,
             units: end.units,
             verdict: &end.verdict,
@@ -128,6 +141,9 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         })?,
         Format::Id => end.wrong_units.iter().try_for_each(|unit| context.print(unit.to_string()))?,
         Format::Table | Format::Toml => lines(&end, sound).iter().try_for_each(|line| context.print(line))?,
+    }
+    if let Some(path) = &args.export {
+        bundle::export(&mut client, &job, path, args.digests_only, context).await?;
     }
     let id = human::short_id(&job);
     context.say(if sound { format!("results: manyhands results {id}") } else { format!("details: manyhands why {id}") });
@@ -139,6 +155,13 @@ fn lines(end: &VerifyProgress, sound: bool) -> Vec<String> {
     let (verified, units) = (grouped(end.verified_units), grouped(end.units));
     let mut lines = vec![
         format!("{} {} receipts checked, {} bad", mark(end.receipts_bad == 0), grouped(end.receipts_checked), grouped(end.receipts_bad)),
+        format!("{} manifest, module and units as they were signed", mark(end.manifest_faults.is_empty())),
+        format!(
+            "{} {} inputs and outputs compared with their digests, {} bad",
+            mark(end.blobs_bad == 0),
+            grouped(end.blobs_checked),
+            grouped(end.blobs_bad)
+        ),
         format!("{} {} units run here, {} differ", mark(end.mismatches == 0), grouped(end.sampled), grouped(end.mismatches)),
         format!("{} {verified} of {units} units are verified", mark(end.verified_units == end.units)),
     ];
@@ -147,6 +170,8 @@ fn lines(end: &VerifyProgress, sound: bool) -> Vec<String> {
         let names: Vec<String> = end.wrong_units.iter().take(UNITS_NAMED_MAX).map(u32::to_string).collect();
         lines.push(format!("  wrong: {}{}", names.join(", "), if end.wrong_units.len() > UNITS_NAMED_MAX { ", …" } else { "" }));
     }
+    lines.extend(end.manifest_faults.iter().map(|fault| format!("  {}", human::shown(fault))));
+    lines.extend(end.convicted.iter().map(|peer| format!("  convicted: {}", human::shown(peer))));
     if !end.verdict.is_empty() {
         lines.push(format!("{} {}", mark(sound), human::shown(&end.verdict)));
     }

@@ -14,6 +14,8 @@ mod grid;
 
 mod jobs;
 
+mod kept;
+
 mod logs;
 
 mod own_slot;
