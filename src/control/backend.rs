@@ -8,7 +8,7 @@ use super::{error::ControlError, submission::SubmitParts};
 use crate::wire::control::{
     BundleChunk, CreateInviteRequest, CreateInviteResponse, ExplainResponse, ExportBundleRequest, GetLogsRequest, GetResultsRequest, Job,
     JobSpec, JoinGridResponse, ListJobsRequest, ListJobsResponse, ListUnitsRequest, ListUnitsResponse, LogChunk, PeerView, ResultChunk,
-    Status, SubmitResponse, VerifyJobRequest, VerifyProgress,
+    Status, SubmitResponse, TrustPeerRequest, TrustPeerResponse, Trusted, VerifyJobRequest, VerifyProgress,
 };
 use futures_util::Stream;
 use std::{pin::Pin, time::Duration};
@@ -30,6 +30,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The peers that this node knows, connected ones first.
     async fn peers(&self) -> Reply<Vec<PeerView>>;
+
+    /// Whom this node takes at their word.
+    async fn trusted(&self) -> Reply<Vec<Trusted>>;
+
+    /// Marks a peer as a friend, or no longer.
+    async fn trust(&self, request: TrustPeerRequest) -> Reply<TrustPeerResponse>;
 
     /// Makes a ticket. Kind is set; `valid_ms` is within a minute and 30 days.
     async fn invite(&self, request: CreateInviteRequest) -> Reply<CreateInviteResponse>;

@@ -87,6 +87,16 @@ impl Client {
         Ok(answer(&self.data_dir, self.grpc.list_peers(timed(ListPeersRequest {})).await)?.peers)
     }
 
+    /// Whom it takes at their word.
+    pub async fn trusted(&mut self) -> Reply<Vec<Trusted>> {
+        Ok(answer(&self.data_dir, self.grpc.list_trusted(timed(ListTrustedRequest {})).await)?.trusted)
+    }
+
+    /// Marks a peer as a friend, or no longer.
+    pub async fn trust(&mut self, request: TrustPeerRequest) -> Reply<TrustPeerResponse> {
+        answer(&self.data_dir, self.grpc.trust_peer(timed(request)).await)
+    }
+
     /// Makes a ticket.
     pub async fn invite(&mut self, request: CreateInviteRequest) -> Reply<CreateInviteResponse> {
         answer(&self.data_dir, self.grpc.create_invite(timed(request)).await)

@@ -175,6 +175,15 @@ impl control_server::Control for Service {
         within(LOCAL_DEADLINE, peers).await
     }
 
+    async fn list_trusted(&self, _: Request<ListTrustedRequest>) -> Answer<ListTrustedResponse> {
+        let trusted = async { Ok(ListTrustedResponse { trusted: self.backend.trusted().await? }) };
+        within(LOCAL_DEADLINE, trusted).await
+    }
+
+    async fn trust_peer(&self, request: Request<TrustPeerRequest>) -> Answer<TrustPeerResponse> {
+        within(LOCAL_DEADLINE, self.backend.trust(request.into_inner())).await
+    }
+
     async fn create_invite(&self, request: Request<CreateInviteRequest>) -> Answer<CreateInviteResponse> {
         let mut request = request.into_inner();
         if request.kind() == InviteKind::Unspecified {

@@ -127,6 +127,9 @@ impl Peer {
             Event::Checked { job, run } => {
                 self.owner.checked(now, job, run);
             }
+            Event::Befriended { peer, friend } => {
+                self.owner.befriend(now, peer, friend);
+            }
             Event::Cancel(job) => {
                 self.owner.cancel(job);
             }

@@ -34,6 +34,8 @@ mod stream;
 
 mod submit;
 
+mod trust;
+
 mod units;
 
 mod verify;
@@ -49,7 +51,7 @@ use crate::{
     wire::control::{
         BundleChunk, CreateInviteRequest, CreateInviteResponse, ExplainResponse, ExportBundleRequest, GetLogsRequest, GetResultsRequest,
         Job, JobSpec, JoinGridResponse, ListJobsRequest, ListJobsResponse, ListUnitsRequest, ListUnitsResponse, LogChunk, PeerView,
-        ResultChunk, Status, SubmitResponse, VerifyJobRequest, VerifyProgress,
+        ResultChunk, Status, SubmitResponse, TrustPeerRequest, TrustPeerResponse, Trusted, VerifyJobRequest, VerifyProgress,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -156,6 +158,14 @@ impl Backend for NodeBackend {
 
     async fn peers(&self) -> Reply<Vec<PeerView>> {
         self.peer_views().await
+    }
+
+    async fn trusted(&self) -> Reply<Vec<Trusted>> {
+        self.list_trusted().await
+    }
+
+    async fn trust(&self, request: TrustPeerRequest) -> Reply<TrustPeerResponse> {
+        self.mark(request).await
     }
 
     async fn invite(&self, request: CreateInviteRequest) -> Reply<CreateInviteResponse> {

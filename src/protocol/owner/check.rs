@@ -1,8 +1,8 @@
-//! A unit that the owner's machine ran beside all leases, because its user wanted to see for himself. Its value stands.
+//! What the owner's user does about trust: units run here beside all leases, whose values stand, and friends.
 
-use super::{LeaseToken, Owner, Report};
+use super::{LeaseToken, Owner, Report, own_job::OwnJob};
 use crate::protocol::{
-    ids::{Attempt, JobId, UnitIndex},
+    ids::{Attempt, JobId, PeerId, UnitIndex},
     outcome::{Outcome, Value},
     time::Instant,
 };
@@ -48,6 +48,23 @@ impl Owner {
         };
         self.on_value(now, id, self.me, value, report);
         self.judge_all(now, VecDeque::from([(id, unit)]));
+        true
+    }
+
+    /// The user marks a peer as a friend, or no longer; durable at once. What it voted on and is not decided is judged again: as an
+    /// anchor it may carry the verdict. What was decided stays so. `false` when there are too many friends.
+    pub fn befriend(&mut self, now: Instant, peer: PeerId, friend: bool) -> bool {
+        if peer == self.me || !self.trust.befriend(peer, friend) {
+            return false;
+        }
+        self.touched.insert(peer);
+        self.roster.recount();
+        let undecided = |job: &OwnJob| -> Vec<(JobId, UnitIndex)> {
+            let units = job.voted_on.get(&peer).into_iter().flatten();
+            units.filter(|unit| !job.units[unit.0 as usize].phase.is_decided()).map(|unit| (job.id, *unit)).collect()
+        };
+        let again: VecDeque<_> = self.running.iter().flat_map(|id| undecided(&self.jobs[id])).collect();
+        self.judge_all(now, again);
         true
     }
 }

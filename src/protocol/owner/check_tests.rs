@@ -58,3 +58,34 @@ fn a_check_settles_what_is_in_dispute_or_was_never_leased_and_a_late_vote_is_com
     assert_eq!(desk.owner.trust().standing(key(1)).strikes, 1, "it differs from what stands");
     assert_eq!(desk.job().counts.by_owner, 2);
 }
+
+#[test]
+fn a_friend_made_later_carries_what_it_voted_on_and_a_restart_knows_it() {
+    let mut desk = Desk::new(&[]).submit(1);
+    for worker in [1, 2] {
+        desk.worker(worker, 1);
+        let lease = desk.lease(worker);
+        desk.answer(worker, &lease, 7);
+    }
+    assert_eq!(desk.state(0), UnitState::Provisional);
+    assert!(desk.owner.befriend(desk.now, key(2), true));
+    desk.take();
+    assert_eq!((desk.state(0), desk.job().state), (UnitState::Verified, JobState::Done));
+    let kept = desk.facts.iter().any(|fact| matches!(fact, Fact::Standing(peer, standing) if *peer == key(2) && standing.friend));
+    assert!(kept, "{:?}", desk.facts);
+    assert!(!desk.owner.befriend(desk.now, key(ME), true), "oneself needs no friend");
+    assert!(desk.owner.befriend(desk.now, key(2), false));
+    assert_eq!(desk.state(0), UnitState::Verified, "what was decided stays so");
+}
+
+#[test]
+fn a_convicted_friend_is_no_anchor() {
+    let mut desk = Desk::new(&[]).submit(1);
+    assert!(desk.owner.befriend(desk.now, key(1), true));
+    desk.worker(1, 1);
+    let lease = desk.lease(1);
+    desk.answer(1, &lease, 9);
+    assert!(desk.owner.checked(desk.now, JOB, run(0, 7)));
+    let standing = desk.owner.trust().standing(key(1));
+    assert!(standing.friend && !standing.is_anchor(), "{standing:?}");
+}

@@ -224,7 +224,7 @@ impl Owner {
         let before = self.trust.standing(peer);
         self.trust.meet(peer, prefix, lineage, anchor);
         let after = self.trust.standing(peer);
-        let says_something = before.anchor || after.anchor || after.verified_units > 0 || after.strikes > 0;
+        let says_something = before.anchor || after.anchor || after.friend || after.verified_units > 0 || after.strikes > 0;
         if before != after && says_something {
             self.touched.insert(peer);
         }

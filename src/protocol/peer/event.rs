@@ -32,7 +32,7 @@ pub enum Event {
         prefix: Option<Prefix>,
         /// The guest through whose invitation it came.
         lineage: Option<PeerId>,
-        /// It has shown to be this owner's device.
+        /// It has shown to be this owner's device, or is this owner's inviter.
         own: bool,
     },
     /// A worker has opened a work stream. Answered by [`super::Action::Refuse`] if its results cannot be compared with ours.
@@ -113,6 +113,13 @@ pub enum Event {
         job: JobId,
         /// What came of it.
         run: OwnRun,
+    },
+    /// The user marks a peer as a friend, or no longer.
+    Befriended {
+        /// Whom.
+        peer: PeerId,
+        /// Whether it is one from now on.
+        friend: bool,
     },
     /// The user stops a job.
     Cancel(JobId),
