@@ -38,6 +38,8 @@ mod status;
 
 mod peers;
 
+mod trust;
+
 mod try_here;
 
 mod submit;
@@ -57,6 +59,8 @@ mod cancel;
 mod retry;
 
 mod verify;
+
+mod bundle;
 
 mod pause;
 
@@ -109,6 +113,7 @@ enum Command {
     Join(join::Args),
     Status(status::Args),
     Peers(peers::Args),
+    Trust(trust::Args),
     Try(Box<try_here::Args>),
     Submit(Box<submit::Args>),
     Jobs(jobs::Args),
@@ -200,6 +205,7 @@ async fn execute(command: Command, context: &mut Context) -> Result<Exit, Failur
         Command::Join(args) => join::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Peers(args) => peers::run(args, context).await,
+        Command::Trust(args) => trust::run(args, context).await,
         Command::Try(args) => try_here::run(*args, context).await,
         Command::Submit(args) => submit::run(*args, context).await,
         Command::Jobs(args) => jobs::run(args, context).await,

@@ -2,7 +2,7 @@
 
 use super::{
     handle::Handle,
-    net::{BlobSink, NetEvent, Outbound, StreamKind, Wanted, limits},
+    net::{BlobSink, NetEvent, Outbound, StreamKind, TicketKind, Wanted, limits},
     recheck::Recheck,
     run_loop::Node,
     streams::{Stream, WorkerIs, WorkerStream},
@@ -57,7 +57,8 @@ impl Node {
             NetEvent::PeerConnected { peer, hello } => {
                 let prefix = hello.prefix.filter(|_| self.public_grid).map(Prefix);
                 let lineage = hello.lineage.filter(|inviter| *inviter != self.peer.me());
-                self.event(Event::Met { peer, prefix, lineage, own: hello.own });
+                let own = hello.own || self.handle.settings.inviter() == Some(peer);
+                self.event(Event::Met { peer, prefix, lineage, own });
                 let hint: Arc<[u8]> = hello.contact.encode().into();
                 self.event(Event::Gossip(gossip::Event::Learned(vec![gossip::Contact { peer, hint }])));
                 self.acquaintances.meet(peer, &hello.contact);
@@ -107,7 +108,12 @@ impl Node {
                 self.event(Event::CoordinatorClosed(peer));
             }
             NetEvent::WatchRequested { peer: _, job, outbound } => self.watch(job, outbound),
-            NetEvent::Joined { peer, kind } => tracing::info!(peer = %peer.short(), ?kind, "joined by a ticket of ours"),
+            NetEvent::Joined { peer, kind } => {
+                tracing::info!(peer = %peer.short(), ?kind, "joined by a ticket of ours");
+                if kind == TicketKind::Friend {
+                    self.event(Event::Befriended { peer, friend: true });
+                }
+            }
             NetEvent::Discovered { peer, addresses } => {
                 let hint: Arc<[u8]> = super::net::Contact::new(addresses).encode().into();
                 self.event(Event::Gossip(gossip::Event::Learned(vec![gossip::Contact { peer, hint }])));

@@ -148,10 +148,19 @@ pub struct Standing {
     pub drops: u32,
     /// Smoothed gas per second; zero while unknown.
     pub gas_per_second: f64,
-    /// The owner's own device, its inviter or a friend.
+    /// The owner's own device or its inviter, as it showed when it last said hello.
     pub anchor: bool,
+    /// Its user marked it as a friend.
+    pub friend: bool,
     /// The guest through whose invitation it came, if any.
     pub lineage: Option<PeerId>,
+}
+
+impl Standing {
+    /// Whether its word is taken like the owner's devices': made so on purpose, and never caught.
+    pub fn is_anchor(&self) -> bool {
+        (self.anchor || self.friend) && self.strikes == 0
+    }
 }
 
 /// One of this peer's own jobs as it was durable when the peer stopped.

@@ -144,6 +144,12 @@ impl Peer {
             Event::Acknowledged { from, job, units } => self.worker.acknowledged(from, job, &units),
             Event::Finished { run, finished } => self.worker.finished(run, finished),
             Event::Submitted { job, manifest, secret } => self.owner.submit(job, manifest, secret),
+            Event::Checked { job, run } => {
+                self.owner.checked(now, job, self.config.platform, run);
+            }
+            Event::Befriended { peer, friend } => {
+                self.owner.befriend(now, peer, friend);
+            }
             Event::Cancel(job) => {
                 self.owner.cancel(job);
             }

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 pub const QUARANTINE: Duration = Duration::from_secs(24 * 3600);
 /// The most peers remembered; beyond, those go first that are not here and whose record is worth nothing: a new key has as much.
 const RECORDS_MAX: usize = 65_536;
+/// The most friends. People know fewer; and friends are never forgotten.
+pub const FRIENDS_MAX: usize = 1000;
 /// How long a worker that let a lease run out gets no other; doubles each time in a row, until it answers.
 const REST: Duration = Duration::from_secs(10);
 /// The longest such rest.
@@ -64,11 +66,11 @@ impl Record {
     }
 
     fn is_proven(&self, gas: u64) -> bool {
-        (self.standing.anchor && self.standing.strikes == 0) || self.in_units(gas) >= PROVEN_UNITS
+        self.standing.is_anchor() || self.in_units(gas) >= PROVEN_UNITS
     }
 
     fn is_stranger(&self) -> bool {
-        self.standing.verified_units == 0 && self.standing.strikes == 0 && !self.standing.anchor
+        self.standing.verified_units == 0 && self.standing.strikes == 0 && !self.standing.anchor && !self.standing.friend
     }
 }
 
@@ -109,6 +111,16 @@ impl Trust {
         record.prefix = prefix;
         record.standing.lineage = lineage.or(record.standing.lineage);
         record.standing.anchor = anchor;
+    }
+
+    /// Its user marks a peer as a friend, or no longer. `false` when there are [`FRIENDS_MAX`] already.
+    pub fn befriend(&mut self, peer: PeerId, friend: bool) -> bool {
+        let friends = self.records.values().filter(|record| record.standing.friend).count();
+        if friend && friends >= FRIENDS_MAX && !self.standing(peer).friend {
+            return false;
+        }
+        self.remember(peer).standing.friend = friend;
+        true
     }
 
     /// The standing to be made durable: what is known of the peer, its lineage included, counts as durable from now on.
@@ -165,8 +177,9 @@ impl Trust {
     pub fn voter(&self, peer: PeerId, gas: u64) -> VoterFacts {
         let record = self.records.get(&peer).copied().unwrap_or_default();
         let weight = if record.is_proven(gas) { Weight::Proven } else { Weight::Newcomer };
-        let anchor = record.standing.anchor && record.standing.strikes == 0;
-        VoterFacts { weight, anchor, prefix: record.prefix, lineage: record.standing.lineage }
+        // Whom an anchor brings is as independent as whom the owner brings, as long as the anchor is one.
+        let lineage = record.standing.lineage.filter(|inviter| !self.standing(*inviter).is_anchor());
+        VoterFacts { weight, anchor: record.standing.is_anchor(), prefix: record.prefix, lineage }
     }
 
     /// Whether it gets work.
@@ -243,6 +256,35 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_friend_is_an_anchor_until_it_is_caught_and_so_is_whom_it_brings_independent() {
+        let (friend, guest) = (PeerId([1; 32]), PeerId([2; 32]));
+        let mut trust = Trust::default();
+        assert!(trust.befriend(friend, true));
+        trust.meet(friend, None, None, false);
+        trust.meet(guest, None, Some(friend), false);
+        assert!(trust.voter(friend, 1).anchor && trust.is_proven(friend, 1), "a hello takes nothing from a friend");
+        assert_eq!(trust.voter(guest, 1).lineage, None);
+        trust.convict(friend, Instant(0));
+        assert!(!trust.voter(friend, 1).anchor && !trust.is_proven(friend, 1));
+        assert_eq!(trust.voter(guest, 1).lineage, Some(friend));
+        assert!(trust.befriend(friend, false) && !trust.standing(friend).friend);
+    }
+
+    #[test]
+    fn friends_are_bounded() {
+        let key = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            PeerId(bytes)
+        };
+        let mut trust = Trust::default();
+        assert!((0..FRIENDS_MAX).all(|number| trust.befriend(key(number), true)));
+        assert!(!trust.befriend(key(FRIENDS_MAX), true));
+        assert!(trust.befriend(key(0), true), "it is one already");
+        assert!(trust.befriend(key(0), false) && trust.befriend(key(FRIENDS_MAX), true));
+    }
 
     #[test]
     fn of_more_peers_than_are_remembered_strangers_go_first_at_a_restart() {

@@ -3,6 +3,7 @@
 use super::{
     error::StoreError,
     files::StagedBlob,
+    load::{ANCHOR, FRIEND},
     schema,
     writer::{Place, Writer},
 };
@@ -261,7 +262,7 @@ impl Writer {
             standing.strikes,
             standing.drops,
             standing.gas_per_second,
-            standing.anchor,
+            if standing.anchor { ANCHOR } else { 0 } | if standing.friend { FRIEND } else { 0 },
             standing.lineage.map(|peer| peer.0),
         ])?;
         Ok(())

@@ -13,6 +13,11 @@ use crate::{
 use rusqlite::{Connection, Row};
 use std::sync::Arc;
 
+/// In the column `anchor`: its first bit.
+pub(super) const ANCHOR: i64 = 1;
+/// The second.
+pub(super) const FRIEND: i64 = 2;
+
 /// What a worker is shown of a job before its first lease.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SignedManifest {
@@ -140,7 +145,8 @@ fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, St
             strikes: row.get(3)?,
             drops: row.get(4)?,
             gas_per_second: row.get(5)?,
-            anchor: row.get(6)?,
+            anchor: row.get::<_, i64>(6)? & ANCHOR != 0,
+            friend: row.get::<_, i64>(6)? & FRIEND != 0,
             lineage: row.get::<_, Option<[u8; 32]>>(7)?.map(PeerId),
         };
         Ok((PeerId(row.get(0)?), standing))

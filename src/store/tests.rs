@@ -101,7 +101,8 @@ fn what_was_committed_is_loaded_again() {
     let value = Value { exit: Exit::OutOfGas, output: Digest([9; 32]), gas: u64::MAX };
     let verified = Verdict::Verified { value, by_owner: true };
     let failures = Failures { count: 3, last: AttemptFailure::StackOverflow };
-    let standing = Standing { verified_gas: u64::MAX, gas_per_second: 1.5, anchor: true, lineage: Some(OWNER), ..Standing::default() };
+    let standing =
+        Standing { verified_gas: u64::MAX, gas_per_second: 1.5, anchor: true, friend: true, lineage: Some(OWNER), ..Standing::default() };
     let votes = [vote(4), vote(3), vote(5)];
     let writes = votes.iter().map(|vote| Fact::Vote(first.job, vote.clone())).chain([
         Fact::Vote(second.job, vote(8)),

@@ -15,7 +15,14 @@ pub mod control {
     tonic::include_proto!("manyhands.control.v1");
 }
 
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+mod bundle_pb {
+    tonic::include_proto!("manyhands.bundle.v1");
+}
+
 pub mod bounds;
+
+pub mod bundle;
 
 pub mod manifest;
 
@@ -37,5 +44,5 @@ pub mod signing;
 
 pub use bounds::Rejection;
 
-/// The encoded descriptors of both packages, for gRPC reflection.
+/// The encoded descriptors of all packages, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

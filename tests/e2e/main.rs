@@ -5,6 +5,7 @@
 #![cfg(feature = "node")]
 
 mod bad_input;
+mod bundles;
 mod demo;
 mod failing_units;
 mod grid;

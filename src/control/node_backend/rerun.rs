@@ -6,16 +6,17 @@ use crate::{
     protocol::{
         ids::{JobId, UnitIndex},
         job::{Manifest, unit_seed},
-        outcome::{Outcome, Value},
+        outcome::Outcome,
+        owner::OwnRun,
     },
-    sandbox::{SlotProcess, Task},
-    store::{Store, StoreError},
+    sandbox::{Report, SlotProcess, Task},
+    store::{SMALL_BYTES_MAX, Store, StoreError},
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// What came of one unit: its value, or why there is none, for people.
-pub(super) type Rerun = (UnitIndex, Result<Value, String>);
+/// What came of one unit, or why there is no value, for people.
+pub(super) type Rerun = (UnitIndex, Result<OwnRun, String>);
 
 /// Starts to run these units of `job`, one after the other.
 pub(super) fn start(handle: &Handle, job: JobId, manifest: Arc<Manifest>, units: Vec<UnitIndex>) -> OwnSlot<Rerun> {
@@ -52,16 +53,22 @@ impl Work {
         }
     }
 
-    fn run_one(&self, slot: &mut SlotProcess, unit: UnitIndex) -> Result<Value, String> {
+    fn run_one(&self, slot: &mut SlotProcess, unit: UnitIndex) -> Result<OwnRun, String> {
         own_slot::load(slot, &self.store, self.manifest.module).map_err(|error| error.to_string())?;
         let task = self.task(unit).map_err(|error| error.to_string())?.ok_or("its input is not here")?;
-        let mut outcome = None;
-        slot.run_batch(std::slice::from_ref(&task), &mut |_, report| outcome = Some(report.outcome));
-        match outcome {
-            Some(Outcome::Value(value)) => Ok(value),
-            Some(Outcome::Failed(failure)) => Err(failure.to_string()),
-            None => Err("the slot reported nothing".to_owned()),
+        let mut reported = None;
+        slot.run_batch(std::slice::from_ref(&task), &mut |_, report| reported = Some(report));
+        let Report { outcome, output, log: _, wall } = reported.ok_or("the slot reported nothing")?;
+        let value = match outcome {
+            Outcome::Value(value) => value,
+            Outcome::Failed(failure) => return Err(failure.to_string()),
+        };
+        let output_bytes = output.len() as u64;
+        let inline = output.len() <= SMALL_BYTES_MAX;
+        if !inline {
+            self.store.put_blob(&output, None).map_err(|error| error.to_string())?;
         }
+        Ok(OwnRun { unit, value, output_bytes, output: inline.then(|| output.into()), wall })
     }
 
     /// What the unit was given when it first ran; none when its input is not here.

@@ -3,6 +3,7 @@
 //! `own_job` holds one job, `judge` judges its units, `schedule` and `pick` choose who gets which unit, `roster` knows the workers;
 //! this file connects them. It decides nothing about verification, which is all in `verify`.
 
+mod check;
 mod convict;
 mod judge;
 mod lease;
@@ -16,6 +17,7 @@ mod schedule;
 mod unit;
 mod view;
 
+pub use check::OwnRun;
 pub use lease::{Lease, Report, ReportRejected};
 pub use merge::{COLLECTED_AUDIT_RATE, Collected, MergeRejected, Merged, Output, POSITION_MAX, Recovered, VOTES_PER_UNIT_MAX};
 pub use own_job::{Contribution, Counts};
@@ -242,7 +244,7 @@ impl Owner {
         let before = self.trust.standing(peer);
         self.trust.meet(peer, prefix, lineage, anchor);
         let after = self.trust.standing(peer);
-        let says_something = before.anchor || after.anchor || after.verified_units > 0 || after.strikes > 0;
+        let says_something = before.anchor || after.anchor || after.friend || after.verified_units > 0 || after.strikes > 0;
         if before != after && says_something {
             self.touched.insert(peer);
         }

@@ -7,7 +7,7 @@ use crate::protocol::{
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::Value,
-    owner::{Collected, Lease, Recovered, Report},
+    owner::{Collected, Lease, OwnRun, Recovered, Report},
     platform::Platform,
     trust::Prefix,
     verify::JobSecret,
@@ -48,7 +48,7 @@ pub enum Event {
         prefix: Option<Prefix>,
         /// The guest through whose invitation it came.
         lineage: Option<PeerId>,
-        /// It has shown to be this owner's device.
+        /// It has shown to be this owner's device, or is this owner's inviter.
         own: bool,
     },
     /// A worker has opened a work stream. Answered by [`super::Action::Refuse`] if its results cannot be compared with ours.
@@ -153,6 +153,20 @@ pub enum Event {
         manifest: Arc<Manifest>,
         /// Its secret.
         secret: JobSecret,
+    },
+    /// The user had a unit of an own job run here, beside all leases.
+    Checked {
+        /// Of which job.
+        job: JobId,
+        /// What came of it.
+        run: OwnRun,
+    },
+    /// The user marks a peer as a friend, or no longer.
+    Befriended {
+        /// Whom.
+        peer: PeerId,
+        /// Whether it is one from now on.
+        friend: bool,
     },
     /// The user stops a job.
     Cancel(JobId),
