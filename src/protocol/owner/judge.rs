@@ -189,6 +189,7 @@ impl OwnJob {
     /// Strikes all votes of a convicted worker. Returns the units to judge again: those that the owner did not check itself.
     pub fn strike(&mut self, worker: PeerId, was_proven: bool) -> Vec<UnitIndex> {
         let mut again = Vec::new();
+        let mut voted = false;
         for &index in self.voted_on.get(&worker).into_iter().flatten() {
             let unit = &mut self.units[index.0 as usize];
             let mut found = false;
@@ -197,11 +198,13 @@ impl OwnJob {
                 vote.credited = false;
                 found = true;
             }
+            voted |= found;
             if found && !matches!(unit.phase, Phase::Verified { by_owner: true, .. }) {
                 again.push(index);
             }
         }
-        if was_proven && !again.is_empty() {
+        // Also when the owner has checked all that it did here.
+        if was_proven && voted {
             self.audit.convicted += 1;
         }
         again

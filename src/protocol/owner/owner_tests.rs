@@ -20,6 +20,8 @@ const GAS: u64 = 1000;
 mod judge;
 #[path = "restart_tests.rs"]
 mod restart;
+#[path = "rule_cases.rs"]
+mod rule_cases;
 
 /// A coordinator with what it asked for, and the leases that its workers hold.
 struct Desk {
