@@ -226,7 +226,7 @@ impl Owner {
         if before != after && says_something {
             self.touched.insert(peer);
         }
-        self.roster.recount();
+        self.note_standing(peer);
         self.schedule_due = true;
     }
 
@@ -235,6 +235,7 @@ impl Owner {
         let attached = *class == *self.class && self.roster.attach(worker, slots);
         if attached {
             self.trust.set_present(worker, true);
+            self.note_standing(worker);
         }
         attached
     }
@@ -402,7 +403,7 @@ impl Owner {
 
     /// A convicted worker gets no more work, and what it holds is offered to others.
     fn expel(&mut self, worker: PeerId, queue: &mut VecDeque<(JobId, UnitIndex)>) {
-        self.roster.recount();
+        self.note_standing(worker);
         self.roster.set_window(worker, 0);
         let held = self.roster.get(worker).map(|state| state.leases.clone()).unwrap_or_default();
         for key in &held {
@@ -446,13 +447,25 @@ impl Owner {
     /// Proven peers that are attached now.
     fn proven_online(&mut self, now: Instant) -> usize {
         let Self { roster, trust, jobs, running, me, .. } = self;
-        roster.proven(now, *me, trust, || running.iter().map(|id| jobs[id].gas_estimate()).max().unwrap_or(0))
+        roster.proven(now, *me, trust, || largest_unit(running, jobs))
+    }
+
+    /// A standing has changed, and with it perhaps who is proven and who may be given more.
+    fn note_standing(&mut self, worker: PeerId) {
+        let proven = worker != self.me && self.trust.is_proven(worker, largest_unit(&self.running, &self.jobs));
+        self.roster.note_proven(worker, proven);
+        self.roster.rouse(worker);
     }
 
     /// Everything that this peer has observed about others, for people.
     pub fn standings(&self) -> impl Iterator<Item = (PeerId, Standing)> {
         self.trust.standings()
     }
+}
+
+/// The typical gas of a unit of that running job whose units are largest.
+fn largest_unit(running: &BTreeSet<JobId>, jobs: &BTreeMap<JobId, OwnJob>) -> u64 {
+    running.iter().map(|id| jobs[id].gas_estimate()).max().unwrap_or(0)
 }
 
 #[cfg(test)]

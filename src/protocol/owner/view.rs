@@ -174,7 +174,7 @@ impl Owner {
         if job.counts.disputed > 0 && self.roster.get(self.me).is_none() {
             return Some(WaitReason::Disputed);
         }
-        if self.roster.hungry().next().is_none() {
+        if !self.roster.has_room() {
             return Some(WaitReason::NoFreeWorkers);
         }
         if self.roster.proven_at_last() == 0 && job.wanted.awaiting() > 0 {

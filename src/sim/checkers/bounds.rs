@@ -2,7 +2,7 @@
 
 use super::Violation;
 use crate::protocol::{
-    announce::SLOTS_MAX,
+    board::CAPACITIES_MAX,
     gossip::Config,
     peer::Peer,
     worker::{COORDINATORS_MAX, WINDOW_MAX},
@@ -17,7 +17,7 @@ pub fn check(peer: &Peer, held: usize) -> Result<(), Violation> {
     let windows = COORDINATORS_MAX * 2 * WINDOW_MAX as usize;
     bounded("executions held", held, windows)?;
     bounded("executions running or waiting", peer.worker().running(), windows)?;
-    bounded("slots", peer.board().estimate().slots as usize, SLOTS_MAX as usize * (1 << 20))?;
+    bounded("capacities", peer.board().capacities(), CAPACITIES_MAX)?;
     bounded("coordinators", peer.worker().attached(), COORDINATORS_MAX)?;
     bounded("live announcements", sizes.live, quotas.live)?;
     bounded("remembered announcements", sizes.remembered, quotas.remembered)
