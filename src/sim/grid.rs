@@ -316,6 +316,7 @@ impl Grid {
         let config = PeerConfig {
             me: gossip::Contact { peer: machine.id, hint: Arc::from([0; HINT_BYTES]) },
             validation_class: machine.spec.class.into(),
+            platform: machine.spec.platform,
             slots: machine.spec.claimed_slots.unwrap_or(machine.spec.slots),
             memory_bytes: 1 << 32,
             gossip: gossip::Config::default(),
@@ -380,9 +381,9 @@ impl Grid {
 
     fn asked<'a>(&self, number: usize, run: RunId, spec: &'a JobSpec) -> Asked<'a> {
         let machine = &self.machines[number];
-        let (behaviour, gas_per_second) = (machine.spec.behaviour, machine.spec.gas_per_second);
+        let (behaviour, gas_per_second, platform) = (machine.spec.behaviour, machine.spec.gas_per_second, machine.spec.platform);
         let RunId { coordinator: _, job, unit, attempt } = run;
-        Asked { worker: machine.id, behaviour, job, spec, unit, attempt, now: self.elapsed(), gas_per_second }
+        Asked { worker: machine.id, behaviour, job, spec, unit, attempt, now: self.elapsed(), gas_per_second, platform }
     }
 
     fn on_end(&mut self, on: usize, life: u32, run: RunId, wall: Duration) {
@@ -428,9 +429,9 @@ impl Grid {
                 let (guest, host) = (&self.machines[worker].spec, &self.machines[coordinator].spec);
                 let own = guest.household.is_some() && guest.household == host.household;
                 let (prefix, lineage, peer) = (guest.prefix, guest.lineage, self.key(worker));
-                let (class, slots) = (guest.class.into(), guest.claimed_slots.unwrap_or(guest.slots));
+                let (class, platform, slots) = (guest.class.into(), guest.platform, guest.claimed_slots.unwrap_or(guest.slots));
                 self.tell(coordinator, Event::Met { peer, prefix, lineage, own });
-                self.tell(coordinator, Event::WorkerOpened { peer, class, slots });
+                self.tell(coordinator, Event::WorkerOpened { peer, class, platform, slots });
             }
         }
     }

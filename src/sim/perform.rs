@@ -13,6 +13,7 @@ use crate::protocol::{
     ids::PeerId,
     owner::Report,
     peer::{Action, Event},
+    platform::Platform,
     worker::{Finished, Outgoing},
 };
 use std::sync::Arc;
@@ -103,8 +104,9 @@ impl Grid {
             }
             Action::SendOutcomes { to, job, outcomes } => {
                 self.count(me, Kind::Outcomes, sizes::outcomes(&outcomes));
+                let platform = self.machines[me].spec.platform;
                 for outgoing in outcomes {
-                    self.send_to_coordinator(me, to, |from| Event::Reported { from, job, report: report(outgoing) });
+                    self.send_to_coordinator(me, to, |from| Event::Reported { from, job, report: report(outgoing, platform) });
                 }
             }
             Action::SendLeases { to, job, leases } => {
@@ -177,7 +179,7 @@ impl Grid {
         match fact {
             Fact::Standing(peer, standing) if standing.strikes > 0 => drop(self.measure.convicted.insert(*peer)),
             Fact::JobState(_, state) if state.has_ended() => self.measure.ended_at = self.now,
-            Fact::Standing(..) | Fact::JobState(..) | Fact::Vote(..) | Fact::Verdict(..) | Fact::Failures(..) => {}
+            Fact::Standing(..) | Fact::JobState(..) | Fact::Vote(..) | Fact::Verdict(..) | Fact::Failures(..) | Fact::Findings(..) => {}
         }
     }
 
@@ -228,8 +230,8 @@ fn announced(envelope: &gossip::Envelope) -> usize {
 }
 
 /// What the border makes of an outcome.
-pub(super) fn report(outgoing: Outgoing) -> Report {
+pub(super) fn report(outgoing: Outgoing, platform: Platform) -> Report {
     let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
-    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, proof: Arc::from([1]) }
+    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([1]) }
 }

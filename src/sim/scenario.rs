@@ -5,6 +5,7 @@ use crate::protocol::{
     ids::{Digest, PeerId},
     job::{Inputs, Manifest, Policy, Reduce, UnitRange},
     outcome::UnitLimits,
+    platform::Platform,
     trust::Prefix,
 };
 use core::time::Duration;
@@ -40,6 +41,8 @@ pub struct PeerSpec {
     pub prefix: Option<Prefix>,
     /// Through whose invitation it came.
     pub lineage: Option<PeerId>,
+    /// Its instruction set.
+    pub platform: Platform,
     /// Its validation class.
     pub class: &'static str,
     /// How long a packet takes between it and the rest of the world, either way, beyond the scenario's delay.
@@ -70,6 +73,7 @@ impl Default for PeerSpec {
             household: None,
             prefix: None,
             lineage: None,
+            platform: Platform::X86_64,
             class: "v1",
             distance: Duration::ZERO,
             comes_after: Duration::ZERO,

@@ -24,7 +24,7 @@ use crate::protocol::{
 use core::time::Duration;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
 };
 
@@ -125,7 +125,7 @@ impl Shop {
         if id != self.me {
             self.owner.meet(id, machine.spec.prefix, machine.spec.lineage, machine.spec.household.is_some());
         }
-        self.owner.attach(id, machine.spec.class, claimed);
+        self.owner.attach(id, machine.spec.class, machine.spec.platform, claimed);
         self.owner.window(id, claimed * WINDOW_PER_SLOT);
         self.act();
     }
@@ -263,7 +263,8 @@ impl Shop {
         let outcome = self.crowd.answer(&asked);
         let Lease { unit, attempt, ordinal, token, .. } = lease;
         let (output, log, proof) = (None, Arc::from([]), Arc::from([]));
-        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes: 8, output, log, wall, proof };
+        let platform = self.machines[number].spec.platform;
+        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes: 8, output, log, wall, platform, proof };
         if self.owner.report(self.now, self.machines[number].id, job, report).is_err() {
             self.tally.rejected += 1;
         }
@@ -321,21 +322,31 @@ impl Shop {
         }
     }
 
-    /// Machines whose behaviour is not truthful and which were never convicted.
+    /// Machines that have said something wrong and were never convicted.
     pub fn liars_at_large(&self) -> Vec<usize> {
-        let at_large = |&number: &usize| !self.machines[number].spec.behaviour.is_truthful() && self.strikes(number) == 0;
+        let at_large = |&number: &usize| self.crowd.has_lied(self.key(number)) && self.strikes(number) == 0;
         (0..self.machines.len()).filter(at_large).collect()
     }
 
-    /// Truthful machines that were convicted.
-    pub fn wronged(&self) -> BTreeSet<usize> {
-        let wronged = |&number: &usize| self.machines[number].spec.behaviour.is_truthful() && self.strikes(number) > 0;
+    /// How many machines have said something wrong.
+    pub fn liars(&self) -> usize {
+        (0..self.machines.len()).filter(|&number| self.crowd.has_lied(self.key(number))).count()
+    }
+
+    /// A machine behaves differently from now on.
+    pub fn becomes(&mut self, number: usize, behaviour: Behaviour) {
+        self.machines[number].spec.behaviour = behaviour;
+    }
+
+    /// Machines that never said anything wrong and were convicted.
+    pub fn wronged(&self) -> Vec<usize> {
+        let wronged = |&number: &usize| !self.crowd.has_lied(self.key(number)) && self.strikes(number) > 0;
         (0..self.machines.len()).filter(wronged).collect()
     }
 }
 
 fn asked<'a>(machine: &Machine, job: JobId, spec: &'a JobSpec, lease: &Lease, now: Duration) -> Asked<'a> {
-    let Machine { id, spec: PeerSpec { behaviour, gas_per_second, .. }, .. } = machine;
-    let (worker, behaviour, gas_per_second) = (*id, *behaviour, *gas_per_second);
-    Asked { worker, behaviour, job, spec, unit: lease.unit, attempt: lease.attempt, now, gas_per_second }
+    let Machine { id, spec: PeerSpec { behaviour, gas_per_second, platform, .. }, .. } = machine;
+    let (worker, behaviour, gas_per_second, platform) = (*id, *behaviour, *gas_per_second, *platform);
+    Asked { worker, behaviour, job, spec, unit: lease.unit, attempt: lease.attempt, now, gas_per_second, platform }
 }
