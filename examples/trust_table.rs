@@ -112,8 +112,7 @@ fn world(cell: &mut Cell, seed: u64, peers: u32, units: u32, policy: Policy, att
     if let Err(failure) = shop.run_until(LIMIT, Shop::all_ended) {
         println!("not all settled: {failure}");
     }
-    let lies = |number: &usize| !shop.behaviour(*number).is_truthful();
-    cell.liars += (0..shop.machines()).filter(lies).count();
+    cell.liars += shop.liars();
     cell.executions += shop.tally.executions;
     cell.wrong_shown += shop.tally.wrong_shown;
     cell.wrong_settled += shop.tally.wrong;

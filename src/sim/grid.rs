@@ -384,9 +384,9 @@ impl Grid {
 
     fn asked<'a>(&self, number: usize, run: RunId, spec: &'a JobSpec) -> Asked<'a> {
         let machine = &self.machines[number];
-        let (behaviour, gas_per_second) = (machine.spec.behaviour, machine.spec.gas_per_second);
+        let (behaviour, gas_per_second, platform) = (machine.spec.behaviour, machine.spec.gas_per_second, machine.spec.platform);
         let RunId { coordinator: _, job, unit, attempt } = run;
-        Asked { worker: machine.id, behaviour, job, spec, unit, attempt, now: self.elapsed(), gas_per_second }
+        Asked { worker: machine.id, behaviour, job, spec, unit, attempt, now: self.elapsed(), gas_per_second, platform }
     }
 
     fn on_end(&mut self, on: usize, life: u32, run: RunId, wall: Duration) {

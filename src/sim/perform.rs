@@ -191,7 +191,7 @@ impl Grid {
         match fact {
             Fact::Standing(peer, standing) if standing.strikes > 0 => drop(self.measure.convicted.insert(*peer)),
             Fact::JobState(_, state) if state.has_ended() => self.measure.ended_at = self.now,
-            Fact::Standing(..) | Fact::JobState(..) | Fact::Vote(..) | Fact::Verdict(..) | Fact::Failures(..) => {}
+            Fact::Standing(..) | Fact::JobState(..) | Fact::Vote(..) | Fact::Verdict(..) | Fact::Failures(..) | Fact::Findings(..) => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! Convictions that do not come from judging a unit: by evidence that proves itself, or that this machine has checked.
 
-use super::{Owner, OwnerAction, Report, own_job::Consequences};
+use super::{Owner, OwnerAction, Report};
 use crate::protocol::{
     fact::{Origin, Vote},
     ids::{JobId, PeerId, UnitIndex},
@@ -34,9 +34,8 @@ impl Owner {
 
     pub(super) fn convict_now(&mut self, now: Instant, peer: PeerId) {
         let mut queue = VecDeque::new();
-        let consequences = Consequences { convict: [peer].into(), ..Consequences::default() };
-        self.apply(now, consequences, &mut queue);
-        self.judge_all(now, queue);
+        let concerned = self.strike(now, peer, &mut queue);
+        self.judge_on(now, queue, concerned);
     }
 
     /// A worker signs another value than before for the same unit: one of them is a lie, whatever the truth is.

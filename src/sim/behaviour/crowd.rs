@@ -1,16 +1,17 @@
 //! What those who are not honest know and share, and what they make of it.
 
-use super::{Behaviour, gas, hits, lie, truth};
+use super::{Behaviour, found, gas, hits, is_true, lie, truth};
 use crate::{
     protocol::{
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
         outcome::{AttemptFailure, Exit, Outcome, Value},
         owner::Lease,
+        platform::Platform,
     },
     sim::scenario::JobSpec,
 };
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long before its lease runs out a dawdler answers, and how long after it one who waits for a mate.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -38,6 +39,8 @@ pub struct Asked<'a> {
     pub now: Duration,
     /// Gas per second of one slot.
     pub gas_per_second: u64,
+    /// Its instruction set.
+    pub platform: Platform,
 }
 
 /// When an answer comes.
@@ -61,6 +64,8 @@ pub struct Crowd {
     answered: BTreeMap<PeerId, u32>,
     /// Who has told its only lie.
     spent: BTreeMap<PeerId, (JobId, UnitIndex)>,
+    /// Who has ever said something wrong.
+    liars: BTreeSet<PeerId>,
     /// Units on which a member of the ring has lied.
     lied_on: BTreeMap<(JobId, UnitIndex), u32>,
     /// Units that members of the ring hold now, and how many do.
@@ -115,6 +120,22 @@ impl Crowd {
 
     /// What the machine says when that time has passed.
     pub fn answer(&mut self, asked: &Asked<'_>) -> Outcome {
+        let said = self.says(asked);
+        if asked.behaviour != Behaviour::Honest
+            && let Outcome::Value(value) = said
+            && !is_true(asked.spec, asked.job, asked.unit, value)
+        {
+            self.liars.insert(asked.worker);
+        }
+        said
+    }
+
+    /// Whether a machine has ever said something wrong.
+    pub fn has_lied(&self, worker: PeerId) -> bool {
+        self.liars.contains(&worker)
+    }
+
+    fn says(&mut self, asked: &Asked<'_>) -> Outcome {
         let Asked { worker, behaviour, job, spec, unit, now, .. } = *asked;
         let honest = self.honestly(asked);
         if behaviour == Behaviour::Honest {
@@ -157,7 +178,7 @@ impl Crowd {
 
     /// The truth, as far as this machine is fast enough for it.
     fn honestly(&self, asked: &Asked<'_>) -> Outcome {
-        let honest = truth(asked.spec, asked.job, asked.unit);
+        let honest = found(asked.spec, asked.job, asked.unit, asked.platform);
         let seconds = gas(asked.spec, asked.job, asked.unit) as f64 / asked.gas_per_second.max(1) as f64;
         if seconds > asked.spec.wall.as_secs_f64() { Outcome::Failed(AttemptFailure::TimeOut) } else { honest }
     }
@@ -223,8 +244,8 @@ mod tests {
 
         fn asked(&self, worker: u8, behaviour: Behaviour, unit: u32) -> Asked<'_> {
             let (unit, attempt) = (UnitIndex(unit), Attempt(u32::from(worker)));
-            let gas_per_second = self.spec.gas;
-            Asked { worker: PeerId([worker; 32]), behaviour, job: JOB, spec: &self.spec, unit, attempt, now: self.now, gas_per_second }
+            let (gas_per_second, platform, now) = (self.spec.gas, Platform::X86_64, self.now);
+            Asked { worker: PeerId([worker; 32]), behaviour, job: JOB, spec: &self.spec, unit, attempt, now, gas_per_second, platform }
         }
 
         fn lease(&mut self, worker: u8, behaviour: Behaviour, unit: u32, ordinal: u32) {

@@ -11,6 +11,7 @@ use super::scenario::JobSpec;
 use crate::protocol::{
     ids::{Digest, JobId, UnitIndex},
     outcome::{AttemptFailure, Exit, Outcome, Value},
+    platform::Platform,
 };
 use core::time::Duration;
 
@@ -29,6 +30,8 @@ pub enum Program {
     UsesAllGas,
     /// They write more than the job allows.
     WritesTooMuch,
+    /// Every so-manieth writes something else on any instruction set but [`Platform::X86_64`]: a bug of the engine.
+    DiffersByPlatform(u32),
 }
 
 /// What a machine does with the units that it gets.
@@ -112,10 +115,32 @@ pub fn truth(spec: &JobSpec, job: JobId, unit: UnitIndex) -> Outcome {
         Program::Exits(code) => value(Exit::Code(code)),
         Program::NeverEnds => Outcome::Failed(AttemptFailure::TimeOut),
         Program::SometimesNeverEnds(every) if unit.0 % every.max(1) == 1 => Outcome::Failed(AttemptFailure::TimeOut),
-        Program::SometimesNeverEnds(_) => value(Exit::Code(0)),
+        Program::SometimesNeverEnds(_) | Program::DiffersByPlatform(_) => value(Exit::Code(0)),
         Program::UsesAllGas => value(Exit::OutOfGas),
         Program::WritesTooMuch => value(Exit::OutputLimit),
     }
+}
+
+/// What an honest machine of this instruction set finds, if it is given the time.
+fn found(spec: &JobSpec, job: JobId, unit: UnitIndex, platform: Platform) -> Outcome {
+    match spec.program {
+        Program::DiffersByPlatform(every) if platform != Platform::X86_64 && unit.0.is_multiple_of(every) => {
+            lie(b"another instruction set", spec, job, unit)
+        }
+        Program::DiffersByPlatform(_)
+        | Program::Works
+        | Program::Exits(_)
+        | Program::NeverEnds
+        | Program::SometimesNeverEnds(_)
+        | Program::UsesAllGas
+        | Program::WritesTooMuch => truth(spec, job, unit),
+    }
+}
+
+/// Whether some honest machine finds this.
+pub fn is_true(spec: &JobSpec, job: JobId, unit: UnitIndex, value: Value) -> bool {
+    let value = Outcome::Value(value);
+    truth(spec, job, unit) == value || found(spec, job, unit, Platform::Other) == value
 }
 
 /// What liars of one kind say about a unit: all who share the salt say the same.

@@ -24,7 +24,7 @@ use crate::protocol::{
 use core::time::Duration;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
 };
 
@@ -323,21 +323,31 @@ impl Shop {
         }
     }
 
-    /// Machines whose behaviour is not truthful and which were never convicted.
+    /// Machines that have said something wrong and were never convicted.
     pub fn liars_at_large(&self) -> Vec<usize> {
-        let at_large = |&number: &usize| !self.machines[number].spec.behaviour.is_truthful() && self.strikes(number) == 0;
+        let at_large = |&number: &usize| self.crowd.has_lied(self.key(number)) && self.strikes(number) == 0;
         (0..self.machines.len()).filter(at_large).collect()
     }
 
-    /// Truthful machines that were convicted.
-    pub fn wronged(&self) -> BTreeSet<usize> {
-        let wronged = |&number: &usize| self.machines[number].spec.behaviour.is_truthful() && self.strikes(number) > 0;
+    /// How many machines have said something wrong.
+    pub fn liars(&self) -> usize {
+        (0..self.machines.len()).filter(|&number| self.crowd.has_lied(self.key(number))).count()
+    }
+
+    /// A machine behaves differently from now on.
+    pub fn becomes(&mut self, number: usize, behaviour: Behaviour) {
+        self.machines[number].spec.behaviour = behaviour;
+    }
+
+    /// Machines that never said anything wrong and were convicted.
+    pub fn wronged(&self) -> Vec<usize> {
+        let wronged = |&number: &usize| !self.crowd.has_lied(self.key(number)) && self.strikes(number) > 0;
         (0..self.machines.len()).filter(wronged).collect()
     }
 }
 
 fn asked<'a>(machine: &Machine, job: JobId, spec: &'a JobSpec, lease: &Lease, now: Duration) -> Asked<'a> {
-    let Machine { id, spec: PeerSpec { behaviour, gas_per_second, .. }, .. } = machine;
-    let (worker, behaviour, gas_per_second) = (*id, *behaviour, *gas_per_second);
-    Asked { worker, behaviour, job, spec, unit: lease.unit, attempt: lease.attempt, now, gas_per_second }
+    let Machine { id, spec: PeerSpec { behaviour, gas_per_second, platform, .. }, .. } = machine;
+    let (worker, behaviour, gas_per_second, platform) = (*id, *behaviour, *gas_per_second, *platform);
+    Asked { worker, behaviour, job, spec, unit: lease.unit, attempt: lease.attempt, now, gas_per_second, platform }
 }

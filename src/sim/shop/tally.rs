@@ -5,7 +5,6 @@ use crate::{
     protocol::{
         fact::{Fact, JobState, Verdict},
         ids::{JobId, UnitIndex},
-        outcome::Outcome,
     },
     sim::{behaviour, scenario::JobSpec},
 };
@@ -60,7 +59,7 @@ impl Tally {
                 let shown = match *verdict {
                     Verdict::Open => Shown::Open,
                     Verdict::Failed => Shown::Failed,
-                    Verdict::Verified { value, by_owner: _ } if behaviour::truth(&specs[job], *job, *unit) == Outcome::Value(value) => {
+                    Verdict::Verified { value, by_owner: _ } if behaviour::is_true(&specs[job], *job, *unit, value) => {
                         Shown::Right
                     }
                     Verdict::Verified { .. } => Shown::Wrong,
@@ -72,7 +71,7 @@ impl Tally {
                     of_job.state = *state;
                 }
             }
-            Fact::Vote(..) | Fact::Failures(..) | Fact::Standing(..) => {}
+            Fact::Vote(..) | Fact::Failures(..) | Fact::Standing(..) | Fact::Findings(..) => {}
         }
     }
 
