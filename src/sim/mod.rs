@@ -37,3 +37,5 @@ pub use scenario::{Faults, JobSpec, PeerSpec, Scenario, Sessions};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_cases;
