@@ -325,6 +325,7 @@ fn a_large_grid() {
         if progress.elapsed.as_secs().is_multiple_of(10) {
             println!("{progress:?}");
         }
+        true
     });
     println!("{report:#?}");
     assert!(report.is_clean());
