@@ -21,6 +21,8 @@ const PER_HONEST_MAX: f64 = 100.0;
 /// So many peers of a grid share one submitter where nothing else is said: a coordinator has places for 4,096 workers, and each worker
 /// offers itself to several.
 const PEERS_PER_SUBMITTER: u32 = 1000;
+/// How many peers start in a second where nothing else is said: faster than any grid grows.
+const ARRIVE_PER_SECOND: u32 = 100;
 /// Gas per second of a machine of median speed.
 const GAS_PER_SECOND: u64 = 1_000_000_000;
 /// A unit's limit of wall-clock time, in times that it takes on a machine of median speed.
@@ -183,7 +185,7 @@ impl ScenarioFile {
             speed_sigma: bounded("speed_spread", self.machines.speed_spread, 3.0, usual.speed_sigma)?,
             distance: span(self.network.distance, usual.distance),
             distance_sigma: bounded("distance_spread", self.network.distance_spread, 3.0, usual.distance_sigma)?,
-            arrive_within: span(self.churn.arrive_within, Duration::from_secs(30)),
+            arrive_within: span(self.churn.arrive_within, Duration::from_secs(u64::from(peers / ARRIVE_PER_SECOND).max(10))),
             sessions,
             attacks: self.attack.iter().map(|(name, amount)| attack(name, *amount)).collect::<Result<_, _>>()?,
         })
