@@ -64,6 +64,12 @@ mod stop;
 
 mod demo;
 
+mod simulate;
+
+mod simulate_view;
+
+pub mod scenario_file;
+
 #[cfg(test)]
 mod tests;
 
@@ -124,6 +130,7 @@ enum Command {
     Resume(pause::ResumeArgs),
     Stop(stop::Args),
     Demo(demo::Args),
+    Simulate(simulate::Args),
 }
 
 /// Examples come before everything but the first words.
@@ -215,6 +222,7 @@ async fn execute(command: Command, context: &mut Context) -> Result<Exit, Failur
         Command::Resume(args) => pause::resume(args, context).await,
         Command::Stop(args) => stop::run(args, context).await,
         Command::Demo(args) => demo::run(args, context).await,
+        Command::Simulate(args) => simulate::run(args, context).await,
     }
 }
 
