@@ -68,6 +68,12 @@ mod stop;
 
 mod demo;
 
+mod simulate;
+
+mod simulate_view;
+
+pub mod scenario_file;
+
 #[cfg(test)]
 mod tests;
 
@@ -129,6 +135,7 @@ enum Command {
     Resume(pause::ResumeArgs),
     Stop(stop::Args),
     Demo(demo::Args),
+    Simulate(simulate::Args),
 }
 
 /// Examples come before everything but the first words.
@@ -221,6 +228,7 @@ async fn execute(command: Command, context: &mut Context) -> Result<Exit, Failur
         Command::Resume(args) => pause::resume(args, context).await,
         Command::Stop(args) => stop::run(args, context).await,
         Command::Demo(args) => demo::run(args, context).await,
+        Command::Simulate(args) => simulate::run(args, context).await,
     }
 }
 

@@ -80,6 +80,10 @@ pub struct Peer {
     capacity_repeat: Instant,
     /// What the worker was last told of: the board's revision, and whether this peer has open units itself.
     followed: Option<(u64, bool)>,
+    /// Something may have changed beside gossip. Most events are a neighbour's message that concerns nothing else.
+    touched: bool,
+    /// When anything but gossip is due; holds while nothing is touched.
+    work_due: Option<Instant>,
 }
 
 impl Peer {
@@ -107,11 +111,13 @@ impl Peer {
         let (board, actions, followed) = (Board::default(), Vec::new(), None);
         let fraud = Fraud::default();
         let capacity_repeat = now.after(CAPACITY_FIRST + CAPACITY_FIRST / 1000 * (seeds.next_u32() % 1000));
-        Ok(Self { config, gossip, board, owner, worker, fraud, actions, sequence, job_repeats, capacity_repeat, followed })
+        let (touched, work_due) = (true, None);
+        Ok(Self { config, gossip, board, owner, worker, fraud, actions, sequence, job_repeats, capacity_repeat, followed, touched, work_due })
     }
 
     /// Takes in one event.
     pub fn handle(&mut self, now: Instant, event: Event) {
+        self.touched |= !matches!(event, Event::Gossip(_));
         match event {
             Event::Gossip(event) => self.on_gossip(now, event),
             Event::Announced { author, announcement } => {
@@ -163,6 +169,9 @@ impl Peer {
 
     /// What is to be done because of everything handled since the last call.
     pub fn take_actions(&mut self, now: Instant) -> Vec<Action> {
+        if !core::mem::take(&mut self.touched) {
+            return core::mem::take(&mut self.actions);
+        }
         self.follow_board(now);
         for _ in 0..OWN_ROUNDS_MAX {
             let owner = self.owner.take_actions(now);
@@ -181,15 +190,21 @@ impl Peer {
         }
         self.recheck(now);
         self.announce(now);
+        self.work_due = self.next_work();
         core::mem::take(&mut self.actions)
     }
 
     /// When [`Event::Timer`] is due.
     pub fn deadline(&self) -> Instant {
+        let work = if self.touched { self.next_work() } else { self.work_due };
+        work.into_iter().fold(self.gossip.deadline(), Instant::min)
+    }
+
+    /// When anything but gossip is due.
+    fn next_work(&self) -> Option<Instant> {
         let timers = [self.owner.deadline(), self.worker.deadline(), self.board.deadline(), self.job_repeats.values().min().copied()];
-        let timers = timers.into_iter().chain([self.recheck_deadline()]);
-        let first = timers.flatten().fold(self.gossip.deadline(), Instant::min);
-        if self.config.slots > 0 { first.min(self.capacity_repeat) } else { first }
+        let capacity = Some(self.capacity_repeat).filter(|_| self.config.slots > 0);
+        timers.into_iter().chain([self.recheck_deadline(), capacity]).flatten().min()
     }
 
     /// This peer's key.

@@ -3,7 +3,7 @@
 use super::{
     checkers::Violation,
     grid::Grid,
-    population::Population,
+    population::{Drawn, Population},
     report::Report,
     scenario::{Faults, JobSpec, Scenario},
 };
@@ -54,6 +54,8 @@ pub struct Progress {
 pub(super) struct Course {
     pub campaign: Campaign,
     pub grid: Grid,
+    /// In which attack each peer takes part.
+    pub attack_of: Vec<Option<usize>>,
     pub jobs: Vec<JobId>,
     /// Units of jobs not yet submitted, by submitter; the next is the last.
     due: Vec<Vec<u32>>,
@@ -65,8 +67,8 @@ pub(super) struct Course {
 }
 
 impl Campaign {
-    /// Runs it. `watch` is called once for each second of virtual time.
-    pub fn run(&self, seed: u64, mut watch: impl FnMut(Progress)) -> Report {
+    /// Runs it. `watch` is called once for each second of virtual time and says whether to go on.
+    pub fn run(&self, seed: u64, mut watch: impl FnMut(Progress) -> bool) -> Report {
         let mut course = Course::new(self.clone(), seed);
         let failure = loop {
             if let Err(failure) = course.grid.run_for(LOOK_EVERY) {
@@ -74,11 +76,11 @@ impl Campaign {
             }
             course.submit_what_is_due();
             course.look();
-            watch(course.progress());
+            let wanted = watch(course.progress());
             if course.is_over() {
                 break course.grid.check_disks().err();
             }
-            if course.grid.elapsed() > self.limit {
+            if !wanted || course.grid.elapsed() > self.limit {
                 let open = self.units - course.progress().decided;
                 break Some(course.grid.failure(Violation::NotEnded { open }));
             }
@@ -96,7 +98,7 @@ impl Campaign {
 impl Course {
     fn new(campaign: Campaign, seed: u64) -> Self {
         let conspiracy = !campaign.population.attacks.is_empty();
-        let peers = campaign.population.draw(seed);
+        let Drawn { peers, attack_of } = campaign.population.draw(seed);
         let submitters = campaign.population.submitters.clamp(1, campaign.population.peers) as usize;
         let mut due = vec![Vec::new(); submitters];
         for (job, units) in campaign.shares().into_iter().enumerate() {
@@ -104,7 +106,7 @@ impl Course {
         }
         let grid = Grid::new(Scenario { peers, delay: campaign.delay, faults: campaign.faults, conspiracy }, seed);
         let (jobs, current, submitted_at) = (Vec::new(), BTreeMap::new(), Duration::ZERO);
-        Self { campaign, grid, jobs, due, current, submitted_at, provisional_wrong: 0, looks: 0 }
+        Self { campaign, grid, attack_of, jobs, due, current, submitted_at, provisional_wrong: 0, looks: 0 }
     }
 
     /// Each submitter that is up submits its next job once its last one has ended.

@@ -9,6 +9,7 @@
 
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+pub mod attacks;
 mod behaviour;
 mod campaign;
 pub mod checkers;
@@ -32,7 +33,7 @@ pub use behaviour::{Asked, Behaviour, Course, Crowd, Program};
 pub use campaign::{Campaign, Progress};
 pub use grid::{Failure, Grid};
 pub use machine::Disk;
-pub use population::{Attack, Population};
+pub use population::{Attack, Drawn, Population};
 pub use report::{Convicted, Report};
 pub use scenario::{Faults, JobSpec, PeerSpec, Scenario, Sessions};
 
@@ -42,3 +43,5 @@ mod fraud_tests;
 mod recovery_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_cases;

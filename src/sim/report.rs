@@ -1,7 +1,6 @@
 //! What a measured run has shown.
 
 use super::{
-    behaviour::Behaviour,
     campaign::Course,
     grid::Failure,
     measure::{Kind, Peaks, Traffic},
@@ -146,7 +145,8 @@ fn votes_needed(policy: Policy) -> f64 {
 fn ideal(course: &Course) -> Duration {
     let campaign = &course.campaign;
     let work = f64::from(campaign.units) * campaign.job.gas as f64 * votes_needed(campaign.job.policy);
-    let honest = course.grid.machines.iter().map(|machine| &machine.spec).filter(|spec| spec.behaviour == Behaviour::Honest);
+    let of_attack = course.grid.machines.iter().zip(&course.attack_of);
+    let honest = of_attack.filter(|(_, attack)| attack.is_none()).map(|(machine, _)| &machine.spec);
     let availability = campaign.population.availability();
     let speed = |spec: &super::PeerSpec| {
         spec.gas_per_second as f64 * f64::from(spec.slots) * if spec.sessions.is_some() { availability } else { 1.0 }
@@ -157,12 +157,11 @@ fn ideal(course: &Course) -> Duration {
 
 fn convicted(course: &Course, population: &Population) -> Vec<Convicted> {
     let grid = &course.grid;
-    let of_kind = |kind: &str, behaviour: Behaviour| {
-        let peers = grid.machines.iter().filter(|machine| machine.spec.behaviour == behaviour);
-        let convicted = peers.clone().filter(|machine| grid.measure.convicted.contains(&machine.id)).count();
+    let of_kind = |kind: &str, attack: Option<usize>| {
+        let peers = grid.machines.iter().zip(&course.attack_of).filter(|(_, of)| **of == attack);
+        let convicted = peers.clone().filter(|(machine, _)| grid.measure.convicted.contains(&machine.id)).count();
         Convicted { kind: kind.to_owned(), peers: peers.count() as u32, convicted: convicted as u32 }
     };
-    let attackers = population.attacks.iter().map(|attack| of_kind(&attack.name, attack.behaviour));
-    core::iter::once(of_kind(HONEST, Behaviour::Honest)).chain(attackers).collect()
+    let attackers = population.attacks.iter().enumerate().map(|(number, attack)| of_kind(attack.known.name, Some(number)));
+    core::iter::once(of_kind(HONEST, None)).chain(attackers).collect()
 }
-
