@@ -40,6 +40,8 @@ pub use scenario::{Faults, JobSpec, PeerSpec, Scenario, Sessions};
 #[cfg(test)]
 mod fraud_tests;
 #[cfg(test)]
+mod platform_tests;
+#[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
 mod tests;

@@ -38,15 +38,6 @@ impl Desk {
         workers.iter().for_each(|&worker| self.rests(worker));
     }
 
-    fn strikes(&self, worker: u8) -> u32 {
-        self.owner.trust().standing(key(worker)).strikes
-    }
-
-    fn units_in(&self, state: UnitState) -> Vec<u32> {
-        let views = self.owner.unit_views(JOB, UnitIndex(0), usize::MAX);
-        views.iter().filter(|view| view.state == state).map(|view| view.unit.0).collect()
-    }
-
     fn counted(&self, unit: u32) -> usize {
         self.owner.unit_views(JOB, UnitIndex(unit), 1)[0].votes.iter().filter(|vote| vote.counted).count()
     }

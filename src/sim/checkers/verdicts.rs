@@ -9,7 +9,6 @@ use crate::{
         fact::{Fact, Verdict},
         ids::{JobId, UnitIndex},
         job::Policy,
-        outcome::Outcome,
     },
     sim::{behaviour, scenario::JobSpec},
 };
@@ -35,7 +34,7 @@ impl Verdicts {
         };
         let (_, spec) = jobs[&job];
         let right = match verdict {
-            Verdict::Verified { value, .. } => behaviour::truth(&spec, job, unit) == Outcome::Value(value),
+            Verdict::Verified { value, .. } => behaviour::is_true(&spec, job, unit, value),
             Verdict::Open | Verdict::Failed => true,
         };
         if right {
