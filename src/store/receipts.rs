@@ -55,7 +55,8 @@ impl Store {
 
 impl Writer {
     pub(super) fn keep_receipts(&mut self, coordinator: PeerId, job: JobId, at: u64, count: u32, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut insert = self.connection.prepare_cached("INSERT INTO kept (job, coordinator, at, count, bytes) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        let mut insert =
+            self.connection.prepare_cached("INSERT INTO kept (job, coordinator, at, count, bytes) VALUES (?1, ?2, ?3, ?4, ?5)")?;
         insert.execute(params![job.0, coordinator.0, at.cast_signed(), count, bytes])?;
         drop(insert);
         self.kept_bytes += bytes.len() as u64;

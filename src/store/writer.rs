@@ -114,8 +114,20 @@ impl Writer {
             connection.prepare("SELECT number FROM draft ORDER BY number")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         let clock = connection.query_row("SELECT ifnull(max(used), 0) FROM blob", [], |row| row.get(0))?;
         let (places, pending, live) = (BTreeMap::new(), Pending::default(), BTreeSet::new());
-        let mut writer =
-            Self { connection, files, places, pending, live, unpinned_bytes: 0, kept_bytes: 0, quota_bytes, clock, mailbox, garbage, may_sweep: true };
+        let mut writer = Self {
+            connection,
+            files,
+            places,
+            pending,
+            live,
+            unpinned_bytes: 0,
+            kept_bytes: 0,
+            quota_bytes,
+            clock,
+            mailbox,
+            garbage,
+            may_sweep: true,
+        };
         writer.count_unpinned()?;
         Ok(writer)
     }

@@ -14,4 +14,5 @@ mod large;
 #[cfg(feature = "fault-injection")]
 mod liar;
 mod modules;
+mod receipts;
 mod reducers;

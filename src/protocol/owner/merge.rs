@@ -279,4 +279,3 @@ impl Unit {
         self.votes.iter().any(|vote| vote.value == value && vote.origin.has_output())
     }
 }
-
