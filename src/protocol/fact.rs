@@ -6,7 +6,8 @@ use super::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::Value,
-    platform::Platform,
+    platform::{Platform, Platforms},
+    verify::AuditState,
 };
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub enum Fact {
     Failures(JobId, UnitIndex, Failures),
     /// A job's state changed.
     JobState(JobId, JobState),
+    /// What the checks of a job have brought to light; replaces what was said before.
+    Findings(JobId, Findings),
     /// What this peer has observed about another key; replaces what was said before.
     Standing(PeerId, Standing),
 }
@@ -112,6 +115,26 @@ pub struct Failures {
     pub last: super::outcome::AttemptFailure,
 }
 
+/// What checking a job's units has brought to light.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Findings {
+    /// What the audit rate follows.
+    pub audit: AuditState,
+    /// Machines of different instruction sets disagree on what its units are.
+    pub nondeterminism: Option<Nondeterminism>,
+}
+
+/// Machines of one instruction set agree with one another, and not with those of another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nondeterminism {
+    /// The first unit on which that was seen.
+    pub unit: UnitIndex,
+    /// Whose votes do not count any more in this job.
+    pub set_aside: Platforms,
+    /// Who they were compared with.
+    pub against: Platforms,
+}
+
 /// Where a job stands.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum JobState {
@@ -171,6 +194,8 @@ pub struct SavedJob {
     pub verdicts: Vec<(UnitIndex, Verdict)>,
     /// Units with failed attempts.
     pub failures: Vec<(UnitIndex, Failures)>,
+    /// What its checks have brought to light; none where that was never said.
+    pub findings: Option<Findings>,
 }
 
 /// What a restarted peer is rebuilt from.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     protocol::{
-        fact::{Fact, Failures, JobState, Standing, Verdict, Vote},
+        fact::{Fact, Failures, Findings, JobState, Standing, Verdict, Vote},
         ids::{Digest, JobId, PeerId, UnitIndex},
     },
     wire::number,
@@ -220,6 +220,7 @@ impl Writer {
                 update.execute(params![number, number::of_job_state(*state)])?;
                 Ok(())
             }
+            Fact::Findings(job, findings) => self.insert_findings(*job, findings),
             Fact::Standing(peer, standing) => self.insert_standing(*peer, standing),
         }
     }
@@ -265,6 +266,18 @@ impl Writer {
             }
             Verdict::Failed => insert.execute(params![key, 3, None::<u32>, None::<u32>, None::<[u8; 32]>, None::<i64>, None::<bool>])?,
         };
+        Ok(())
+    }
+
+    fn insert_findings(&mut self, job: JobId, findings: &Findings) -> Result<(), StoreError> {
+        let Findings { audit, nondeterminism } = findings;
+        let key = schema::key(self.place(job)?.number, 0);
+        let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO findings VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let (unit, set_aside, against) = match nondeterminism {
+            Some(found) => (Some(found.unit.0), Some(found.set_aside.bits()), Some(found.against.bits())),
+            None => (None, None, None),
+        };
+        insert.execute(params![key, audit.convicted, audit.collusion, unit, set_aside, against])?;
         Ok(())
     }
 

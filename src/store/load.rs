@@ -3,10 +3,11 @@
 use super::{Store, error::StoreError, receipts::load_origin, schema};
 use crate::{
     protocol::{
-        fact::{Failures, Origin, Saved, SavedJob, Standing, Verdict, Vote},
+        fact::{Failures, Findings, Nondeterminism, Origin, Saved, SavedJob, Standing, Verdict, Vote},
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
         outcome::{Exit, Value},
-        platform::Platform,
+        platform::{Platform, Platforms},
+        verify::AuditState,
     },
     wire::{manifest, number, receipt},
 };
@@ -62,6 +63,7 @@ fn load_jobs(connection: &Connection) -> Result<Vec<SavedJob>, StoreError> {
             votes: load_votes(connection, job)?,
             verdicts: of_job(connection, job, "verdict", |row| Ok((unit_of(row)?, load_verdict(row)?)))?,
             failures: of_job(connection, job, "failures", |row| Ok((unit_of(row)?, load_failures(row)?)))?,
+            findings: of_job(connection, job, "findings", load_findings)?.pop(),
         });
     }
     Ok(jobs)
@@ -139,6 +141,20 @@ pub(super) fn load_verdict(row: &Row<'_>) -> Result<Verdict, StoreError> {
 fn load_failures(row: &Row<'_>) -> Result<Failures, StoreError> {
     let last = number::to_failure(row.get(2)?).map_err(|_| StoreError::BadRow { what: "failure" })?;
     Ok(Failures { count: row.get(1)?, last })
+}
+
+fn load_findings(row: &Row<'_>) -> Result<Findings, StoreError> {
+    let audit = AuditState { convicted: row.get(1)?, collusion: row.get(2)? };
+    let platforms =
+        |bits: Option<u8>| bits.and_then(Platforms::from_bits).ok_or(StoreError::BadRow { what: "instruction sets of a finding" });
+    let nondeterminism = match row.get::<_, Option<u32>>(3)? {
+        Some(unit) => {
+            let (set_aside, against) = (platforms(row.get(4)?)?, platforms(row.get(5)?)?);
+            Some(Nondeterminism { unit: UnitIndex(unit), set_aside, against })
+        }
+        None => None,
+    };
+    Ok(Findings { audit, nondeterminism })
 }
 
 fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, StoreError> {

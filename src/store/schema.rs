@@ -48,6 +48,9 @@ const STEPS: &[&str] = &[
         SELECT key, row_number() OVER (PARTITION BY key >> 32, unit ORDER BY key) - 1 AS position FROM vote
     ) AS counted WHERE counted.key = vote.key AND counted.position > 0;
     ALTER TABLE vote ADD COLUMN platform INTEGER;
+    CREATE TABLE findings (
+        key INTEGER PRIMARY KEY, convicted INTEGER NOT NULL, collusion INTEGER NOT NULL, unit INTEGER, set_aside INTEGER, against INTEGER
+    ) STRICT;
 ",
     "
     CREATE TABLE origin (key INTEGER PRIMARY KEY, origin INTEGER NOT NULL) STRICT;

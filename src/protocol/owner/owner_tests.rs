@@ -187,8 +187,8 @@ impl Desk {
     /// What a crash leaves: the first so many of the facts.
     fn saved(&self, facts: usize, units: u32) -> Saved {
         let manifest = manifest(units, Policy::Standard);
-        let (state, votes, verdicts, failures) = (JobState::Running, vec![], vec![], vec![]);
-        let mut job = SavedJob { id: JOB, manifest, secret: SECRET.0, state, votes, verdicts, failures };
+        let (state, votes, verdicts, failures, findings) = (JobState::Running, vec![], vec![], vec![], None);
+        let mut job = SavedJob { id: JOB, manifest, secret: SECRET.0, state, votes, verdicts, failures, findings };
         let mut standings: BTreeMap<PeerId, Standing> = BTreeMap::new();
         let mut newest: BTreeMap<UnitIndex, Verdict> = BTreeMap::new();
         for fact in self.facts[..facts].iter().cloned() {
@@ -197,6 +197,7 @@ impl Desk {
                 Fact::Verdict(_, unit, verdict) => drop(newest.insert(unit, verdict)),
                 Fact::Failures(_, unit, failures) => job.failures.push((unit, failures)),
                 Fact::JobState(_, state) => job.state = state,
+                Fact::Findings(_, findings) => job.findings = Some(findings),
                 Fact::Standing(peer, standing) => drop(standings.insert(peer, standing)),
             }
         }
