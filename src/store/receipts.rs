@@ -164,6 +164,25 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "a measurement"]
+    fn measure_a_hundred_thousand_receipts() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        for in_a_row in [1, 256, 1024] {
+            let all = receipts(0, 100_000);
+            let start = std::time::Instant::now();
+            let rows: Vec<Write> = all.chunks(in_a_row).map(|part| write(1, 1000, part)).collect();
+            let encoded = start.elapsed();
+            let bytes: usize = rows.iter().map(|row| if let Write::Receipts { bytes, .. } = row { bytes.len() } else { 0 }).sum();
+            let mut rows = rows.into_iter().peekable();
+            while rows.peek().is_some() {
+                store.commit_blocking(rows.by_ref().take(64).collect()).unwrap();
+            }
+            println!("{in_a_row} in a row: encoded in {encoded:?}, written in {:?}, {bytes} bytes", start.elapsed() - encoded);
+        }
+    }
+
+    #[test]
     fn what_is_a_week_old_goes_first_and_so_does_what_is_too_much() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();

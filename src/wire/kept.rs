@@ -3,12 +3,14 @@
 use super::{
     bounds::{BATCH_MAX, Rejection, SIGNATURE_BYTES, at_most, digest, few, fixed, job_id},
     number, peer as pb,
-    receipt::Claim,
+    receipt::{self, Claim, ReceiptError},
 };
 use crate::protocol::{
+    fact::Vote,
     ids::{Attempt, Digest, JobId, UnitIndex},
     outcome::{UnitLimits, Value},
     owner::LeaseToken,
+    platform::Platform,
     worker::{KEPT_OUTPUT_BYTES_MAX, Kept},
 };
 use prost::Message as _;
@@ -44,6 +46,32 @@ pub fn encode(receipts: &[Kept]) -> Vec<u8> {
 pub fn decode(bytes: &[u8]) -> Result<Vec<Kept>, Rejection> {
     let stored = pb::KeptReceipts::decode(bytes).map_err(|source| Rejection::Undecodable { what: WHAT, source })?;
     stored.receipts.into_iter().map(kept_from).collect()
+}
+
+/// Why a vote that somebody else has collected is not handed in.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CollectedError {
+    /// Its worker did not sign it.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
+    /// It was made by an engine whose results cannot be compared with ours.
+    #[error("it was made by another engine")]
+    OtherEngine,
+    /// It was computed on another instruction set than it says.
+    #[error("its receipt names another instruction set")]
+    OtherPlatform,
+}
+
+/// Checks a vote on a unit of `job` that somebody else has collected: all that can be known of it without trusting whoever did. `class` is
+/// this machine's validation class.
+pub fn check_collected(vote: &Vote, job: JobId, class: &str) -> Result<(), CollectedError> {
+    receipt::check(&vote.proof, vote.worker, job, &Claim::from(vote))?;
+    match receipt::made_with(&vote.proof) {
+        Some((made_with, _)) if made_with != class.as_bytes() => Err(CollectedError::OtherEngine),
+        Some((_, instruction_set)) if Platform::named(instruction_set) != vote.platform => Err(CollectedError::OtherPlatform),
+        Some(_) => Ok(()),
+        None => Err(ReceiptError::Malformed.into()),
+    }
 }
 
 impl TryFrom<pb::ReceiptPage> for ReceiptPage {
@@ -119,7 +147,11 @@ pub(super) fn value_from(value: Option<pb::UnitValue>) -> Result<(Value, u64), R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::outcome::Exit;
+    use crate::{
+        protocol::{fact::Origin, outcome::Exit},
+        wire::{receipt::Receipts, signing},
+    };
+    use iroh::SecretKey;
 
     fn kept(unit: u32, output: &[u8]) -> Kept {
         let value = Value { exit: Exit::Code(0), output: Digest::of(output), gas: 1000 };
@@ -140,6 +172,35 @@ mod tests {
         }
         let none = ReceiptPage { job: JobId([1; 32]), receipts: vec![], signature: [0; 64], next: None };
         assert_eq!(ReceiptPage::try_from(pb::ReceiptPage::from(none.clone())), Ok(none));
+    }
+
+    #[test]
+    fn case_18_forged_receipts_are_rejected_by_name() {
+        let (job, key) = (JobId([1; 32]), SecretKey::from_bytes(&[1; 32]));
+        let claims = [claim(&kept(0, b"42")), claim(&kept(1, b"43"))];
+        let receipts = Receipts::new(job, "v1", "x86_64", &claims).unwrap();
+        let proof = receipts.proof(1, &receipts.sign(&key));
+        let Claim { unit, attempt, ordinal, value, output_bytes } = claims[1];
+        let (worker, position, platform, origin) = (signing::peer_of(&key), 2, Platform::X86_64, Origin::Leased);
+        let vote = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes, origin, proof };
+        assert_eq!(check_collected(&vote, job, "v1"), Ok(()));
+        let forged = Err(CollectedError::Receipt(ReceiptError::BadSignature));
+        let liar = signing::peer_of(&SecretKey::from_bytes(&[2; 32]));
+        let richer = Value { gas: 9, ..value };
+        for bent in [
+            Vote { worker: liar, ..vote.clone() },
+            Vote { value: richer, ..vote.clone() },
+            Vote { ordinal: 0, ..vote.clone() },
+            Vote { unit: UnitIndex(0), ..vote.clone() },
+        ] {
+            assert_eq!(check_collected(&bent, job, "v1"), forged);
+        }
+        assert_eq!(check_collected(&vote, JobId([2; 32]), "v1"), forged);
+        let nothing = Vote { proof: Arc::from([]), ..vote.clone() };
+        assert_eq!(check_collected(&nothing, job, "v1"), Err(CollectedError::Receipt(ReceiptError::Malformed)));
+        assert_eq!(check_collected(&vote, job, "v2"), Err(CollectedError::OtherEngine));
+        let elsewhere = Vote { platform: Platform::Aarch64, ..vote };
+        assert_eq!(check_collected(&elsewhere, job, "v1"), Err(CollectedError::OtherPlatform));
     }
 
     #[test]
