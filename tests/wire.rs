@@ -11,10 +11,13 @@ use manyhands::{
         ids::{Attempt, Digest, GridId, JobId, UnitIndex},
         job::{Inputs, Manifest, Policy, Reduce, UnitRange},
         outcome::{AttemptFailure, Exit, Outcome, Trap, UnitLimits, Value},
+        owner::LeaseToken,
+        worker::Kept,
     },
     wire::{
         accusation as wire_accusation,
         announce::SignedAnnouncement,
+        kept::{self, ReceiptPage},
         manifest, peer as pb,
         receipt::{self, Claim, Receipts},
         signing,
@@ -86,7 +89,7 @@ fn value(unit: u32, exit: Exit, output: &[u8]) -> UnitOutcome {
     }
 }
 
-fn from_workers() -> [(&'static str, WorkerMessage); 3] {
+fn from_workers() -> [(&'static str, WorkerMessage); 4] {
     let fetched = UnitOutcome { inline_output: None, output_bytes: 1 << 20, ..value(2, Exit::Trap(Trap::Unreachable), b"far") };
     let failed = UnitOutcome {
         outcome: Outcome::Failed(AttemptFailure::OutOfMemory),
@@ -101,11 +104,20 @@ fn from_workers() -> [(&'static str, WorkerMessage); 3] {
     [
         ("worker-hello", WorkerMessage::Hello(hello)),
         ("worker-credits", WorkerMessage::Credits(65_536)),
+        ("worker-receipts", WorkerMessage::Receipts(receipt_page())),
         ("worker-outcomes", WorkerMessage::Outcomes(OutcomeBatch { job: JOB, outcomes, signature })),
     ]
 }
 
-fn from_coordinators() -> [(&'static str, CoordinatorMessage); 4] {
+fn receipt_page() -> ReceiptPage {
+    let value = Value { exit: Exit::Code(0), output: Digest::of(b"42"), gas: 123_456_789_012 };
+    let (unit, attempt, token) = (UnitIndex(7), Attempt(2), LeaseToken([3; 16]));
+    let short = Kept { unit, attempt, ordinal: 1, token, value, output_bytes: 2, output: Some(b"42"[..].into()) };
+    let long = Kept { unit: UnitIndex(8), output_bytes: 1 << 20, output: None, ..short.clone() };
+    ReceiptPage { job: JOB, receipts: vec![short, long], signature: [5; 64], next: Some(300) }
+}
+
+fn from_coordinators() -> [(&'static str, CoordinatorMessage); 5] {
     let [(_, manifest), _] = manifests();
     let encoded = manifest::encode(&manifest);
     let signature = manifest::sign(&key(), &encoded);
@@ -129,6 +141,7 @@ fn from_coordinators() -> [(&'static str, CoordinatorMessage); 4] {
     [
         ("coordinator-job", CoordinatorMessage::Job(Box::new(description))),
         ("coordinator-leases", CoordinatorMessage::Leases { job: JOB, leases }),
+        ("coordinator-receipts", CoordinatorMessage::AskReceipts { job: JOB, after: 300 }),
         ("coordinator-revoke", CoordinatorMessage::Revoke { job: JOB, units: vec![] }),
         ("coordinator-acknowledged", CoordinatorMessage::Acknowledged { job: JOB, units: vec![UnitIndex(0), UnitIndex(300)] }),
     ]
@@ -210,6 +223,7 @@ fn golden_receipts_still_prove_their_claims() {
 /// Gives every decoder these bytes; none may panic.
 fn read_all(bytes: &[u8]) {
     drop(manifest::decode(bytes));
+    drop(kept::decode(bytes));
     drop(pb::WorkerMessage::decode(bytes).map(WorkerMessage::try_from));
     drop(pb::CoordinatorMessage::decode(bytes).map(CoordinatorMessage::try_from));
     drop(pb::SignedAnnouncement::decode(bytes).map(SignedAnnouncement::try_from));

@@ -12,7 +12,7 @@ use crate::{
         gossip,
         ids::{Digest, JobId, PeerId},
         outcome::{AttemptFailure, Outcome},
-        owner::{LeaseToken, Report},
+        owner::{LeaseToken, Recovered, Report},
         peer::Event,
         platform::Platform,
         trust::Prefix,
@@ -142,6 +142,7 @@ impl Node {
                 None
             }
             Ok(WorkerMessage::Outcomes(batch)) => self.on_outcomes(from, batch),
+            Ok(WorkerMessage::Receipts(page)) => self.on_receipts(from, page),
             Err(rejection) => Some(rejection.to_string()),
         };
         if let Some(reason) = refused {
@@ -258,6 +259,10 @@ impl Node {
                 self.event(Event::Revoked { from, job });
                 None
             }
+            Ok(CoordinatorMessage::AskReceipts { job, after }) => {
+                self.event(Event::ReceiptsAsked { from, job, after });
+                None
+            }
             Ok(CoordinatorMessage::Acknowledged { job, units }) => {
                 self.event(Event::Acknowledged { from, job, units });
                 None
@@ -295,6 +300,7 @@ impl Node {
                 }
                 (Goal::Module { coordinator, job }, result) => self.on_module(coordinator, job, result),
                 (Goal::Input { run }, result) => self.on_input(run, result),
+                (Goal::Recovered { from, job, receipt }, result) => self.on_recovered_output(from, job, *receipt, result),
                 (Goal::Recheck(recheck), result) => self.on_recheck_fetched(*recheck, result),
             }
         }
@@ -339,6 +345,8 @@ pub(super) enum Goal {
     Module { coordinator: PeerId, job: JobId },
     /// A unit's input.
     Input { run: RunId },
+    /// The output of a unit that its worker says again.
+    Recovered { from: PeerId, job: JobId, receipt: Box<Recovered> },
     /// The module of a unit that somebody is said to have computed wrongly.
     Recheck(Box<Recheck>),
 }

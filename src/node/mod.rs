@@ -34,6 +34,8 @@ pub(crate) mod own_slot;
 
 mod recheck;
 
+mod kept;
+
 pub use handle::{Closed, Handle, NodeFacts};
 pub use options::NodeOptions;
 pub(crate) use run_loop::Node;

@@ -106,6 +106,9 @@ impl Node {
             Action::Stop(run) => self.runs.stop(run),
             Action::Recheck { by, accusation } => self.recheck(by, &accusation),
             Action::Accuse { accused, job, unit, second } => self.accuse(accused, job, unit, second.as_ref()),
+            Action::KeepReceipts { coordinator, job, receipts } => self.kept.add(coordinator, job, receipts),
+            Action::AskReceipts { to, job, after } => self.send_to_worker(to, CoordinatorMessage::AskReceipts { job, after }),
+            Action::SendReceipts { to, job, after } => self.send_receipts(to, job, after),
             Action::AccusationIgnored { by, accused, reason } => {
                 tracing::debug!(by = %by.short(), accused = %accused.short(), %reason, "an accusation is not followed up");
             }
@@ -169,7 +172,7 @@ impl Node {
         }
     }
 
-    fn send_to_coordinator(&mut self, to: PeerId, message: WorkerMessage) {
+    pub(super) fn send_to_coordinator(&mut self, to: PeerId, message: WorkerMessage) {
         let Some(stream) = self.coordinators.get_mut(&to) else { return };
         if stream.send(message.into()).is_err() {
             self.coordinators.remove(&to);
@@ -255,6 +258,9 @@ fn copy(write: &Write) -> Option<Write> {
         Write::Pin { job, digest } => Some(Write::Pin { job: *job, digest: *digest }),
         Write::Log { job, unit, bytes } => Some(Write::Log { job: *job, unit: *unit, bytes: bytes.clone() }),
         Write::Note { key, bytes } => Some(Write::Note { key: key.clone(), bytes: bytes.clone() }),
+        Write::Receipts { coordinator, job, at, count, bytes } => {
+            Some(Write::Receipts { coordinator: *coordinator, job: *job, at: *at, count: *count, bytes: bytes.clone() })
+        }
         Write::RemoveJob(job) => Some(Write::RemoveJob(*job)),
         Write::RemoveBlob(digest) => Some(Write::RemoveBlob(*digest)),
         Write::Staged { .. } => None,

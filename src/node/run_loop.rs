@@ -7,6 +7,7 @@ use super::{
     acquaintances::Acquaintances,
     border::Fetches,
     handle::{End, Handle, Look, Request},
+    kept::KeptBuffer,
     net::{Identity, NetEvent, NetHandle, Outbound, PeerHello},
     runs::Runs,
     slots::SlotEvent,
@@ -75,6 +76,8 @@ pub struct Node {
     pub(super) handle: Handle,
     /// Peers to come back to after a restart, the newest last.
     pub(super) acquaintances: Acquaintances,
+    /// Receipts to be kept that are not written yet.
+    pub(super) kept: KeptBuffer,
     /// Requests that are answered after this turn's commit.
     pub(super) replies: Vec<oneshot::Sender<()>>,
     /// Views that are answered after this turn's commit.
@@ -107,7 +110,10 @@ impl Node {
     pub(super) async fn run(&mut self, mut inputs: Inputs) -> End {
         loop {
             match self.next(&mut inputs).await {
-                Input::End(end) => return end,
+                Input::End(end) => {
+                    self.kept.finish(&self.store).await;
+                    return end;
+                }
                 input => self.take(input),
             }
             self.drain(&mut inputs);
@@ -118,6 +124,7 @@ impl Node {
     async fn next(&mut self, inputs: &mut Inputs) -> Input {
         let pump = self.coordinators.values().any(Stream::is_waiting) || self.workers.values().any(|worker| worker.stream.is_waiting());
         let deadline = self.clock.at(self.peer.deadline());
+        let kept_due = self.kept.due();
         tokio::select! {
             biased;
             end = inputs.end.wait_for(Option::is_some) => {
@@ -130,6 +137,7 @@ impl Node {
             Some(event) = inputs.net.recv() => Input::Net(event),
             () = sleep_until(deadline) => Input::Timer,
             () = tokio::time::sleep(PUMP_AFTER), if pump => Input::Pump,
+            () = sleep_until(kept_due.unwrap_or(deadline)), if kept_due.is_some() => Input::Pump,
         }
     }
 
@@ -195,6 +203,7 @@ impl Node {
             }
         }
         self.runs.forget_unclaimed();
+        self.kept.write_when_due(&self.store);
         self.pump();
         for reply in self.replies.drain(..) {
             // Whoever asked may have gone.

@@ -4,6 +4,7 @@ use super::{
     acquaintances::Acquaintances,
     border::Fetches,
     handle::{End, Handle, NodeFacts, REQUESTS_MAX},
+    kept::KeptBuffer,
     net::{
         BlobSource, EndpointConfig, Identity, Net, NetEndpoint, NetSetup,
         endpoint::{EndpointError, LocalDiscovery, PortMapping},
@@ -201,6 +202,7 @@ fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
         watchers: JoinSet::new(),
         handle: handle.clone(),
         acquaintances,
+        kept: KeptBuffer::default(),
         replies: Vec::new(),
         looks: Vec::new(),
         stalled: None,

@@ -5,11 +5,11 @@ use crate::protocol::{
     fact::{Fact, Failures, Findings, JobState, Saved, SavedJob, Standing, Verdict, Vote},
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
+    owner::{Output, Recovered},
     peer::Peer,
+    platform::Platform,
     time::Instant,
     verify::JobSecret,
-    owner::{Output, Recovered},
-    platform::Platform,
     worker::{Kept, RunId},
 };
 use std::{

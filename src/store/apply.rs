@@ -58,6 +58,20 @@ pub enum Write {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// Receipts of what this machine computed for others, as `wire::kept` encodes them. The oldest go when they are a week old, or
+    /// when there are too many.
+    Receipts {
+        /// For whom.
+        coordinator: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// When, in seconds since 1970.
+        at: u64,
+        /// How many.
+        count: u32,
+        /// The receipts.
+        bytes: Vec<u8>,
+    },
     /// A job and everything about it is forgotten, blobs that no other job needs included.
     RemoveJob(JobId),
     /// A blob turned out to be damaged, and is removed.
@@ -172,6 +186,7 @@ impl Writer {
                 Ok(())
             }
             Write::RemoveBlob(digest) => self.remove_blob(*digest),
+            Write::Receipts { coordinator, job, at, count, bytes } => self.keep_receipts(*coordinator, *job, *at, *count, bytes),
             Write::Note { key, bytes } => self.insert_note(key, bytes.as_deref()),
         }
     }
@@ -236,6 +251,7 @@ impl Writer {
             number::of_platform(vote.platform),
         ])?;
         drop(insert);
+        self.insert_origin(key, vote.origin)?;
         self.places.insert(job, Place { next_vote, ..place });
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! Facts from rows: what a restarted peer is rebuilt from.
 
-use super::{Store, error::StoreError, schema};
+use super::{Store, error::StoreError, receipts::load_origin, schema};
 use crate::{
     protocol::{
-        fact::{Failures, Findings, Nondeterminism, Saved, SavedJob, Standing, Verdict, Vote},
+        fact::{Failures, Findings, Nondeterminism, Origin, Saved, SavedJob, Standing, Verdict, Vote},
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
         outcome::{Exit, Value},
         platform::{Platform, Platforms},
@@ -12,7 +12,7 @@ use crate::{
     wire::{manifest, number, receipt},
 };
 use rusqlite::{Connection, Row};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// In the column `anchor`: its first bit.
 pub(super) const ANCHOR: i64 = 1;
@@ -65,13 +65,22 @@ fn load_jobs(connection: &Connection) -> Result<Vec<SavedJob>, StoreError> {
             manifest: manifest::decode(encoded).map_err(|_| StoreError::BadRow { what: "manifest" })?,
             secret: row.get(3)?,
             state: number::to_job_state(row.get(4)?).map_err(|_| StoreError::BadRow { what: "job state" })?,
-            votes: of_job(connection, job, "vote", load_vote)?,
+            votes: load_votes(connection, job)?,
             verdicts: of_job(connection, job, "verdict", |row| Ok((unit_of(row)?, load_verdict(row)?)))?,
             failures: of_job(connection, job, "failures", |row| Ok((unit_of(row)?, load_failures(row)?)))?,
             findings: of_job(connection, job, "findings", load_findings)?.pop(),
         });
     }
     Ok(jobs)
+}
+
+fn load_votes(connection: &Connection, job: i64) -> Result<Vec<Vote>, StoreError> {
+    let origins = of_job(connection, job, "origin", |row| Ok((row.get::<_, i64>(0)?, load_origin(row)?)))?;
+    let origins: BTreeMap<i64, Origin> = origins.into_iter().collect();
+    of_job(connection, job, "vote", |row| {
+        let origin = origins.get(&row.get(0)?).copied().unwrap_or_default();
+        Ok(Vote { origin, ..load_vote(row)? })
+    })
 }
 
 /// All rows of a job in one of its tables, in the order of their keys.
@@ -116,6 +125,7 @@ pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
         platform,
         value: Value { exit: load_exit(row, 5)?, output: Digest(row.get(7)?), gas: row.get::<_, i64>(8)?.cast_unsigned() },
         output_bytes: row.get::<_, i64>(9)?.cast_unsigned(),
+        origin: Origin::Leased,
         proof: Arc::from(proof),
     })
 }

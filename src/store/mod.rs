@@ -46,6 +46,7 @@ pub use error::StoreError;
 pub use files::{BlobWriter, SMALL_BYTES_MAX, StagedBlob};
 pub use load::SignedManifest;
 pub use pages::VOTES_PAGE_MAX;
+pub use receipts::{KEPT_BYTES_MAX, KEPT_FOR};
 pub use submission::{Parts, Submission, SubmissionError, Submitted};
 pub use views::{Output, UNITS_PAGE_MAX, UnitRow};
 

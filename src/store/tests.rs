@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::protocol::{
-    fact::{Fact, Failures, Findings, JobState, Nondeterminism, Standing, Verdict, Vote},
+    fact::{Fact, Failures, Findings, JobState, Nondeterminism, Origin, Standing, Verdict, Vote},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::{Inputs, Manifest, Policy, Reduce, UnitRange},
     outcome::{AttemptFailure, Exit, UnitLimits, Value},
@@ -68,6 +68,7 @@ fn vote(n: u32) -> Vote {
         platform: Platform::ALL[n as usize % 5],
         value: Value { exit: Exit::Code(n), output: Digest::of(&n.to_le_bytes()), gas: u64::MAX - u64::from(n) },
         output_bytes: u64::from(n),
+        origin: [Origin::Leased, Origin::Recovered { output: n % 2 == 1 }, Origin::Collected { output: n % 2 == 1 }][n as usize % 3],
         proof: vec![1; 100].into(),
     }
 }

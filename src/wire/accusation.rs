@@ -1,15 +1,15 @@
 //! Accusations as bytes, and what can be checked of them by signatures and digests alone.
 
 use super::{
-    bounds::{Rejection, at_most, digest, peer_id},
-    manifest, number, peer as pb,
+    bounds::{Rejection, at_most, peer_id},
+    kept::{value_from, value_to},
+    manifest, peer as pb,
     receipt::{self, Claim, PROOF_BYTES_MAX, ReceiptError},
 };
 use crate::protocol::{
     fraud::{Accusation, Evidence, Receipt},
     ids::{Attempt, JobId, UnitIndex},
     job::Manifest,
-    outcome::Value,
 };
 
 /// Why an accusation says nothing.
@@ -114,27 +114,15 @@ pub(super) fn from_pb(message: pb::Accusation) -> Result<Accusation, Rejection> 
 
 fn receipt_to(receipt: &Receipt) -> pb::SignedClaim {
     let Receipt { attempt, ordinal, value, output_bytes, proof } = receipt;
-    let (exit_kind, exit_detail) = number::of_exit(value.exit);
-    let output = value.output.0.to_vec().into();
-    pb::SignedClaim {
-        attempt: attempt.0,
-        ordinal: *ordinal,
-        value: Some(pb::UnitValue { exit_kind, exit_detail, output, gas: value.gas, output_bytes: *output_bytes }),
-        proof: proof.to_vec().into(),
-    }
+    let value = Some(value_to(*value, *output_bytes));
+    pb::SignedClaim { attempt: attempt.0, ordinal: *ordinal, value, proof: proof.to_vec().into() }
 }
 
 fn receipt_from(message: pb::SignedClaim) -> Result<Receipt, Rejection> {
     at_most("proof", message.proof.len(), PROOF_BYTES_MAX)?;
-    let value = message.value.ok_or(Rejection::Missing { what: "value of a claim" })?;
-    let exit = number::to_exit(value.exit_kind, value.exit_detail)?;
-    Ok(Receipt {
-        attempt: Attempt(message.attempt),
-        ordinal: message.ordinal,
-        value: Value { exit, output: digest("output", &value.output)?, gas: value.gas },
-        output_bytes: value.output_bytes,
-        proof: message.proof.to_vec().into(),
-    })
+    let (value, output_bytes) = value_from(message.value)?;
+    let (attempt, ordinal) = (Attempt(message.attempt), message.ordinal);
+    Ok(Receipt { attempt, ordinal, value, output_bytes, proof: message.proof.to_vec().into() })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::{
         fraud::MANIFEST_BYTES_MAX,
         ids::{Digest, GridId, PeerId},
         job::{Inputs, Policy, Reduce, UnitRange},
-        outcome::{Exit, UnitLimits},
+        outcome::{Exit, UnitLimits, Value},
     },
     wire::{announce::SignedAnnouncement, receipt::Receipts, signing},
 };

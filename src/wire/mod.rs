@@ -34,6 +34,8 @@ pub mod announce;
 
 pub mod accusation;
 
+pub mod kept;
+
 pub mod gossip;
 
 pub mod progress;

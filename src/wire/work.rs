@@ -8,6 +8,7 @@ use super::{
         BATCH_INLINE_BYTES_MAX, BATCH_MAX, CREDITS_MAX, INLINE_BYTES_MAX, INSTRUCTION_SET_BYTES_MAX, LOG_BYTES_MAX, Rejection,
         SIGNATURE_BYTES, TOKEN_BYTES, at_most, digest, few, fixed, job_id,
     },
+    kept::ReceiptPage,
     manifest, number, peer as pb,
 };
 use crate::protocol::{
@@ -23,7 +24,7 @@ use std::{collections::BTreeSet, sync::Arc};
 pub type Token = [u8; TOKEN_BYTES];
 
 /// What a worker says.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum WorkerMessage {
     /// The first message of a stream.
     Hello(WorkerHello),
@@ -31,6 +32,8 @@ pub enum WorkerMessage {
     Credits(u32),
     /// What attempts ended in.
     Outcomes(OutcomeBatch),
+    /// Receipts that it was asked for.
+    Receipts(ReceiptPage),
 }
 
 /// What a worker is.
@@ -99,6 +102,13 @@ pub enum CoordinatorMessage {
         /// The units.
         units: Vec<UnitIndex>,
     },
+    /// Asks for the receipts of a job that the worker keeps.
+    AskReceipts {
+        /// The job.
+        job: JobId,
+        /// Where to begin; zero at first.
+        after: u64,
+    },
     /// The outcomes of these units are durable.
     Acknowledged {
         /// The job.
@@ -164,6 +174,7 @@ impl TryFrom<pb::WorkerMessage> for WorkerMessage {
             }
             Kind::Credits(credits) => Self::Credits(credits.units),
             Kind::Outcomes(batch) => Self::Outcomes(outcomes_from(batch)?),
+            Kind::Receipts(page) => Self::Receipts(page.try_into()?),
         })
     }
 }
@@ -242,6 +253,7 @@ impl TryFrom<pb::CoordinatorMessage> for CoordinatorMessage {
                 Self::Leases { job: job_id(&batch.job)?, leases }
             }
             Kind::Revoke(revoke) => Self::Revoke { job: job_id(&revoke.job)?, units: units_from("revoked units", revoke.units)? },
+            Kind::Receipts(asked) => Self::AskReceipts { job: job_id(&asked.job)?, after: asked.after },
             Kind::Acknowledged(done) => {
                 Self::Acknowledged { job: job_id(&done.job)?, units: units_from("acknowledged units", done.units)? }
             }
@@ -328,6 +340,7 @@ impl From<WorkerMessage> for pb::WorkerMessage {
                     memory_bytes: hello.memory_bytes,
                 }),
                 WorkerMessage::Credits(units) => Kind::Credits(pb::Credits { units }),
+                WorkerMessage::Receipts(page) => Kind::Receipts(page.into()),
                 WorkerMessage::Outcomes(batch) => {
                     let has_values = batch.outcomes.iter().any(|outcome| matches!(outcome.outcome, Outcome::Value(_)));
                     Kind::Outcomes(pb::OutcomeBatch {
@@ -380,6 +393,7 @@ impl From<CoordinatorMessage> for pb::CoordinatorMessage {
                 CoordinatorMessage::Revoke { job, units } => {
                     Kind::Revoke(pb::Revocation { job: job.0.to_vec().into(), units: numbers(units) })
                 }
+                CoordinatorMessage::AskReceipts { job, after } => Kind::Receipts(pb::ReceiptsRequest { job: job.0.to_vec().into(), after }),
                 CoordinatorMessage::Acknowledged { job, units } => {
                     Kind::Acknowledged(pb::Acknowledgement { job: job.0.to_vec().into(), units: numbers(units) })
                 }

@@ -52,7 +52,7 @@ fn from_worker(message: WorkerMessage, change: impl Fn(&mut pb::OutcomeBatch)) -
     let mut message = pb::WorkerMessage::from(message);
     match &mut message.kind {
         Some(pb::worker_message::Kind::Outcomes(batch)) => change(batch),
-        Some(pb::worker_message::Kind::Hello(_) | pb::worker_message::Kind::Credits(_)) | None => {}
+        Some(pb::worker_message::Kind::Hello(_) | pb::worker_message::Kind::Credits(_) | pb::worker_message::Kind::Receipts(_)) | None => {}
     }
     message.try_into()
 }

@@ -15,4 +15,5 @@ mod large;
 #[cfg(feature = "fault-injection")]
 mod liar;
 mod modules;
+mod receipts;
 mod reducers;

@@ -7,7 +7,7 @@ use crate::protocol::{
     outcome::Value,
     time::Instant,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 impl Owner {
     /// Whether a conviction would change anything here: the peer has a record or a place, and is not barred already.
@@ -34,8 +34,24 @@ impl Owner {
 
     pub(super) fn convict_now(&mut self, now: Instant, peer: PeerId) {
         let mut queue = VecDeque::new();
-        let concerned = self.strike(now, peer, &mut queue);
+        let concerned = self.strike_everywhere(now, peer, &mut queue);
         self.judge_on(now, queue, concerned);
+    }
+
+    /// Takes a worker's trust and its votes, and whatever it holds. Returns the jobs that are concerned.
+    pub(super) fn strike_everywhere(&mut self, now: Instant, worker: PeerId, queue: &mut VecDeque<(JobId, UnitIndex)>) -> BTreeSet<JobId> {
+        let gas = self.running.iter().map(|id| self.jobs[id].gas_estimate()).min().unwrap_or(0);
+        let was_proven = self.trust.is_proven(worker, gas);
+        self.trust.convict(worker, now);
+        self.touched.insert(worker);
+        let mut concerned = BTreeSet::new();
+        for (id, job) in &mut self.jobs {
+            let Some(again) = job.strike(worker, was_proven) else { continue };
+            concerned.insert(*id);
+            queue.extend(again.into_iter().map(|unit| (*id, unit)));
+        }
+        self.expel(worker, queue);
+        concerned
     }
 
     /// A worker signs another value than before for the same unit: one of them is a lie, whatever the truth is.

@@ -268,7 +268,9 @@ impl OwnJob {
         let unit = &mut self.units[index.0 as usize];
         unit.output_wanted = match decision {
             Decision::Accept { value, by_owner: false } => !unit.has_output_of(value),
-            Decision::Accept { .. } | Decision::Provisional { .. } | Decision::Disputed | Decision::SetAside { .. } | Decision::Want(_) => false,
+            Decision::Accept { .. } | Decision::Provisional { .. } | Decision::Disputed | Decision::SetAside { .. } | Decision::Want(_) => {
+                false
+            }
         };
         if unit.output_wanted { Decision::Want(Voter::Anyone) } else { decision }
     }
@@ -279,4 +281,3 @@ impl Unit {
         self.votes.iter().any(|vote| vote.value == value && vote.origin.has_output())
     }
 }
-

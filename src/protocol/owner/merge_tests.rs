@@ -116,21 +116,11 @@ fn in_whatever_order_lists_come_the_same_is_accepted_in_the_end() {
 
 #[test]
 fn whatever_order_a_keeper_claims_votes_that_depend_on_one_another_count_once() {
-    let rules: [(&str, fn(&mut Desk)); 2] = [
-        ("one network", |desk| {
-            for worker in [1, 2] {
-                desk.owner.meet(key(worker), Some(Prefix(5)), None, false);
-            }
-        }),
-        ("one lineage", |desk| {
-            for worker in [1, 2] {
-                desk.owner.meet(key(worker), None, Some(key(9)), false);
-            }
-        }),
-    ];
-    for (rule, meet) in rules {
+    for (rule, prefix, lineage) in [("one network", Some(Prefix(5)), None), ("one lineage", None, Some(key(9)))] {
         let mut desk = Desk::new(&[1, 2]).submit(1);
-        meet(&mut desk);
+        for worker in [1, 2] {
+            desk.owner.meet(key(worker), prefix, lineage, false);
+        }
         merge(&mut desk, [vote(1, 0, 0, 7), vote(2, 0, 1, 7)]);
         assert_eq!(desk.state(0), UnitState::AwaitingVote, "{rule}");
     }

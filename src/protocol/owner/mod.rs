@@ -3,6 +3,7 @@
 //! `own_job` holds one job, `judge` judges its units, `schedule` and `pick` choose who gets which unit, `roster` knows the workers;
 //! this file connects them. It decides nothing about verification, which is all in `verify`.
 
+mod action;
 mod check;
 mod convict;
 mod judge;
@@ -17,6 +18,7 @@ mod schedule;
 mod unit;
 mod view;
 
+pub use action::OwnerAction;
 pub use check::OwnRun;
 pub use lease::{Lease, Report, ReportRejected};
 pub use merge::{COLLECTED_AUDIT_RATE, Collected, MergeRejected, Merged, Output, POSITION_MAX, Recovered, VOTES_PER_UNIT_MAX};
@@ -27,7 +29,7 @@ pub use view::{Disagreement, JobView, UnitState, UnitView, VoteView, WaitReason}
 
 use crate::protocol::{
     fact::{Fact, JobState, Origin, Saved, Standing, Vote},
-    ids::{Digest, JobId, PeerId, UnitIndex},
+    ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Outcome, Value},
     platform::Platform,
@@ -47,69 +49,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     sync::Arc,
 };
-
-/// What the coordinator wants done, in this order.
-#[derive(Clone, PartialEq, Debug)]
-pub enum OwnerAction {
-    /// Make durable before anything that follows is performed.
-    Persist(Fact),
-    /// Keep this output for the job; its digest was checked.
-    KeepOutput {
-        /// Whose.
-        job: JobId,
-        /// SHA-256 of it.
-        digest: Digest,
-        /// The bytes; `None` when they are held as a blob already.
-        bytes: Option<Arc<[u8]>>,
-    },
-    /// Keep a unit's standard error.
-    KeepLog {
-        /// The job.
-        job: JobId,
-        /// The unit.
-        unit: UnitIndex,
-        /// The bytes.
-        bytes: Arc<[u8]>,
-    },
-    /// Hand these leases to the worker; may be this peer itself.
-    Lease {
-        /// Whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// Which.
-        leases: Vec<Lease>,
-    },
-    /// Tell the worker that these outcomes need not be kept any more.
-    Acknowledge {
-        /// Whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// Which units.
-        units: Vec<UnitIndex>,
-    },
-    /// Tell the worker to drop all leases of a job.
-    Revoke {
-        /// Whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-    },
-    /// The worker was convicted by own evidence, which others may check: a wrong receipt, or two that contradict one another.
-    Accuse {
-        /// Whom.
-        accused: PeerId,
-        /// The job.
-        job: JobId,
-        /// The unit.
-        unit: UnitIndex,
-        /// The receipt that contradicts the one which is durable.
-        second: Option<Vote>,
-    },
-    /// The job's standing changed enough to be announced: opened, ran out of open units, ended.
-    Announce(JobId),
-}
 
 /// All own jobs and the workers attached to them.
 #[derive(Clone, Debug)]
@@ -462,7 +401,7 @@ impl Owner {
             self.withdraw(worker, Some(id), queue);
         }
         for worker in consequences.convict {
-            concerned.extend(self.strike(now, worker, queue));
+            concerned.extend(self.strike_everywhere(now, worker, queue));
         }
         for (worker, before) in consequences.before {
             for (id, job) in &self.jobs {
@@ -477,22 +416,6 @@ impl Owner {
             self.note_standing(worker);
             self.touched.insert(worker);
         }
-        concerned
-    }
-
-    /// The worker loses all trust, and its votes in all jobs are struck. Returns the jobs that are concerned.
-    fn strike(&mut self, now: Instant, worker: PeerId, queue: &mut VecDeque<(JobId, UnitIndex)>) -> BTreeSet<JobId> {
-        let mut concerned = BTreeSet::new();
-        let gas = self.running.iter().map(|id| self.jobs[id].gas_estimate()).min().unwrap_or(0);
-        let was_proven = self.trust.is_proven(worker, gas);
-        self.trust.convict(worker, now);
-        self.touched.insert(worker);
-        for (id, job) in &mut self.jobs {
-            let Some(again) = job.strike(worker, was_proven) else { continue };
-            concerned.insert(*id);
-            queue.extend(again.into_iter().map(|unit| (*id, unit)));
-        }
-        self.expel(worker, queue);
         concerned
     }
 

@@ -82,7 +82,8 @@ impl Desk {
     fn restored(saved: Saved) -> Self {
         let now = Instant(1_000_000);
         let owner = Owner::new(now, key(ME), "v1".into(), saved, ChaCha8Rng::seed_from_u64(1));
-        let mut desk = Self { owner, now, leases: vec![], facts: vec![], revoked: vec![], acknowledged: vec![], announced: 0, accused: vec![] };
+        let mut desk =
+            Self { owner, now, leases: vec![], facts: vec![], revoked: vec![], acknowledged: vec![], announced: 0, accused: vec![] };
         desk.take();
         desk
     }

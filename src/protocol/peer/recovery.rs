@@ -28,8 +28,10 @@ impl Peer {
     }
 
     pub(super) fn on_recovered(&mut self, now: Instant, from: PeerId, job: JobId, receipts: Vec<Recovered>, next: Option<u64>) {
+        // A page of large outputs only comes without them.
+        let empty = receipts.is_empty();
         let merged = self.owner.recover(now, from, job, receipts);
-        let after = next.filter(|_| merged.taken + merged.known > 0 && self.owner.may_ask_for_receipts(from, job));
+        let after = next.filter(|_| (empty || merged.taken + merged.known > 0) && self.owner.may_ask_for_receipts(from, job));
         if let Some(after) = after {
             self.actions.push(Action::AskReceipts { to: from, job, after });
         }
