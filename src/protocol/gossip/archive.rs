@@ -24,6 +24,7 @@ pub(super) struct Archive {
     remembered: BTreeMap<MessageId, Path>,
     by_forgetting: BTreeSet<(Instant, MessageId)>,
     fold: u64,
+    body_bytes: usize,
 }
 
 impl Archive {
@@ -63,6 +64,7 @@ impl Archive {
         self.by_expiry.insert((expires, id));
         self.by_author.entry(author).or_default().insert((expires, id));
         self.fold ^= id.fold();
+        self.body_bytes += envelope.body().len();
         self.live.insert(id, Live { envelope, expires });
     }
 
@@ -99,9 +101,9 @@ impl Archive {
         ours.filter(|id| window.ids.binary_search(id).is_err()).take(count).collect()
     }
 
-    /// How many announcements are live and how many ids are remembered.
-    pub(super) fn sizes(&self) -> (usize, usize) {
-        (self.live.len(), self.remembered.len())
+    /// How many announcements are live, how many ids are remembered, and how many bytes the live bodies take.
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        (self.live.len(), self.remembered.len(), self.body_bytes)
     }
 
     fn forget_soonest(&mut self) {
@@ -120,6 +122,7 @@ impl Archive {
         let Some(Live { envelope, expires }) = self.live.remove(&id) else { return };
         self.by_expiry.remove(&(expires, id));
         self.fold ^= id.fold();
+        self.body_bytes -= envelope.body().len();
         let own = self.by_author.get_mut(&envelope.author()).expect("a live announcement is listed under its author");
         own.remove(&(expires, id));
         if own.is_empty() {
@@ -166,11 +169,11 @@ mod tests {
         for number in 0..5 {
             archive.insert(at(0), envelope(1, number, 10 + u64::from(number)), Path::Tree, &config);
         }
-        assert_eq!(archive.sizes(), (4, 6));
+        assert_eq!(archive.sizes(), (4, 6, 8));
         assert!(archive.get(at(0), envelope(2, 0, 5).id()).is_some());
         assert!(archive.get(at(0), envelope(1, 1, 11).id()).is_none(), "the soonest to expire went");
         archive.insert(at(0), envelope(3, 0, 10), Path::Tree, &config);
-        assert_eq!(archive.sizes(), (4, 6), "the loudest author made room");
+        assert_eq!(archive.sizes(), (4, 6, 8), "the loudest author made room");
         assert!(archive.get(at(0), envelope(3, 0, 10).id()).is_some());
     }
 

@@ -13,6 +13,8 @@ use std::{collections::BTreeMap, sync::Arc};
 const FAILURE_PAUSE: Duration = Duration::from_secs(15);
 /// The pause after a peer had no place for us.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
+/// The pause after a neighbour was given up for being idle.
+const IDLE_PAUSE: Duration = Duration::from_secs(600);
 /// Failed dials after which a contact is dropped: with the doubling pauses, after at least four minutes.
 const MAX_FAILURES: u32 = 5;
 /// The same for a contact that was a neighbour once: after more than four hours, longer than most partitions.
@@ -73,6 +75,13 @@ impl Book {
     }
 
     /// Notes that a contact is a neighbour: it exists, and it speaks the protocol.
+    pub(super) fn met(&mut self, rng: &mut ChaCha8Rng, contact: Contact) {
+        let peer = contact.peer;
+        self.learn(rng, contact, Source::Knocked);
+        self.entries.entry(peer).and_modify(|entry| entry.failures = 0);
+    }
+
+    /// Notes that a neighbour was of use.
     pub(super) fn prove(&mut self, rng: &mut ChaCha8Rng, contact: Contact) {
         let peer = contact.peer;
         self.learn(rng, contact, Source::Knocked);
@@ -106,6 +115,13 @@ impl Book {
         }
     }
 
+    /// Notes that a neighbour was given up because it brought nothing.
+    pub(super) fn disappointed(&mut self, now: Instant, peer: PeerId) {
+        if let Some(entry) = self.entries.get_mut(&peer) {
+            (entry.proven, entry.not_before) = (false, now.after(IDLE_PAUSE));
+        }
+    }
+
     /// Forgets a peer and refuses it until `until`.
     pub(super) fn shun(&mut self, peer: PeerId, until: Instant) {
         self.entries.remove(&peer);
@@ -122,10 +138,12 @@ impl Book {
         self.shunned.contains_key(&peer)
     }
 
-    /// A random contact that may be dialled now.
-    pub(super) fn candidate(&self, now: Instant, rng: &mut ChaCha8Rng, free: impl Fn(PeerId) -> bool) -> Option<Contact> {
+    /// A random contact that may be dialled now: one that was of use before, as often as not.
+    pub(super) fn candidate(&self, now: Instant, rng: &mut ChaCha8Rng, free: impl Fn(PeerId) -> bool + Copy) -> Option<Contact> {
         let ready = self.entries.iter().filter(|(peer, entry)| entry.not_before <= now && free(**peer));
-        draw::one(rng, ready).map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() })
+        let proven = ready.clone().filter(|(_, entry)| entry.proven);
+        let proven = if draw::below(rng, 2) == 0 { draw::one(rng, proven) } else { None };
+        proven.or_else(|| draw::one(rng, ready)).map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() })
     }
 
     /// At most `count` contacts which did not fail lately, without `except`.

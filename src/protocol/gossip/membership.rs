@@ -12,6 +12,7 @@ use super::{
     book::{Book, Source},
     config::Config,
     draw,
+    merit::{Merit, News},
     message::{Contact, MAX_CONTACTS, MAX_HINT, Message},
     quota::{Bucket, Quota},
 };
@@ -26,8 +27,13 @@ const MAX_BOOTSTRAP: usize = 32;
 const MAX_VISITORS: usize = 64;
 /// The most dials and requests under way at once.
 const MAX_DIALS: usize = 3;
-/// How many of the oldest outbound neighbours are never rotated away. Whoever poisons our contacts comes too late for them.
+/// How many of the oldest outbound neighbours are never rotated away unless they idle. Whoever poisons our contacts comes too late
+/// for them.
 const ANCHORS: usize = 2;
+/// How many outbound neighbours should be useful. While there are fewer, one is replaced at each review.
+const USEFUL: usize = 2;
+/// How many reviews there are in the time of a trial: whoever stands alone among strangers must not wait for all of it.
+const REVIEWS_PER_TRIAL: u32 = 6;
 /// How many contacts a shuffle or a referral carries.
 const SAMPLE: usize = 8;
 /// The time until the next attempt to fill the view when there was nobody to dial, without and with neighbours.
@@ -60,6 +66,13 @@ struct Link {
     hint: Arc<[u8]>,
     /// When it last began a shuffle.
     shuffled: Option<Instant>,
+    merit: Merit,
+}
+
+impl Link {
+    fn new(stage: Stage, since: Instant, prefix: Option<Prefix>, hint: Arc<[u8]>) -> Self {
+        Self { stage, since, prefix, hint, shuffled: None, merit: Merit::default() }
+    }
 }
 
 /// All links, and the contacts from which new ones are chosen.
@@ -76,6 +89,9 @@ pub(super) struct Membership {
     rotation: Instant,
     rotation_period: Duration,
     rotating: bool,
+    news: News,
+    review: Instant,
+    review_period: Duration,
 }
 
 impl Membership {
@@ -94,6 +110,26 @@ impl Membership {
             rotation: turn.now.after(draw::jitter(turn.rng, views.rotate_first)),
             rotation_period: views.rotate_first,
             rotating: false,
+            news: News::none(turn.now),
+            review: turn.now.after(draw::jitter(turn.rng, views.trial)),
+            review_period: views.trial,
+        }
+    }
+
+    pub(super) fn me(&self) -> PeerId {
+        self.me
+    }
+
+    /// Something was heard for the first time, and these neighbours had it before us.
+    pub(super) fn on_news(&mut self, turn: &mut Turn<'_>, have: &[PeerId]) {
+        self.news.heard(turn.now);
+        for peer in have {
+            if let Some(link) = self.links.get_mut(peer) {
+                if !link.merit.has_earned() {
+                    self.book.prove(turn.rng, Contact { peer: *peer, hint: link.hint.clone() });
+                }
+                link.merit = Merit::earned(turn.now, self.news);
+            }
         }
     }
 
@@ -164,8 +200,7 @@ impl Membership {
                     turn.reject(oldest, Rejection::Crowded);
                     self.hang_up(turn, oldest);
                 }
-                let link = Link { stage: Stage::Visiting, since: turn.now, prefix, hint: Arc::from([]), shuffled: None };
-                self.links.insert(peer, link);
+                self.links.insert(peer, Link::new(Stage::Visiting, turn.now, prefix, Arc::from([])));
             }
         }
         true
@@ -201,14 +236,20 @@ impl Membership {
         let taken = self.neighbours().filter(|(_, direction)| *direction == Direction::Inbound).count();
         let crowd = self.crowd(prefix, Direction::Inbound);
         let contacts = self.sample(turn, from);
-        let evicted = if taken < places { None } else { self.most_crowded().filter(|(_, size)| urgent && *size > crowd + 1) };
+        let evicted = if taken < places {
+            None
+        } else {
+            let crowded = self.most_crowded().filter(|(_, size)| urgent && *size > crowd + 1).map(|(peer, _)| peer);
+            crowded.or_else(|| self.youngest_idle(turn))
+        };
         if crowd >= turn.config.views.per_prefix || (taken >= places && evicted.is_none()) {
             let link = self.links.get_mut(&from).expect("it was just looked up");
             (link.stage, link.since) = (Stage::Visiting, turn.now);
             self.book.learn(turn.rng, Contact { peer: from, hint }, Source::Knocked);
             return turn.send(from, Message::Refuse { contacts });
         }
-        if let Some((neighbour, _)) = evicted {
+        if let Some(neighbour) = evicted {
+            self.book.disappointed(turn.now, neighbour);
             self.hang_up(turn, neighbour);
         }
         self.links.get_mut(&from).expect("it was just looked up").hint = hint;
@@ -223,16 +264,12 @@ impl Membership {
         }
         self.note(turn, from, contacts);
         self.welcome(turn, from, Direction::Outbound);
-        let mut chosen: Vec<(Instant, PeerId)> = self
-            .neighbours()
-            .filter(|(peer, direction)| *direction == Direction::Outbound && *peer != from)
-            .map(|(peer, _)| (self.links[&peer].since, peer))
-            .collect();
+        let chosen = self.outbound().filter(|(peer, _)| *peer != from);
+        let mut chosen: Vec<(Instant, PeerId)> = chosen.map(|(peer, link)| (link.since, peer)).collect();
         if chosen.len() >= turn.config.views.outbound {
             self.rotating = false;
             chosen.sort_unstable();
-            let loose = chosen.split_off(ANCHORS.min(chosen.len() - 1));
-            let (_, leaving) = draw::one(turn.rng, loose).expect("at least one is left");
+            let leaving = self.worst(turn, &chosen);
             self.hang_up(turn, leaving);
         }
     }
@@ -311,26 +348,44 @@ impl Membership {
             self.rotating = true;
             self.retry = turn.now;
         }
+        if self.review <= turn.now {
+            self.review(turn);
+        }
         if self.retry <= turn.now {
             self.fill(turn);
         }
     }
 
+    /// Looks whether enough of the neighbours that we chose are useful, and starts to replace one if not: seldom, where nothing is
+    /// announced at all and none can be.
+    fn review(&mut self, turn: &mut Turn<'_>) {
+        let views = &turn.config.views;
+        let silent = self.news.silent(turn.now, views.trial);
+        self.review_period = if silent { (self.review_period * 2).min(views.rotate_most) } else { views.trial / REVIEWS_PER_TRIAL };
+        self.review = turn.now.after(draw::jitter(turn.rng, self.review_period));
+        let useful = self.outbound().filter(|(_, link)| link.merit.is_useful(turn.now, views.trial, self.news)).count();
+        if silent || useful < USEFUL {
+            self.rotating = true;
+            self.retry = turn.now;
+        }
+    }
+
     pub(super) fn deadline(&self, config: &Config) -> Instant {
         let links = self.links.values().filter_map(|link| link.expiry(config)).min();
-        links.into_iter().fold(self.retry.min(self.shuffle).min(self.rotation), Instant::min)
+        links.into_iter().fold(self.retry.min(self.shuffle).min(self.rotation).min(self.review), Instant::min)
     }
 
     /// Dials until enough outbound neighbours stand or are under way, as far as contacts and the dial quota allow.
     fn fill(&mut self, turn: &mut Turn<'_>) {
         let isolated = self.neighbours().next().is_none();
+        let forsaken = isolated || self.news.silent(turn.now, turn.config.views.trial);
         self.retry = turn.now.after(draw::jitter(turn.rng, RETRY[usize::from(!isolated)]));
         let has = |stage: Stage| self.links.values().filter(|link| link.stage == stage).count();
         let (outbound, under_way) = (has(Stage::Neighbour(Direction::Outbound)), has(Stage::Dialling) + has(Stage::Requesting));
         self.rotating &= outbound >= turn.config.views.outbound;
         let wanted = (turn.config.views.outbound + usize::from(self.rotating)).saturating_sub(outbound);
         for _ in under_way..wanted.min(MAX_DIALS) {
-            let Some(contact) = self.candidate(turn, isolated) else {
+            let Some(contact) = self.candidate(turn, forsaken) else {
                 self.rotating = false;
                 break;
             };
@@ -338,16 +393,15 @@ impl Membership {
                 self.retry = turn.now.after(RETRY[0]);
                 break;
             }
-            let link = Link { stage: Stage::Dialling, since: turn.now, prefix: None, hint: contact.hint.clone(), shuffled: None };
-            self.links.insert(contact.peer, link);
+            self.links.insert(contact.peer, Link::new(Stage::Dialling, turn.now, None, contact.hint.clone()));
             turn.out.push(Action::Connect(contact));
         }
     }
 
-    /// Whom to dial: somebody from the book, or a bootstrap contact as often as not while there is no neighbour.
-    fn candidate(&self, turn: &mut Turn<'_>, isolated: bool) -> Option<Contact> {
+    /// Whom to dial: somebody from the book, or a bootstrap contact as often as not while nothing is heard from anybody.
+    fn candidate(&self, turn: &mut Turn<'_>, forsaken: bool) -> Option<Contact> {
         let known = self.book.candidate(turn.now, turn.rng, |peer| !self.links.contains_key(&peer));
-        if !isolated || (known.is_some() && draw::below(turn.rng, 2) == 0) {
+        if !forsaken || (known.is_some() && draw::below(turn.rng, 2) == 0) {
             return known;
         }
         let unlinked = self.bootstrap.iter().filter(|contact| !self.links.contains_key(&contact.peer));
@@ -356,8 +410,8 @@ impl Membership {
 
     fn welcome(&mut self, turn: &mut Turn<'_>, peer: PeerId, direction: Direction) {
         let link = self.links.get_mut(&peer).expect("only connected peers become neighbours");
-        (link.stage, link.since) = (Stage::Neighbour(direction), turn.now);
-        self.book.prove(turn.rng, Contact { peer, hint: link.hint.clone() });
+        (link.stage, link.since, link.merit) = (Stage::Neighbour(direction), turn.now, Merit::unproven(turn.now, self.news));
+        self.book.met(turn.rng, Contact { peer, hint: link.hint.clone() });
         self.retry = turn.now;
         turn.out.push(Action::NeighbourUp(peer, direction));
     }
@@ -390,6 +444,39 @@ impl Membership {
             return 0;
         }
         self.links.values().filter(|link| link.stage == Stage::Neighbour(direction) && link.prefix == prefix).count()
+    }
+
+    /// The neighbours that we chose.
+    fn outbound(&self) -> impl Iterator<Item = (PeerId, &Link)> {
+        let chosen = self.links.iter().filter(|(_, link)| link.stage == Stage::Neighbour(Direction::Outbound));
+        chosen.map(|(peer, link)| (*peer, link))
+    }
+
+    /// Whom to give up for a new one, of neighbours that we chose, oldest first: whoever idles longest while others do not, else one
+    /// that is no anchor.
+    fn worst(&mut self, turn: &mut Turn<'_>, chosen: &[(Instant, PeerId)]) -> PeerId {
+        let idle = |peer: &PeerId| self.links[peer].merit.idles(turn.now, turn.config.views.trial, self.news);
+        let idlers = chosen.iter().map(|(_, peer)| *peer).filter(idle);
+        if let Some(idler) = idlers.clone().min_by_key(|peer| self.links[peer].merit)
+            && idlers.count() < chosen.len()
+        {
+            self.book.disappointed(turn.now, idler);
+            return idler;
+        }
+        let loose = chosen.iter().skip(ANCHORS.min(chosen.len() - 1)).map(|(_, peer)| *peer);
+        draw::one(turn.rng, loose).expect("at least one is left")
+    }
+
+    /// The youngest of the inbound neighbours that idle, unless another is on trial: strangers that ask all the time turn over one
+    /// place, and those who stood here before them keep theirs.
+    fn youngest_idle(&self, turn: &Turn<'_>) -> Option<PeerId> {
+        let inbound = self.links.iter().filter(|(_, link)| link.stage == Stage::Neighbour(Direction::Inbound));
+        let trial = turn.config.views.trial;
+        if inbound.clone().any(|(_, link)| !link.merit.has_earned() && turn.now.since(link.since) < trial) {
+            return None;
+        }
+        let idle = inbound.filter(|(_, link)| link.merit.idles(turn.now, trial, self.news));
+        idle.max_by_key(|(_, link)| link.since).map(|(peer, _)| *peer)
     }
 
     /// The youngest inbound neighbour of the prefix that has most of them, and how many it has.
