@@ -27,10 +27,11 @@ const MAX_SHUNNED: usize = 256;
 pub(super) enum Source {
     /// Our own configuration or a discovery on the local network.
     Local,
-    /// A peer told us.
+    /// A neighbour told us that brought something before.
     Peer(PeerId),
-    /// It asked us for a place itself. All of these share one quarter, since such keys are free.
-    Knocked,
+    /// It asked us for a place itself, or somebody told us that has brought nothing yet. All of these share one quarter, since such
+    /// keys are free.
+    Stranger,
 }
 
 struct Entry {
@@ -77,14 +78,14 @@ impl Book {
     /// Notes that a contact is a neighbour: it exists, and it speaks the protocol.
     pub(super) fn met(&mut self, rng: &mut ChaCha8Rng, contact: Contact) {
         let peer = contact.peer;
-        self.learn(rng, contact, Source::Knocked);
+        self.learn(rng, contact, Source::Stranger);
         self.entries.entry(peer).and_modify(|entry| entry.failures = 0);
     }
 
     /// Notes that a neighbour was of use.
     pub(super) fn prove(&mut self, rng: &mut ChaCha8Rng, contact: Contact) {
         let peer = contact.peer;
-        self.learn(rng, contact, Source::Knocked);
+        self.learn(rng, contact, Source::Stranger);
         if let Some(entry) = self.entries.get_mut(&peer) {
             (entry.proven, entry.failures) = (true, 0);
         }
@@ -146,10 +147,12 @@ impl Book {
         proven.or_else(|| draw::one(rng, ready)).map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() })
     }
 
-    /// At most `count` contacts which did not fail lately, without `except`.
+    /// At most `count` contacts which did not fail lately, without `except`; what strangers said is passed on only when there is
+    /// nothing else, lest it fill the books of those that strangers do not reach.
     pub(super) fn sample(&self, rng: &mut ChaCha8Rng, count: usize, except: PeerId) -> Vec<Contact> {
         let good = self.entries.iter().filter(|(peer, entry)| entry.failures == 0 && **peer != except);
-        let drawn = draw::some(rng, good, count);
+        let known: Vec<_> = good.clone().filter(|(_, entry)| entry.proven || entry.source != Source::Stranger).collect();
+        let drawn = draw::some(rng, if known.is_empty() { good.collect() } else { known }, count);
         drawn.into_iter().map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() }).collect()
     }
 

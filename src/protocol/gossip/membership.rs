@@ -12,7 +12,7 @@ use super::{
     book::{Book, Source},
     config::Config,
     draw,
-    merit::{Merit, News},
+    merit::{Merit, News, SILENT_TRIALS},
     message::{Contact, MAX_CONTACTS, MAX_HINT, Message},
     quota::{Bucket, Quota},
 };
@@ -32,6 +32,11 @@ const MAX_DIALS: usize = 3;
 const ANCHORS: usize = 2;
 /// How many outbound neighbours should be useful. While there are fewer, one is replaced at each review.
 const USEFUL: usize = 2;
+/// How many trials make an inbound neighbour a standing one. Those that stand behind us in the tree look idle for good, and are honest
+/// as a rule when they were here before a crowd.
+const STANDING_TRIALS: u32 = 4;
+/// How many trials must pass after somebody lost its place for being idle before a standing one may.
+const CLEARING_TRIALS: u32 = 10;
 /// How many reviews there are in the time of a trial: whoever stands alone among strangers must not wait for all of it.
 const REVIEWS_PER_TRIAL: u32 = 6;
 /// How many contacts a shuffle or a referral carries.
@@ -90,6 +95,8 @@ pub(super) struct Membership {
     rotation_period: Duration,
     rotating: bool,
     news: News,
+    /// When an inbound neighbour lost its place for being idle.
+    cleared: Option<Instant>,
     review: Instant,
     review_period: Duration,
 }
@@ -111,8 +118,9 @@ impl Membership {
             rotation_period: views.rotate_first,
             rotating: false,
             news: News::none(turn.now),
+            cleared: None,
             review: turn.now.after(draw::jitter(turn.rng, views.trial)),
-            review_period: views.trial,
+            review_period: views.trial / REVIEWS_PER_TRIAL,
         }
     }
 
@@ -245,10 +253,11 @@ impl Membership {
         if crowd >= turn.config.views.per_prefix || (taken >= places && evicted.is_none()) {
             let link = self.links.get_mut(&from).expect("it was just looked up");
             (link.stage, link.since) = (Stage::Visiting, turn.now);
-            self.book.learn(turn.rng, Contact { peer: from, hint }, Source::Knocked);
+            self.book.learn(turn.rng, Contact { peer: from, hint }, Source::Stranger);
             return turn.send(from, Message::Refuse { contacts });
         }
         if let Some(neighbour) = evicted {
+            self.cleared = Some(turn.now);
             self.book.disappointed(turn.now, neighbour);
             self.hang_up(turn, neighbour);
         }
@@ -361,10 +370,12 @@ impl Membership {
     fn review(&mut self, turn: &mut Turn<'_>) {
         let views = &turn.config.views;
         let silent = self.news.silent(turn.now, views.trial);
-        self.review_period = if silent { (self.review_period * 2).min(views.rotate_most) } else { views.trial / REVIEWS_PER_TRIAL };
+        let least = if silent && !self.news.never() { views.trial * SILENT_TRIALS } else { views.trial / REVIEWS_PER_TRIAL };
+        self.review_period = if silent { (self.review_period * 2).max(least).min(views.rotate_most) } else { least };
         self.review = turn.now.after(draw::jitter(turn.rng, self.review_period));
         let useful = self.outbound().filter(|(_, link)| link.merit.is_useful(turn.now, views.trial, self.news)).count();
-        if silent || useful < USEFUL {
+        let disappoints = self.outbound().any(|(_, link)| link.merit.disappoints(turn.now, views.trial, self.news));
+        if silent || (useful < USEFUL && disappoints) {
             self.rotating = true;
             self.retry = turn.now;
         }
@@ -417,8 +428,10 @@ impl Membership {
     }
 
     fn note(&mut self, turn: &mut Turn<'_>, from: PeerId, contacts: Vec<Contact>) {
+        let trusted = self.links.get(&from).is_some_and(|link| link.merit.has_earned());
+        let source = if trusted { Source::Peer(from) } else { Source::Stranger };
         for contact in contacts.into_iter().filter(|contact| contact.peer != self.me) {
-            self.book.learn(turn.rng, contact, Source::Peer(from));
+            self.book.learn(turn.rng, contact, source);
         }
         self.retry = if self.wants_more(turn) { turn.now } else { self.retry };
     }
@@ -430,8 +443,10 @@ impl Membership {
     /// A few neighbours and a few other contacts, for somebody else.
     fn sample(&self, turn: &mut Turn<'_>, to: PeerId) -> Vec<Contact> {
         const { assert!(SAMPLE < MAX_CONTACTS, "our own contact fits in as well") };
-        let near = draw::some(turn.rng, self.neighbours().filter(|(peer, _)| *peer != to), SAMPLE / 2);
-        let mut contacts: Vec<Contact> = near.into_iter().map(|(peer, _)| Contact { peer, hint: self.links[&peer].hint.clone() }).collect();
+        let near: Vec<PeerId> = self.neighbours().map(|(peer, _)| peer).filter(|peer| *peer != to).collect();
+        let useful: Vec<PeerId> = near.iter().copied().filter(|peer| self.links[peer].merit.has_earned()).collect();
+        let near = draw::some(turn.rng, if useful.is_empty() { near } else { useful }, SAMPLE / 2);
+        let mut contacts: Vec<Contact> = near.into_iter().map(|peer| Contact { peer, hint: self.links[&peer].hint.clone() }).collect();
         let far = self.book.sample(turn.rng, SAMPLE, to);
         let new: Vec<Contact> = far.into_iter().filter(|far| contacts.iter().all(|near| near.peer != far.peer)).collect();
         contacts.extend(new.into_iter().take(SAMPLE - contacts.len()));
@@ -455,7 +470,7 @@ impl Membership {
     /// Whom to give up for a new one, of neighbours that we chose, oldest first: whoever idles longest while others do not, else one
     /// that is no anchor.
     fn worst(&mut self, turn: &mut Turn<'_>, chosen: &[(Instant, PeerId)]) -> PeerId {
-        let idle = |peer: &PeerId| self.links[peer].merit.idles(turn.now, turn.config.views.trial, self.news);
+        let idle = |peer: &PeerId| self.links[peer].merit.disappoints(turn.now, turn.config.views.trial, self.news);
         let idlers = chosen.iter().map(|(_, peer)| *peer).filter(idle);
         if let Some(idler) = idlers.clone().min_by_key(|peer| self.links[peer].merit)
             && idlers.count() < chosen.len()
@@ -464,7 +479,8 @@ impl Membership {
             return idler;
         }
         let loose = chosen.iter().skip(ANCHORS.min(chosen.len() - 1)).map(|(_, peer)| *peer);
-        draw::one(turn.rng, loose).expect("at least one is left")
+        let useless = loose.clone().filter(|peer| !self.links[peer].merit.has_earned());
+        draw::one(turn.rng, useless).or_else(|| draw::one(turn.rng, loose)).expect("at least one is left")
     }
 
     /// The youngest of the inbound neighbours that idle, unless another is on trial: strangers that ask all the time turn over one
@@ -476,7 +492,10 @@ impl Membership {
             return None;
         }
         let idle = inbound.filter(|(_, link)| link.merit.idles(turn.now, trial, self.news));
-        idle.max_by_key(|(_, link)| link.since).map(|(peer, _)| *peer)
+        let (peer, link) = idle.max_by_key(|(_, link)| link.since)?;
+        let stands = turn.now.since(link.since) >= trial * STANDING_TRIALS;
+        let rested = self.cleared.is_none_or(|cleared| turn.now.since(cleared) >= trial * CLEARING_TRIALS);
+        (!stands || rested).then_some(*peer)
     }
 
     /// The youngest inbound neighbour of the prefix that has most of them, and how many it has.

@@ -16,6 +16,9 @@ const TRIAL_NEWS: u64 = 16;
 /// Where hardly anything is announced, how many trials long a neighbour may bring nothing.
 const QUIET_TRIALS: u32 = 10;
 
+/// How many trials without any news make us doubt all neighbours. Grids with anybody in them announce more often.
+pub(super) const SILENT_TRIALS: u32 = 4;
+
 /// How much was heard from anybody, to compare one neighbour with.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct News {
@@ -34,9 +37,14 @@ impl News {
         (self.count, self.last) = (self.count + 1, now);
     }
 
-    /// Whether nothing came from anybody for a whole trial: nothing is announced, or we are cut off.
+    /// Whether nothing came from anybody for very long: nothing is announced, or we are cut off.
     pub(super) fn silent(self, now: Instant, trial: Duration) -> bool {
-        now.since(self.last) >= trial
+        self.count == 0 || now.since(self.last) >= trial * SILENT_TRIALS
+    }
+
+    /// Whether nothing has ever come.
+    pub(super) const fn never(self) -> bool {
+        self.count == 0
     }
 }
 
@@ -68,6 +76,12 @@ impl Merit {
     pub(super) fn idles(self, now: Instant, trial: Duration, news: News) -> bool {
         let rest = now.since(self.last);
         rest >= trial && (news.count - self.news >= TRIAL_NEWS || rest >= trial * QUIET_TRIALS)
+    }
+
+    /// Whether it had its chance to show that it is useful.
+    pub(super) fn disappoints(self, now: Instant, trial: Duration, news: News) -> bool {
+        let chance = !self.earned && now.since(self.last) >= trial / 6 && news.count - self.news >= TRIAL_NEWS / 2;
+        chance || self.idles(now, trial, news)
     }
 
     /// Whether it brought something and does not idle.
