@@ -35,7 +35,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let degrees: Vec<usize> = degrees.collect();
     let mean = degrees.iter().sum::<usize>() as f64 / run.peers as f64;
     println!("{} peers, {:?}: degree {mean:.2}, least {:?}", run.peers, run.profile.links.loss, degrees.iter().min());
-    if run.hostile_percent == 0 { reference(&mut network, &run) } else { hostile(&mut network, &run) }
+    if run.hostile_percent == 0 {
+        reference(&mut network, &run)
+    } else {
+        hostile(&mut network, &run)
+    }
     println!("refused: {:?}", network.measure().rejections);
     Ok(())
 }

@@ -27,7 +27,7 @@ const MAX_SHUNNED: usize = 256;
 pub(super) enum Source {
     /// Our own configuration or a discovery on the local network.
     Local,
-    /// A neighbour told us that brought something before.
+    /// A bootstrap peer told us, or a neighbour that brought something before.
     Peer(PeerId),
     /// It asked us for a place itself, or somebody told us that has brought nothing yet. All of these share one quarter, since such
     /// keys are free.
@@ -139,12 +139,16 @@ impl Book {
         self.shunned.contains_key(&peer)
     }
 
-    /// A random contact that may be dialled now: one that was of use before, as often as not.
+    /// A random contact that may be dialled now: as often as not one that was of use before, and else as often as not one that no
+    /// stranger named.
     pub(super) fn candidate(&self, now: Instant, rng: &mut ChaCha8Rng, free: impl Fn(PeerId) -> bool + Copy) -> Option<Contact> {
         let ready = self.entries.iter().filter(|(peer, entry)| entry.not_before <= now && free(**peer));
-        let proven = ready.clone().filter(|(_, entry)| entry.proven);
-        let proven = if draw::below(rng, 2) == 0 { draw::one(rng, proven) } else { None };
-        proven.or_else(|| draw::one(rng, ready)).map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() })
+        let proven: Vec<_> = ready.clone().filter(|(_, entry)| entry.proven).collect();
+        let known: Vec<_> = ready.clone().filter(|(_, entry)| entry.source != Source::Stranger).collect();
+        let tiers = [proven, known].into_iter().filter(|tier| !tier.is_empty());
+        let tier = tiers.into_iter().find(|_| draw::below(rng, 2) == 0);
+        let drawn = draw::one(rng, tier.unwrap_or_else(|| ready.collect()));
+        drawn.map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() })
     }
 
     /// At most `count` contacts which did not fail lately, without `except`; what strangers said is passed on only when there is

@@ -7,12 +7,14 @@
 //! neighbours. A peer with no neighbour at all is repaired by the same loop that fills a view: it goes on dialling, its bootstrap
 //! contacts included, until it has one. That loop is the watchdog against a lost request.
 
+mod places;
+
 use super::{
     Action, Prefix, Rejection, Turn,
     book::{Book, Source},
     config::Config,
     draw,
-    merit::{Merit, News, SILENT_TRIALS},
+    merit::{Merit, News},
     message::{Contact, MAX_CONTACTS, MAX_HINT, Message},
     quota::{Bucket, Quota},
 };
@@ -27,18 +29,6 @@ const MAX_BOOTSTRAP: usize = 32;
 const MAX_VISITORS: usize = 64;
 /// The most dials and requests under way at once.
 const MAX_DIALS: usize = 3;
-/// How many of the oldest outbound neighbours are never rotated away unless they idle. Whoever poisons our contacts comes too late
-/// for them.
-const ANCHORS: usize = 2;
-/// How many outbound neighbours should be useful. While there are fewer, one is replaced at each review.
-const USEFUL: usize = 2;
-/// How many trials make an inbound neighbour a standing one. Those that stand behind us in the tree look idle for good, and are honest
-/// as a rule when they were here before a crowd.
-const STANDING_TRIALS: u32 = 4;
-/// How many trials must pass after somebody lost its place for being idle before a standing one may.
-const CLEARING_TRIALS: u32 = 10;
-/// How many reviews there are in the time of a trial: whoever stands alone among strangers must not wait for all of it.
-const REVIEWS_PER_TRIAL: u32 = 6;
 /// How many contacts a shuffle or a referral carries.
 const SAMPLE: usize = 8;
 /// The time until the next attempt to fill the view when there was nobody to dial, without and with neighbours.
@@ -120,7 +110,7 @@ impl Membership {
             news: News::none(turn.now),
             cleared: None,
             review: turn.now.after(draw::jitter(turn.rng, views.trial)),
-            review_period: views.trial / REVIEWS_PER_TRIAL,
+            review_period: views.trial / places::REVIEWS_PER_TRIAL,
         }
     }
 
@@ -365,22 +355,6 @@ impl Membership {
         }
     }
 
-    /// Looks whether enough of the neighbours that we chose are useful, and starts to replace one if not: seldom, where nothing is
-    /// announced at all and none can be.
-    fn review(&mut self, turn: &mut Turn<'_>) {
-        let views = &turn.config.views;
-        let silent = self.news.silent(turn.now, views.trial);
-        let least = if silent && !self.news.never() { views.trial * SILENT_TRIALS } else { views.trial / REVIEWS_PER_TRIAL };
-        self.review_period = if silent { (self.review_period * 2).max(least).min(views.rotate_most) } else { least };
-        self.review = turn.now.after(draw::jitter(turn.rng, self.review_period));
-        let useful = self.outbound().filter(|(_, link)| link.merit.is_useful(turn.now, views.trial, self.news)).count();
-        let disappoints = self.outbound().any(|(_, link)| link.merit.disappoints(turn.now, views.trial, self.news));
-        if silent || (useful < USEFUL && disappoints) {
-            self.rotating = true;
-            self.retry = turn.now;
-        }
-    }
-
     pub(super) fn deadline(&self, config: &Config) -> Instant {
         let links = self.links.values().filter_map(|link| link.expiry(config)).min();
         links.into_iter().fold(self.retry.min(self.shuffle).min(self.rotation).min(self.review), Instant::min)
@@ -428,7 +402,8 @@ impl Membership {
     }
 
     fn note(&mut self, turn: &mut Turn<'_>, from: PeerId, contacts: Vec<Contact>) {
-        let trusted = self.links.get(&from).is_some_and(|link| link.merit.has_earned());
+        let asked_for = self.bootstrap.iter().any(|contact| contact.peer == from);
+        let trusted = asked_for || self.links.get(&from).is_some_and(|link| link.merit.has_earned());
         let source = if trusted { Source::Peer(from) } else { Source::Stranger };
         for contact in contacts.into_iter().filter(|contact| contact.peer != self.me) {
             self.book.learn(turn.rng, contact, source);
@@ -451,60 +426,6 @@ impl Membership {
         let new: Vec<Contact> = far.into_iter().filter(|far| contacts.iter().all(|near| near.peer != far.peer)).collect();
         contacts.extend(new.into_iter().take(SAMPLE - contacts.len()));
         contacts
-    }
-
-    /// How many neighbours of a direction share a prefix. Peers without one crowd nobody.
-    fn crowd(&self, prefix: Option<Prefix>, direction: Direction) -> usize {
-        if prefix.is_none() {
-            return 0;
-        }
-        self.links.values().filter(|link| link.stage == Stage::Neighbour(direction) && link.prefix == prefix).count()
-    }
-
-    /// The neighbours that we chose.
-    fn outbound(&self) -> impl Iterator<Item = (PeerId, &Link)> {
-        let chosen = self.links.iter().filter(|(_, link)| link.stage == Stage::Neighbour(Direction::Outbound));
-        chosen.map(|(peer, link)| (*peer, link))
-    }
-
-    /// Whom to give up for a new one, of neighbours that we chose, oldest first: whoever idles longest while others do not, else one
-    /// that is no anchor.
-    fn worst(&mut self, turn: &mut Turn<'_>, chosen: &[(Instant, PeerId)]) -> PeerId {
-        let idle = |peer: &PeerId| self.links[peer].merit.disappoints(turn.now, turn.config.views.trial, self.news);
-        let idlers = chosen.iter().map(|(_, peer)| *peer).filter(idle);
-        if let Some(idler) = idlers.clone().min_by_key(|peer| self.links[peer].merit)
-            && idlers.count() < chosen.len()
-        {
-            self.book.disappointed(turn.now, idler);
-            return idler;
-        }
-        let loose = chosen.iter().skip(ANCHORS.min(chosen.len() - 1)).map(|(_, peer)| *peer);
-        let useless = loose.clone().filter(|peer| !self.links[peer].merit.has_earned());
-        draw::one(turn.rng, useless).or_else(|| draw::one(turn.rng, loose)).expect("at least one is left")
-    }
-
-    /// The youngest of the inbound neighbours that idle, unless another is on trial: strangers that ask all the time turn over one
-    /// place, and those who stood here before them keep theirs.
-    fn youngest_idle(&self, turn: &Turn<'_>) -> Option<PeerId> {
-        let inbound = self.links.iter().filter(|(_, link)| link.stage == Stage::Neighbour(Direction::Inbound));
-        let trial = turn.config.views.trial;
-        if inbound.clone().any(|(_, link)| !link.merit.has_earned() && turn.now.since(link.since) < trial) {
-            return None;
-        }
-        let idle = inbound.filter(|(_, link)| link.merit.idles(turn.now, trial, self.news));
-        let (peer, link) = idle.max_by_key(|(_, link)| link.since)?;
-        let stands = turn.now.since(link.since) >= trial * STANDING_TRIALS;
-        let rested = self.cleared.is_none_or(|cleared| turn.now.since(cleared) >= trial * CLEARING_TRIALS);
-        (!stands || rested).then_some(*peer)
-    }
-
-    /// The youngest inbound neighbour of the prefix that has most of them, and how many it has.
-    fn most_crowded(&self) -> Option<(PeerId, usize)> {
-        let inbound = self.links.iter().filter(|(_, link)| link.stage == Stage::Neighbour(Direction::Inbound));
-        inbound
-            .map(|(peer, link)| (self.crowd(link.prefix, Direction::Inbound), link.since, *peer))
-            .max()
-            .map(|(size, _, peer)| (peer, size))
     }
 }
 

@@ -58,7 +58,13 @@ pub struct Profile {
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { seed: 1, loss_ppm: 0, links: Links::default(), delay: [Duration::from_millis(10), Duration::from_millis(120)], config: Config::default() }
+        Self {
+            seed: 1,
+            loss_ppm: 0,
+            links: Links::default(),
+            delay: [Duration::from_millis(10), Duration::from_millis(120)],
+            config: Config::default(),
+        }
     }
 }
 
@@ -81,13 +87,30 @@ struct Node {
 
 /// What happens to a peer at some time.
 enum Happening {
-    Dial { from: Index },
-    DialFailed { to: Index },
-    Connected { peer: Index, epoch: u64 },
-    Message { from: Index, epoch: u64, message: Box<Message> },
-    Closed { by: Index, epoch: u64 },
+    Dial {
+        from: Index,
+    },
+    DialFailed {
+        to: Index,
+    },
+    Connected {
+        peer: Index,
+        epoch: u64,
+    },
+    Message {
+        from: Index,
+        epoch: u64,
+        message: Box<Message>,
+    },
+    Closed {
+        by: Index,
+        epoch: u64,
+    },
     /// The link to `to` may send what waits for it.
-    Drain { from: Index, epoch: u64 },
+    Drain {
+        from: Index,
+        epoch: u64,
+    },
     Wake,
 }
 
