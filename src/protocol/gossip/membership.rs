@@ -363,7 +363,7 @@ impl Membership {
     /// Dials until enough outbound neighbours stand or are under way, as far as contacts and the dial quota allow.
     fn fill(&mut self, turn: &mut Turn<'_>) {
         let isolated = self.neighbours().next().is_none();
-        let forsaken = isolated || self.news.silent(turn.now, turn.config.views.trial);
+        let forsaken = isolated || (!self.news.never() && self.news.silent(turn.now, turn.config.views.trial));
         self.retry = turn.now.after(draw::jitter(turn.rng, RETRY[usize::from(!isolated)]));
         let has = |stage: Stage| self.links.values().filter(|link| link.stage == stage).count();
         let (outbound, under_way) = (has(Stage::Neighbour(Direction::Outbound)), has(Stage::Dialling) + has(Stage::Requesting));
@@ -383,7 +383,7 @@ impl Membership {
         }
     }
 
-    /// Whom to dial: somebody from the book, or a bootstrap contact as often as not while nothing is heard from anybody.
+    /// Whom to dial: somebody from the book, or a bootstrap contact as often as not while nothing is heard from anybody any more.
     fn candidate(&self, turn: &mut Turn<'_>, forsaken: bool) -> Option<Contact> {
         let known = self.book.candidate(turn.now, turn.rng, |peer| !self.links.contains_key(&peer));
         if !forsaken || (known.is_some() && draw::below(turn.rng, 2) == 0) {
@@ -403,7 +403,8 @@ impl Membership {
 
     fn note(&mut self, turn: &mut Turn<'_>, from: PeerId, contacts: Vec<Contact>) {
         let asked_for = self.bootstrap.iter().any(|contact| contact.peer == from);
-        let trusted = asked_for || self.links.get(&from).is_some_and(|link| link.merit.has_earned());
+        // Where nothing was ever announced nobody could show what it is worth.
+        let trusted = asked_for || self.news.never() || self.links.get(&from).is_some_and(|link| link.merit.has_earned());
         let source = if trusted { Source::Peer(from) } else { Source::Stranger };
         for contact in contacts.into_iter().filter(|contact| contact.peer != self.me) {
             self.book.learn(turn.rng, contact, source);

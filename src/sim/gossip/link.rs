@@ -61,7 +61,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Takes a message from the shell. The second value is by how many bytes the queue grew, the third how many messages gave way.
-    pub(super) fn offer(&mut self, now: Instant, links: &Links, message: Message, bytes: usize, reads: bool) -> (Fate, i64, u64) {
+    pub(super) fn offer(&mut self, now: Instant, links: &Links, (message, bytes): (Message, usize), reads: bool) -> (Fate, i64, u64) {
         if !reads && self.unread + bytes <= links.window {
             self.unread += bytes;
             return (Fate::Queued, 0, 0);
@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn a_busy_link_queues_and_its_oldest_message_gives_way() {
         let (mut link, links) = (Link::default(), links());
-        assert!(matches!(link.offer(Instant(0), &links, Message::Prune, 10, true), (Fate::Left(_, Instant(10_000)), 0, 0)));
-        assert!(matches!(link.offer(Instant(0), &links, Message::Prune, 10, true), (Fate::Waits(Instant(10_000)), 10, 0)));
-        assert!(matches!(link.offer(Instant(0), &links, Message::Prune, 20, true), (Fate::Queued, 20, 0)));
-        assert!(matches!(link.offer(Instant(0), &links, Message::Prune, 30, true), (Fate::Queued, 20, 1)));
+        assert!(matches!(link.offer(Instant(0), &links, (Message::Prune, 10), true), (Fate::Left(_, Instant(10_000)), 0, 0)));
+        assert!(matches!(link.offer(Instant(0), &links, (Message::Prune, 10), true), (Fate::Waits(Instant(10_000)), 10, 0)));
+        assert!(matches!(link.offer(Instant(0), &links, (Message::Prune, 20), true), (Fate::Queued, 20, 0)));
+        assert!(matches!(link.offer(Instant(0), &links, (Message::Prune, 30), true), (Fate::Queued, 20, 1)));
         assert_eq!(link.queued(), 50);
         let drained = link.drain(Instant(10_000), &links);
         assert!(matches!(drained, Some((Fate::Left(_, Instant(30_000)), 20, Some(Instant(30_000))))));
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn an_end_that_does_not_read_costs_a_window_and_a_queue() {
         let (mut link, links) = (Link::default(), links());
-        let dropped: u64 = (0..100).map(|_| link.offer(Instant(0), &links, Message::Prune, 10, false).2).sum();
+        let dropped: u64 = (0..100).map(|_| link.offer(Instant(0), &links, (Message::Prune, 10), false).2).sum();
         assert_eq!((link.queued(), dropped), (20, 100 - 10 - 2));
     }
 

@@ -388,18 +388,20 @@ impl Network {
         }
     }
 
-    /// Hands a message to the link, as far as one stands.
+    /// Hands a message to the link, as far as one stands. Hostile peers queue as much as they like.
     fn send(&mut self, from: Index, to: Index, message: Message) {
         let reads = match &self.nodes[to as usize].actor {
             Actor::Hostile(hostile) => hostile.reads(),
             Actor::Honest(_) | Actor::Dead => true,
         };
+        let honest = matches!(self.nodes[from as usize].actor, Actor::Honest(_));
+        let eager = Links { queue: usize::MAX, ..self.profile.links.clone() };
         let Some(connection) = self.connections.get_mut(&ends(from, to)) else { return };
         let (epoch, link) = (connection.epoch, &mut connection.links[usize::from(from > to)]);
         let bytes = measure::size(&message).1;
-        let (fate, grown, dropped) = link.offer(self.now, &self.profile.links, message, bytes, reads);
+        let (fate, grown, dropped) = link.offer(self.now, if honest { &self.profile.links } else { &eager }, (message, bytes), reads);
         self.nodes[from as usize].queued += grown;
-        if let Actor::Honest(_) = self.nodes[from as usize].actor {
+        if honest {
             self.measure.on_queue(self.nodes[from as usize].queued, dropped);
         }
         match fate {
