@@ -151,13 +151,16 @@ impl Book {
         drawn.map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() })
     }
 
-    /// At most `count` contacts which did not fail lately, without `except`; what strangers said is passed on only when there is
-    /// nothing else, lest it fill the books of those that strangers do not reach.
+    /// At most `count` contacts which did not fail lately, without `except`: what is known at first hand before hearsay, lest what
+    /// strangers say goes round for ever. A quarter are strangers, since those that just came have places to give.
     pub(super) fn sample(&self, rng: &mut ChaCha8Rng, count: usize, except: PeerId) -> Vec<Contact> {
         let good = self.entries.iter().filter(|(peer, entry)| entry.failures == 0 && **peer != except);
-        let known: Vec<_> = good.clone().filter(|(_, entry)| entry.proven || entry.source != Source::Stranger).collect();
-        let drawn = draw::some(rng, if known.is_empty() { good.collect() } else { known }, count);
-        drawn.into_iter().map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() }).collect()
+        let strangers = good.clone().filter(|(_, entry)| !entry.proven && entry.source == Source::Stranger);
+        let mut drawn = draw::some(rng, strangers, count / 4);
+        drawn.extend(draw::some(rng, good.clone().filter(|(_, entry)| entry.proven), count - drawn.len()));
+        let rest = good.filter(|(peer, _)| drawn.iter().all(|(other, _)| other != peer));
+        let rest = draw::some(rng, rest, count - drawn.len());
+        drawn.into_iter().chain(rest).map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() }).collect()
     }
 
     /// How many contacts and how many shunned keys there are.

@@ -30,7 +30,7 @@ impl Membership {
         let views = &turn.config.views;
         let silent = self.news.silent(turn.now, views.trial);
         let least = if silent && !self.news.never() { views.trial * SILENT_TRIALS } else { views.trial / REVIEWS_PER_TRIAL };
-        self.review_period = if silent { (self.review_period * 3 / 2).max(least).min(views.rotate_most) } else { least };
+        self.review_period = if silent { (self.review_period * 2).max(least).min(views.rotate_most) } else { least };
         self.review = turn.now.after(draw::jitter(turn.rng, self.review_period));
         let useful = self.outbound().filter(|(_, link)| link.merit.is_useful(turn.now, views.trial, self.news)).count();
         let disappoints = self.outbound().any(|(_, link)| link.merit.disappoints(turn.now, views.trial, self.news));
