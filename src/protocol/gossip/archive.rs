@@ -24,6 +24,7 @@ pub(super) struct Archive {
     remembered: BTreeMap<MessageId, Path>,
     by_forgetting: BTreeSet<(Instant, MessageId)>,
     fold: u64,
+    body_bytes: usize,
 }
 
 impl Archive {
@@ -62,6 +63,7 @@ impl Archive {
         self.by_expiry.insert((expires, id));
         self.by_author.insert((author, expires, id));
         self.fold ^= id.fold();
+        self.body_bytes += envelope.body().len();
         self.live.insert(id, Live { envelope, expires });
     }
 
@@ -98,9 +100,9 @@ impl Archive {
         ours.filter(|id| window.ids.binary_search(id).is_err()).take(count).collect()
     }
 
-    /// How many announcements are live and how many ids are remembered.
-    pub(super) fn sizes(&self) -> (usize, usize) {
-        (self.live.len(), self.remembered.len())
+    /// How many announcements are live, how many ids are remembered, and how many bytes the live bodies take.
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        (self.live.len(), self.remembered.len(), self.body_bytes)
     }
 
     fn forget_soonest(&mut self) {
@@ -132,6 +134,7 @@ impl Archive {
         let Some(Live { envelope, expires }) = self.live.remove(&id) else { return };
         self.by_expiry.remove(&(expires, id));
         self.fold ^= id.fold();
+        self.body_bytes -= envelope.body().len();
         self.by_author.remove(&(envelope.author(), expires, id));
     }
 }
@@ -174,11 +177,11 @@ mod tests {
         for number in 0..5 {
             archive.insert(at(0), envelope(1, number, 10 + u64::from(number)), Path::Tree, &config);
         }
-        assert_eq!(archive.sizes(), (4, 6));
+        assert_eq!(archive.sizes(), (4, 6, 8));
         assert!(archive.get(at(0), envelope(2, 0, 5).id()).is_some());
         assert!(archive.get(at(0), envelope(1, 1, 11).id()).is_none(), "the soonest to expire went");
         archive.insert(at(0), envelope(3, 0, 10), Path::Tree, &config);
-        assert_eq!(archive.sizes(), (4, 6), "the loudest author made room");
+        assert_eq!(archive.sizes(), (4, 6, 8), "the loudest author made room");
         assert!(archive.get(at(0), envelope(3, 0, 10).id()).is_some());
     }
 
