@@ -8,7 +8,7 @@ mod grids;
 mod nuisances;
 mod shops;
 
-use super::{Attack, Behaviour, JobSpec, Population, shop::Figures, shop::Shop};
+use super::{Behaviour, JobSpec, PeerSpec, Population, shop::Figures, shop::Shop};
 use core::time::Duration;
 
 /// Far longer than any job takes.
@@ -38,11 +38,12 @@ impl Size {
 
 /// A shop with an owner of two slots and peers of different speeds, of whom such a share behaves so.
 fn shop(seed: u64, peers: u32, share: f64, behaviour: Behaviour) -> Shop {
-    let attacks = vec![Attack { name: "attackers".into(), share, behaviour }];
-    let population = Population { peers, slots: 1, attacks, ..Population::default() };
+    let population = Population { peers, slots: 1, ..Population::default() };
     let mut shop = Shop::new(seed, 2, DELAY);
-    for peer in population.draw(seed) {
-        shop.join(peer);
+    let attackers = (f64::from(peers) * share).round() as usize;
+    for (number, peer) in population.draw(seed).peers.into_iter().enumerate() {
+        // Speeds are drawn, so those who come first are like the others.
+        shop.join(if number < attackers { PeerSpec { behaviour, ..peer } } else { peer });
     }
     shop
 }
