@@ -14,7 +14,7 @@ const CALM: (Duration, Duration) = (Duration::from_millis(5), Duration::from_mil
 fn churn(seed: u64, peers: u32, units: u32, half_life: Duration) {
     let sessions = Sessions { present: half_life, absent: half_life / 4 };
     let population = Population { peers, sessions: Some(sessions), ..Population::default() };
-    let mut grid = Grid::new(Scenario { peers: population.draw(seed), delay: CALM, faults: Faults::default(), conspiracy: false }, seed);
+    let mut grid = Grid::new(Scenario { peers: population.draw(seed).peers, delay: CALM, faults: Faults::default(), conspiracy: false }, seed);
     grid.run_for(Duration::from_secs(60)).unwrap();
     let job = grid.submit(0, JobSpec { gas: 60 * JobSpec::default().gas, wall: Duration::from_secs(3600), ..JobSpec::of_units(units) });
     let mut records = BTreeMap::new();
