@@ -10,7 +10,7 @@
 use core::time::Duration;
 use manyhands::{
     protocol::job::Policy,
-    sim::{Attack, Behaviour, JobSpec, PeerSpec, Population, shop::Shop},
+    sim::{Behaviour, JobSpec, PeerSpec, Population, shop::Shop},
 };
 
 /// Jobs in a world.
@@ -83,14 +83,14 @@ fn main() {
 }
 
 fn world(cell: &mut Cell, seed: u64, peers: u32, units: u32, policy: Policy, attackers: Attackers) {
-    let attacks = match attackers {
-        Attackers::None | Attackers::SybilsTimesFive(_) => vec![],
-        Attackers::Tenth(behaviour) => vec![Attack { name: "attackers".into(), share: 0.1, behaviour }],
-    };
-    let population = Population { peers, attacks, ..Population::default() };
+    let population = Population { peers, ..Population::default() };
     let mut shop = Shop::new(seed, 4, Duration::from_millis(50));
-    for peer in population.draw(seed) {
-        shop.join(peer);
+    for (number, peer) in population.draw(seed).peers.into_iter().enumerate() {
+        // Speeds are drawn, so those who come first are like the others.
+        shop.join(match attackers {
+            Attackers::Tenth(behaviour) if number < peers as usize / 10 => PeerSpec { behaviour, ..peer },
+            Attackers::Tenth(_) | Attackers::None | Attackers::SybilsTimesFive(_) => peer,
+        });
     }
     let spec = JobSpec { policy, gas: UNIT_SECONDS * JobSpec::default().gas, ..JobSpec::of_units(units) };
     for job in 0..JOBS {

@@ -18,7 +18,7 @@ pub const WORKERS_MAX: usize = 4096;
 const COUNT_VALID: Duration = Duration::from_secs(1);
 
 /// Up to so many workers with room are looked at whenever there is something to hand out.
-const ALL_LOOKED_AT_MAX: usize = 64;
+const ALL_LOOKED_AT_MAX: usize = 32;
 
 /// A worker that is attached now.
 #[derive(Clone, Debug)]
