@@ -62,7 +62,9 @@ fn the_keys_of_a_scenario_are_documented() {
 #[test]
 fn an_attack_is_a_name_and_an_amount() {
     assert_eq!("colluders=0.1".parse(), Ok(Attacked { name: "colluders".into(), amount: 0.1 }));
-    for (text, said) in [("colluders", "NAME=AMOUNT"), ("colluders=x", "not a number"), ("nobody=1", "no attack"), ("liars=2", "from 0 to 1")] {
+    for (text, said) in
+        [("colluders", "NAME=AMOUNT"), ("colluders=x", "not a number"), ("nobody=1", "no attack"), ("liars=2", "from 0 to 1")]
+    {
         let refused = text.parse::<Attacked>().unwrap_err();
         assert!(refused.contains(said), "{refused}");
     }

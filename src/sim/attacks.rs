@@ -26,7 +26,11 @@ pub const ALL: [Known; 13] = [
     share("liars", "lie in 10 % of their units, each in its own way", Behaviour::Lies { per_mille: 100 }),
     share("fools", "say the same wrong thing in the same 5 % of all units", Behaviour::Colludes { per_mille: 50 }),
     share("colluders", "lie together in 5 % of the units that no honest peer has voted on", Behaviour::Gambles { per_mille: 50 }),
-    share("pairs", "lie together where two of them hold a unit, and hold units back for that", Behaviour::LiesInPairs { kept_per_mille: 100 }),
+    share(
+        "pairs",
+        "lie together where two of them hold a unit, and hold units back for that",
+        Behaviour::LiesInPairs { kept_per_mille: 100 },
+    ),
     share("sleepers", "are honest for 100 units, and then lie together", Behaviour::Sleeps { until: 100, per_mille: 1000 }),
     share("once", "lie once, together, after 100 units", Behaviour::LiesOnce { after: 100 }),
     share("coup", "are honest for five minutes, and then all say the same wrong thing", Behaviour::Turns { at: Duration::from_secs(300) }),

@@ -121,7 +121,8 @@ impl Population {
 
     /// The share of the time that a peer which comes and goes is there.
     pub fn availability(&self) -> f64 {
-        let share = |Sessions { present, absent }: Sessions| present.as_secs_f64() / (present + absent).as_secs_f64().max(f64::MIN_POSITIVE);
+        let share =
+            |Sessions { present, absent }: Sessions| present.as_secs_f64() / (present + absent).as_secs_f64().max(f64::MIN_POSITIVE);
         self.sessions.map_or(1.0, share)
     }
 }

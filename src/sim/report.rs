@@ -6,11 +6,7 @@ use super::{
     measure::{Kind, Peaks, Traffic},
     population::Population,
 };
-use crate::protocol::{
-    job::Policy,
-    owner::Counts,
-    verify::AUDIT_RATE,
-};
+use crate::protocol::{job::Policy, owner::Counts, verify::AUDIT_RATE};
 use core::time::Duration;
 
 /// Peers of one kind, and how many of them were convicted by anybody.

@@ -92,9 +92,10 @@ fn ended_in(value: &Value, output_bytes: u64) -> usize {
 pub fn gossip(message: &Message, signed: usize) -> usize {
     let kind = match message {
         Message::Request { hint, urgent } => text(hint.len()) + if *urgent { 2 } else { 0 },
-        Message::Accept { contacts } | Message::Refuse { contacts } | Message::Shuffle { contacts } | Message::ShuffleReply { contacts } => {
-            contacts.iter().map(|contact| nested(BYTES_32 + text(contact.hint.len()))).sum()
-        }
+        Message::Accept { contacts }
+        | Message::Refuse { contacts }
+        | Message::Shuffle { contacts }
+        | Message::ShuffleReply { contacts } => contacts.iter().map(|contact| nested(BYTES_32 + text(contact.hint.len()))).sum(),
         Message::Data { envelope, path } => {
             let repair = matches!(path, crate::protocol::gossip::Path::Repair);
             nested(signed) + field(millis(envelope.lifetime())) + if repair { 2 } else { 0 }
@@ -122,7 +123,13 @@ pub fn outcomes(outcomes: &[Outgoing]) -> usize {
             Outcome::Failed(_) => 2,
         };
         let inline = finished.output.as_ref().map_or(0, |output| text(output.len()) + 2);
-        nested(unit(outgoing.unit, outgoing.attempt.0, outgoing.ordinal) + ended + inline + text(finished.log.len()) + field(millis(finished.wall)))
+        nested(
+            unit(outgoing.unit, outgoing.attempt.0, outgoing.ordinal)
+                + ended
+                + inline
+                + text(finished.log.len())
+                + field(millis(finished.wall)),
+        )
     };
     nested(BYTES_32 + outcomes.iter().map(outcome).sum::<usize>() + SIGNATURE)
 }

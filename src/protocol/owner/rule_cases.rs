@@ -257,7 +257,7 @@ fn case_10_collusion_audits_everything_and_ends_provisional_results() {
         }
     }
     assert_eq!((desk.strikes(7), desk.strikes(8)), (1, 1));
-    assert_eq!(desk.units_in(UnitState::Provisional), []);
+    assert!(desk.units_in(UnitState::Provisional).is_empty());
     let open = desk.units_in(UnitState::Rechecking);
     assert!(proven_here.iter().all(|unit| open.contains(unit)), "two proven votes are not enough any more: {open:?}");
     desk.work_honestly(&[1, 2, 5, 6]);
@@ -265,7 +265,7 @@ fn case_10_collusion_audits_everything_and_ends_provisional_results() {
     desk.work_honestly(&[9]);
     let views = desk.owner.unit_views(JOB, UnitIndex(0), usize::MAX);
     assert!(views.iter().filter(|view| view.state == UnitState::Verified).all(|view| view.votes.len() >= 3));
-    assert_eq!(desk.units_in(UnitState::Provisional), []);
+    assert!(desk.units_in(UnitState::Provisional).is_empty());
 }
 
 /// Case 21: whoever was caught and comes back with a new key begins at nothing.
