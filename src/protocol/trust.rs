@@ -5,6 +5,7 @@ use super::{
     ids::PeerId,
     time::Instant,
     verify::{PROVEN_UNITS, Weight},
+    worker::WINDOW_MAX,
 };
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ struct Record {
     unanswered: u32,
     /// Until when it gets no lease because of that.
     rests_until: Option<Instant>,
+    /// How many leases it may hold since some ran out; `None`: as many as it wants.
+    allowance: Option<u32>,
     /// Until when it gets no lease because its dissent had to be excused before it was proven.
     excused_until: Option<Instant>,
 }
@@ -90,6 +93,7 @@ impl Trust {
             present: false,
             unanswered: 0,
             rests_until: None,
+            allowance: None,
             excused_until: None,
             quarantined_until: (standing.strikes > 0).then(|| now.after(QUARANTINE)),
         };
@@ -243,11 +247,13 @@ impl Trust {
         standing.drops = standing.drops.saturating_add(1);
     }
 
-    /// It let leases run out although it is there: it gets none for a while, and then one at a time until it answers.
+    /// It let leases run out although it is there: it gets none for a while, then one, and one more with each answer. So whoever claims
+    /// more slots than it has gets about as much as it can do.
     pub fn let_run_out(&mut self, peer: PeerId, now: Instant) {
         let record = self.remember(peer);
         let rest = REST.saturating_mul(1 << record.unanswered.min(10)).min(REST_MAX);
         record.unanswered = record.unanswered.saturating_add(1);
+        record.allowance = Some(1);
         record.rests_until = Some(now.after(rest));
     }
 
@@ -255,6 +261,7 @@ impl Trust {
     pub fn answered(&mut self, peer: PeerId) {
         if let Some(record) = self.records.get_mut(&peer) {
             (record.unanswered, record.rests_until) = (0, None);
+            record.allowance = record.allowance.map(|allowance| allowance + 1).filter(|&allowance| allowance < WINDOW_MAX);
         }
     }
 
@@ -274,6 +281,11 @@ impl Trust {
     /// Whether a record of `standing` would make a peer proven for units of about `gas`.
     pub fn would_be_proven(standing: Standing, gas: u64) -> bool {
         Record { standing, ..Record::default() }.is_proven(gas)
+    }
+
+    /// How many leases it may hold, if fewer than it wants.
+    pub fn allowance(&self, peer: PeerId) -> Option<u32> {
+        self.records.get(&peer).and_then(|record| record.allowance)
     }
 
     /// Whether it has answered nothing since leases of its ran out, and until when it gets none.

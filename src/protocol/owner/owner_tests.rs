@@ -321,7 +321,15 @@ fn a_worker_that_lets_leases_run_out_rests_and_then_gets_one_at_a_time() {
     let trial = desk.lease(1);
     assert!(desk.leases.is_empty(), "one to try");
     desk.answer(1, &trial, 7);
-    assert_eq!(desk.leases.len(), 4, "it is back");
+    assert_eq!(desk.leases.len(), 2, "and one more with each answer");
+    for held in 3..=4 {
+        let (_, lease) = desk.leases.remove(0);
+        desk.answer(1, &lease, 7);
+        assert_eq!(desk.leases.len(), held);
+    }
+    let (_, lease) = desk.leases.remove(0);
+    desk.answer(1, &lease, 7);
+    assert_eq!(desk.leases.len(), 4, "as many as it wants");
     assert_eq!(desk.owner.trust().standing(key(1)).verified_units, 100, "no trust is lost");
 }
 

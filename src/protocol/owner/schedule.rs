@@ -92,7 +92,13 @@ impl Owner {
                 _ if peer != self.me && (self.trust.is_barred(peer, now) || self.trust.is_excused(peer, now)) => {}
                 Some(until) if until > now => rested = Some(rested.map_or(until, |at| at.min(until))),
                 Some(_) => offers.push(Offer { peer, free: 1 }),
-                None => offers.push(Offer { peer, free }),
+                None => {
+                    let held = self.roster.leases(peer).len() as u32;
+                    let allowed = self.trust.allowance(peer).map_or(free, |allowance| allowance.saturating_sub(held).min(free));
+                    if allowed > 0 {
+                        offers.push(Offer { peer, free: allowed });
+                    }
+                }
             }
         }
         if let Some(at) = rested {

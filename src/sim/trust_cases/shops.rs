@@ -89,8 +89,12 @@ fn sybils_in_agreement(seed: u64, size: Size, one_lineage: bool) {
 
 #[test]
 fn case_12_strangers_who_agree_get_nothing_wrong_verified() {
-    sybils_in_agreement(12, SMALL, false);
-    sybils_in_agreement(12, SMALL, true);
+    sybils_in_agreement(12, Size { peers: 40, units: 500 }, false);
+}
+
+#[test]
+fn case_12_strangers_of_one_lineage_get_nothing_wrong_verified() {
+    sybils_in_agreement(12, Size { peers: 40, units: 500 }, true);
 }
 
 #[test]
