@@ -7,12 +7,17 @@ use crate::{
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
         outcome::{Exit, Value},
         platform::{Platform, Platforms},
+        trust::QUARANTINE,
         verify::AuditState,
     },
     wire::{manifest, number, receipt},
 };
 use rusqlite::{Connection, Row};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 /// In the column `anchor`: its first bit.
 pub(super) const ANCHOR: i64 = 1;
@@ -31,7 +36,10 @@ pub struct SignedManifest {
 impl Store {
     /// Everything that a restarted peer needs, in one consistent state. Blocks; a million votes take about a second.
     pub fn load(&self) -> Result<Saved, StoreError> {
-        self.read(|connection| Ok(Saved { jobs: load_jobs(connection)?, standings: load_standings(connection)? }))
+        self.read(|connection| {
+            let (jobs, standings) = (load_jobs(connection)?, load_standings(connection)?);
+            Ok(Saved { jobs, standings, quarantines: load_quarantines(connection)? })
+        })
     }
 
     /// A job's encoded manifest and its owner's signature on it.
@@ -176,6 +184,17 @@ fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, St
             lineage: row.get::<_, Option<[u8; 32]>>(7)?.map(PeerId),
         };
         Ok((PeerId(row.get(0)?), standing))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// What is left of quarantines, by this machine's clock; where that was set back they have just begun.
+fn load_quarantines(connection: &Connection) -> Result<BTreeMap<PeerId, Duration>, StoreError> {
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let mut find = connection.prepare_cached("SELECT peer, struck_unix FROM standing WHERE strikes > 0 AND struck_unix IS NOT NULL")?;
+    let rows = find.query_map([], |row| {
+        let gone = now.saturating_sub(u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0));
+        Ok((PeerId(row.get(0)?), QUARANTINE.saturating_sub(Duration::from_secs(gone))))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

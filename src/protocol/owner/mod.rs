@@ -77,7 +77,7 @@ pub struct Owner {
 impl Owner {
     /// Rebuilds the coordinator from what was durable.
     pub fn new(now: Instant, me: PeerId, class: Arc<str>, saved: Saved, rng: ChaCha8Rng) -> Self {
-        let trust = Trust::restore(now, saved.standings);
+        let trust = Trust::restore(now, saved.standings, &saved.quarantines);
         let mut owner = Self {
             me,
             class,
