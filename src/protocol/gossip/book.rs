@@ -1,7 +1,7 @@
 //! The passive view: contacts kept for later, and keys that are refused for a while.
 //!
-//! Whoever fills a book decides whom its owner meets, so no source may fill more than a quarter of it, and contacts that have been
-//! neighbours cannot be displaced by hearsay.
+//! Whoever fills a book decides whom its owner meets, so no source may fill more than a quarter of it, all that have not yet shown
+//! what they are worth count as one source, and contacts that were of use cannot be displaced by hearsay.
 
 use super::{draw, message::Contact};
 use crate::protocol::{ids::PeerId, time::Instant};

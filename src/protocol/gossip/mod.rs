@@ -3,12 +3,21 @@
 //! Three small machines work side by side. `membership` decides who is a neighbour (a partial view after HyParView), `broadcast`
 //! forwards announcements along a tree of eager edges with lazy ones as its safety net (after PlumTree), and `recovery` compares
 //! archives with one neighbour at a time, so that late joiners and the survivors of a partition catch up. `archive` and `book`
-//! are what they remember, `quota` is what a neighbour may use up.
+//! are what they remember, `quota` is what a neighbour may use up, `merit` says which neighbours earn their places.
 //!
 //! Neighbours are strangers. Their keys are authenticated by the transport and the signatures of announcements are verified by `wire`
 //! before anything arrives here; all else is hostile: ids, counts, contacts, floods, forced joins, silence. So every table has a
 //! bound, every rate a quota, every refusal a name ([`Rejection`]), and what no honest peer does is held against the neighbour until
 //! it is dropped and shunned.
+//!
+//! What an attacker can still do, with keys that come from ever more networks (from few, the share of a prefix stops it):
+//! - take the inbound places that nobody else has taken, a third of all, and be sent every announcement through them; that triples
+//!   what honest peers send, to at most ten copies of each;
+//! - keep a place by being useful: by forwarding, or by announcing things of its own within its quota;
+//! - stand in the way of newcomers. Whoever joins while a fifth of all keys are hostile and ask for places all the time finds mostly
+//!   them, since a newcomer brings nothing either and keeps a contested place for one trial only. In the simulator about half of those
+//!   who joined then heard nothing yet after twenty seconds; peers that were there before lost nothing;
+//! - forward honestly for long, collect places, and fall silent at once: those who have no other neighbour notice after a trial.
 //!
 //! This machine deliberately does not know what an announcement says, where a peer may be found, or what time it is.
 //!

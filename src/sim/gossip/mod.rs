@@ -4,6 +4,20 @@
 //! stands, each direction has a finite bandwidth and a bounded queue whose oldest message gives way, a lost message is gone or comes
 //! a round trip later, and a dead peer is noticed late. Each seed replays exactly.
 //!
+//! Measured with `examples/gossip_network.rs`, one seed, announcements of 200 bytes, one per second from random peers:
+//!
+//! | 10,000 peers | delivery | p50 / p99 | announcements + other messages per peer |
+//! |---|---|---|---|
+//! | a twentieth of all messages dropped | 100 % | 0.94 / 1.85 s | 1.27 + 4.7 |
+//! | the same from one origin | 100 % | 0.56 / 1.29 s | 1.22 + 4.6 |
+//! | a fifth of the peers killed, in the two seconds after | 99.97 % | 0.96 / 1.88 s | 1.66 + 4.3 |
+//! | the same after ten seconds | 100 % | 0.89 / 1.65 s | 1.37 + 4.8 |
+//! | a hundredth dropped, 2,000 hostile peers of all habits arrive | 100 % | 0.82 / 1.56 s | 1.9 + 7.2 |
+//! | the same after eighty seconds | 100 % | 0.85 / 1.39 s | 3.6 + 9.5 |
+//!
+//! Those hostile peers came from a network each. They got 7 % of the neighbours that honest peers chose and 39 % of those that chose
+//! them; nobody was eclipsed, and no peer's tables took more than 100 KiB.
+//!
 //! It deliberately does not model a peer's uplink shared by its connections, nor the time that a machine takes to think.
 
 mod carry;

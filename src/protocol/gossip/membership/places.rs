@@ -23,6 +23,7 @@ const STANDING_TRIALS: u32 = 4;
 const CLEARING_TRIALS: u32 = 10;
 /// How many reviews there are in the time of a trial: whoever stands alone among strangers must not wait for all of it.
 pub(super) const REVIEWS_PER_TRIAL: u32 = 6;
+
 impl Membership {
     /// Looks whether enough of the neighbours that we chose are useful, and starts to replace one if not: seldom, where nothing is
     /// announced at all and none can be.
