@@ -14,5 +14,7 @@ mod kills;
 mod large;
 #[cfg(feature = "fault-injection")]
 mod liar;
+#[cfg(feature = "fault-injection")]
+mod liar_stages;
 mod modules;
 mod reducers;
