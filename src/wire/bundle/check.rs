@@ -160,7 +160,7 @@ pub fn read_again(
     let module = read_module(&mut reader, &header)?;
     let mut going = take(Given::Module(module));
     loop {
-        let unit = match reader.next()? {
+        let unit = match reader.record()? {
             Record::Unit(unit) => unit,
             Record::End(_) => break,
             other @ (Record::Header(_) | Record::Chunk(_)) => return Err(out_of_place(&other, "a unit")),
@@ -212,7 +212,7 @@ fn check_units<R: Read>(reader: &mut BundleReader<R>, checked: &mut Checked, dec
     let expected = checked.units();
     let (mut next, mut table, mut voters) = (0, TableDigest::default(), BTreeSet::new());
     let end = loop {
-        let unit = match reader.next()? {
+        let unit = match reader.record()? {
             Record::Unit(unit) => unit,
             Record::End(end) => break end,
             other @ (Record::Header(_) | Record::Chunk(_)) => return Err(out_of_place(&other, "a unit")),
