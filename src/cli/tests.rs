@@ -357,7 +357,7 @@ async fn a_bundle_is_written_whole_and_checked_without_a_node() {
     let path = dir.path().join("proof.mhb").into_os_string().into_string().expect("text");
     let exported = run(dir.path(), &["verify", "--export", &path]).await;
     assert_eq!(exported.code, 0, "{exported:?}");
-    assert!(exported.err.contains(&format!("✓ bundle written to {path} (17 B)\nanybody can check it: manyhands verify --bundle {path}\n")));
+    assert!(exported.err.contains(&format!("✓ bundle written to {path} (18 B)\nanybody can check it: manyhands verify --bundle {path}\n")));
     assert_eq!(std::fs::read(&path).expect("it is there"), b"mhbundle and so on");
     assert!(!std::path::Path::new(&format!("{path}.part")).exists());
     let piped = run(dir.path(), &["verify", "--export", "-"]).await;

@@ -4,6 +4,7 @@ use super::{LeaseToken, Owner, Report, own_job::OwnJob};
 use crate::protocol::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
     outcome::{Outcome, Value},
+    platform::Platform,
     time::Instant,
 };
 use core::time::Duration;
@@ -25,9 +26,9 @@ pub struct OwnRun {
 }
 
 impl Owner {
-    /// Takes in the owner's own value: it decides the unit, whatever its state, and convicts whoever said otherwise. Returns whether
+    /// Takes in the owner's own value, computed on this machine's `platform`: it decides the unit, whatever its state, and convicts whoever said otherwise. Returns whether
     /// it was taken: not when there is no such unit, or the owner's value was known before.
-    pub fn checked(&mut self, now: Instant, id: JobId, run: OwnRun) -> bool {
+    pub fn checked(&mut self, now: Instant, id: JobId, run: OwnRun, platform: Platform) -> bool {
         let OwnRun { unit, value, output_bytes, output, wall } = run;
         let Some(known) = self.jobs.get(&id).and_then(|job| job.unit(unit)) else { return false };
         if known.votes.iter().any(|vote| vote.worker == self.me) {
@@ -44,6 +45,7 @@ impl Owner {
             output,
             log: Arc::from([]),
             wall,
+            platform,
             proof: Arc::from([]),
         };
         self.on_value(now, id, self.me, value, report);
