@@ -287,6 +287,57 @@ impl Trust {
 mod tests {
     use super::*;
 
+    fn peer(number: u8) -> PeerId {
+        PeerId([number; 32])
+    }
+
+    #[test]
+    fn whom_an_anchor_invited_has_no_lineage_and_whom_a_guest_invited_has() {
+        let mut trust = Trust::default();
+        trust.meet(peer(1), None, None, true);
+        trust.meet(peer(2), None, None, false);
+        trust.meet(peer(3), None, Some(peer(1)), false);
+        trust.meet(peer(4), None, Some(peer(2)), false);
+        assert_eq!([3, 4].map(|number| trust.lineage(peer(number))), [None, Some(peer(2))]);
+        trust.convict(peer(1), Instant(0));
+        assert_eq!(trust.lineage(peer(3)), Some(peer(1)), "it was no friend");
+    }
+
+    #[test]
+    fn a_first_conviction_is_quarantine_and_a_second_is_for_good() {
+        let mut trust = Trust::default();
+        (0..30).for_each(|_| trust.credit(peer(1), 10));
+        assert!(trust.is_proven(peer(1), 10));
+        let now = Instant(5);
+        trust.convict(peer(1), now);
+        assert!(!trust.is_proven(peer(1), 10) && trust.is_barred(peer(1), now));
+        assert!(!trust.is_barred(peer(1), now.after(QUARANTINE)));
+        trust.convict(peer(1), now);
+        assert!(trust.is_barred(peer(1), now.after(QUARANTINE).after(QUARANTINE)));
+    }
+
+    #[test]
+    fn what_is_not_handed_in_costs_no_trust() {
+        let mut trust = Trust::default();
+        (0..30).for_each(|_| trust.credit(peer(1), 10));
+        for _ in 0..100 {
+            trust.drop_lease(peer(1));
+            trust.let_run_out(peer(1), Instant(0));
+            trust.excuse(peer(1), 10, Instant(0));
+        }
+        assert!(trust.is_proven(peer(1), 10) && !trust.is_barred(peer(1), Instant(0)) && !trust.is_excused(peer(1), Instant(0)));
+        assert_eq!(trust.record_in_units(peer(1), 10), 30);
+        trust.excuse(peer(2), 10, Instant(0));
+        assert!(trust.is_excused(peer(2), Instant(0)) && !trust.is_excused(peer(2), Instant(0).after(EXCUSED_REST)));
+    }
+
+    #[test]
+    fn work_on_small_units_proves_nobody_for_large_ones() {
+        let mut trust = Trust::default();
+        (0..1000).for_each(|_| trust.credit(peer(1), 10));
+        assert!(trust.is_proven(peer(1), 500) && !trust.is_proven(peer(1), 501));
+    }
+
     #[test]
     fn a_friend_is_an_anchor_until_it_is_caught_and_so_is_whom_it_brings_independent() {
         let (friend, guest) = (PeerId([1; 32]), PeerId([2; 32]));

@@ -161,7 +161,7 @@ pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
 
 /// The ballots in the order of their commitment, one of each worker: its first.
 fn in_order(ballots: &[Ballot]) -> Cow<'_, [Ballot]> {
-    let key = |ballot: &Ballot| (ballot.position, ballot.worker, ballot.ordinal, ballot.value);
+    let key = |ballot: &Ballot| (ballot.position, ballot.worker, ballot.ordinal, ballot.value, ballot.platform);
     let alone = |at: usize| ballots[..at].iter().all(|other| other.worker != ballots[at].worker);
     if ballots.is_sorted_by_key(key) && (1..ballots.len()).all(alone) {
         return Cow::Borrowed(ballots);
@@ -428,3 +428,7 @@ impl AuditState {
 #[cfg(test)]
 #[path = "verify_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "verify_properties.rs"]
+mod properties;

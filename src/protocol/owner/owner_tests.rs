@@ -16,6 +16,8 @@ const JOB: JobId = JobId([9; 32]);
 const SECRET: JobSecret = JobSecret([15; 32]);
 const GAS: u64 = 1000;
 
+#[path = "audit_tests.rs"]
+mod audit;
 #[path = "check_tests.rs"]
 mod check;
 #[path = "judge_tests.rs"]
