@@ -5,7 +5,6 @@
 
 use manyhands::{
     protocol::{
-        fact::Vote,
         ids::{Attempt, Digest, UnitIndex},
         job::{Inputs, Manifest, Policy, Reduce, TableDigest, UnitRange},
         outcome::{Exit, UnitLimits, Value},
@@ -93,16 +92,7 @@ fn vote(header: &Header, worker: &Key, unit: u32, value: Value) -> BundledVote {
     let claim = Claim { unit: UnitIndex(unit), attempt: Attempt(0), ordinal: 1, value, output_bytes: output(unit).len() as u64 };
     let receipts = Receipts::new(header.job(), "wasmtime-48/1", "x86_64", &[claim]).expect("one");
     let proof = receipts.proof(0, &receipts.sign(worker));
-    let vote = Vote {
-        unit: UnitIndex(unit),
-        worker: signing::peer_of(worker),
-        attempt: claim.attempt,
-        ordinal: claim.ordinal,
-        value,
-        output_bytes: claim.output_bytes,
-        proof,
-    };
-    BundledVote { vote, counted: true, proven: true, struck: false }
+    BundledVote { worker: signing::peer_of(worker), claim, proof, counted: true, proven: true, struck: false }
 }
 
 fn manifest_of(inputs: Inputs) -> Manifest {
@@ -326,10 +316,10 @@ fn what_is_not_proven_is_a_problem_of_its_unit() {
     };
     let (one, two) = (signing::peer_of(&key(1)), signing::peer_of(&key(2)));
     let few = |found, needed| Problem::TooFewReceipts { found, needed };
-    let forged = |plan: &mut Plan| plan.units[0].votes[1].vote.worker = one;
+    let forged = |plan: &mut Plan| plan.units[0].votes[1].worker = one;
     assert_eq!(problems(&forged), [(0, Problem::BadReceipt { worker: one }), (0, few(1, 2))], "nobody signs for another");
     let moved = |plan: &mut Plan| {
-        plan.units[0].votes[1] = BundledVote { vote: plan.units[2].votes[1].vote.clone(), ..plan.units[0].votes[1].clone() }
+        plan.units[0].votes[1] = BundledVote { proof: plan.units[2].votes[1].proof.clone(), ..plan.units[0].votes[1].clone() }
     };
     assert_eq!(problems(&moved), [(0, Problem::BadReceipt { worker: two }), (0, few(1, 2))], "a receipt is of one unit");
     let twice = |plan: &mut Plan| plan.units[0].votes[1] = plan.units[0].votes[0].clone();

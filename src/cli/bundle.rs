@@ -273,12 +273,13 @@ fn verdict(checked: &Checked, reran: &Reran) -> String {
     }
     let proof = "every result is backed by genuine receipts of distinct keys";
     let decided = checked.verified + checked.failed;
+    let agreeing = human::count(reran.agree, "unit");
     match (&reran.not_run, reran.agree) {
         (Some(reason), 0) => format!("{proof}; no unit could be run here: {reason}"),
-        (Some(reason), agree) => format!("{proof}; {} units run here agree, others could not be run: {reason}", grouped(agree)),
+        (Some(reason), _) => format!("{proof}; {agreeing} run here agree, others could not be run: {reason}"),
         (None, 0) => format!("{proof}; nothing was run here"),
         (None, agree) if agree == decided => format!("{proof}; all of them, run here once more, agree"),
-        (None, agree) => format!("{proof}; {} units run here agree, so {}", grouped(agree), bound(agree)),
+        (None, agree) => format!("{proof}; {agreeing} run here agree, so {}", bound(agree)),
     }
 }
 
@@ -316,9 +317,9 @@ fn lines(checked: &Checked, reran: &Reran, verdict: &str, sound: bool) -> Vec<St
     });
     let ran = reran.agree as usize + reran.wrong.len();
     lines.push(format!(
-        "{} {} units run here, {} differ",
+        "{} {} run here, {} differ",
         mark(reran.wrong.is_empty()),
-        grouped(ran as u64),
+        human::count(ran as u64, "unit"),
         grouped(reran.wrong.len() as u64)
     ));
     lines.push(format!(

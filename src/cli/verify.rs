@@ -107,7 +107,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     let (mut end, mut told) = (VerifyProgress::default(), false);
     while let Some(progress) = stream.next().await? {
         if !told && !progress.finished {
-            context.say(format!("checking receipts, running {} units here …", grouped(progress.sample_size)));
+            context.say(format!("checking what is kept, running {} here …", human::count(progress.sample_size, "unit")));
             told = true;
         }
         end = progress;
@@ -146,6 +146,9 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         bundle::export(&mut client, &job, path, args.digests_only, context).await?;
     }
     let id = human::short_id(&job);
+    if job.provisional > 0 && !args.all {
+        context.say(format!("settle what is provisional by running it here: manyhands verify {id} --all"));
+    }
     context.say(if sound { format!("results: manyhands results {id}") } else { format!("details: manyhands why {id}") });
     Ok(if sound { Exit::Ok } else { Exit::Unverified })
 }
@@ -162,7 +165,7 @@ fn lines(end: &VerifyProgress, sound: bool) -> Vec<String> {
             grouped(end.blobs_checked),
             grouped(end.blobs_bad)
         ),
-        format!("{} {} units run here, {} differ", mark(end.mismatches == 0), grouped(end.sampled), grouped(end.mismatches)),
+        format!("{} {} run here, {} differ", mark(end.mismatches == 0), human::count(end.sampled, "unit"), grouped(end.mismatches)),
         format!("{} {verified} of {units} units are verified", mark(end.verified_units == end.units)),
     ];
     if !end.wrong_units.is_empty() {

@@ -380,7 +380,8 @@ fn corrupt(report: Report) -> Report {
     report
 }
 
-/// Spoils results when told so: `MANYHANDS_FAULT=corrupt` spoils each, `MANYHANDS_FAULT=corrupt-after:N` those after the Nth.
+/// Spoils results when told so: `MANYHANDS_FAULT=corrupt` spoils each, `MANYHANDS_FAULT=corrupt-after:N` those after the Nth,
+/// `MANYHANDS_FAULT=corrupt-output:TEXT` those whose output is this line.
 #[cfg(feature = "fault-injection")]
 fn corrupt(mut report: Report) -> Report {
     use crate::protocol::ids::Digest;
@@ -389,6 +390,7 @@ fn corrupt(mut report: Report) -> Report {
     let Ok(fault) = std::env::var("MANYHANDS_FAULT") else { return report };
     let after = match fault.split_once(':') {
         Some(("corrupt-after", count)) => count.parse().unwrap_or(0),
+        Some(("corrupt-output", text)) if report.output.trim_ascii() == text.as_bytes() => 0,
         _ if fault == "corrupt" => 0,
         _ => return report,
     };

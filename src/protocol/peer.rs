@@ -151,7 +151,7 @@ impl Peer {
             Event::Finished { run, finished } => self.worker.finished(run, finished),
             Event::Submitted { job, manifest, secret } => self.owner.submit(job, manifest, secret),
             Event::Checked { job, run } => {
-                self.owner.checked(now, job, self.config.platform, run);
+                self.owner.checked(now, job, run, self.config.platform);
             }
             Event::Befriended { peer, friend } => {
                 self.owner.befriend(now, peer, friend);

@@ -134,7 +134,7 @@ fn with_faults_of_every_kind_too_everything_ends_and_no_honest_worker_is_convict
         peers[0].slots = [2, 0][seed as usize / 4 % 2];
         let delay = (Duration::from_millis(1), Duration::from_millis(10 + seed % 7 * 100));
         let mut grid = Grid::new(Scenario { peers, delay, faults: Faults::HARSH, conspiracy: false }, 1000 + seed);
-        let job = grid.submit(0, JobSpec { program: Program::DependsOnPlatform(8), ..JobSpec::of_units(80) });
+        let job = grid.submit(0, JobSpec { program: Program::DiffersByPlatform(8), ..JobSpec::of_units(80) });
         grid.submit(0, JobSpec::of_units(60));
         if let Err(failure) = grid.run(Duration::from_secs(90), Duration::from_secs(7200)) {
             panic!("{failure}\n{:?}", grid.view(job));

@@ -150,6 +150,22 @@ impl Grid {
         child.wait().unwrap();
     }
 
+    /// Stops a node in order: it tells the others that it goes.
+    #[cfg(feature = "fault-injection")]
+    pub fn stop(&mut self, at: usize) {
+        let _ = self.run(at, &["stop"]).ok();
+        let mut child = self.nodes[at].child.take().expect("it runs");
+        child.wait().unwrap();
+    }
+
+    /// How many slots a node has from its next start on.
+    #[cfg(feature = "fault-injection")]
+    pub fn set_slots(&mut self, at: usize, slots: u32) {
+        let arguments = &mut self.nodes[at].arguments;
+        let place = arguments.iter().position(|argument| argument == "--slots").expect("each node is told");
+        arguments[place + 1] = slots.to_string();
+    }
+
     /// The processes that a node has started.
     #[cfg(target_os = "linux")]
     pub fn children(&self, at: usize) -> Vec<u32> {

@@ -14,6 +14,8 @@ mod kills;
 mod large;
 #[cfg(feature = "fault-injection")]
 mod liar;
+#[cfg(feature = "fault-injection")]
+mod liar_stages;
 mod modules;
 mod receipts;
 mod reducers;

@@ -100,8 +100,8 @@ impl Signer {
     }
 
     /// Gives own votes their receipts.
-    fn sign(&self, job: JobId, votes: &mut [&mut Vote]) -> Reply<()> {
-        let claims: Vec<Claim> = votes.iter().map(|vote| Claim::from(&**vote)).collect();
+    fn sign(&self, job: JobId, votes: &mut [&mut BundledVote]) -> Reply<()> {
+        let claims: Vec<Claim> = votes.iter().map(|vote| vote.claim).collect();
         if claims.is_empty() {
             return Ok(());
         }
@@ -191,7 +191,7 @@ impl Export {
                 let numbers: Vec<u32> = index.of(view.unit).collect();
                 page.push(ready(store, view, input.take(), store.votes_numbered(job, &numbers)?, whole, signer.me)?);
             }
-            let votes = page.iter_mut().flat_map(|ready| &mut ready.unit.votes).map(|bundled| &mut bundled.vote);
+            let votes = page.iter_mut().flat_map(|ready| &mut ready.unit.votes);
             signer.sign(job, &mut votes.filter(|vote| vote.worker == signer.me).collect::<Vec<_>>())?;
             Ok((index, page))
         };
@@ -270,10 +270,11 @@ fn output(store: &Store, unit: UnitIndex, digest: Digest, size: u64) -> Reply<Co
 fn bundled(view: &UnitView, votes: Vec<Vote>, me: PeerId) -> Vec<BundledVote> {
     let known = |vote: Vote| {
         let seen = view.votes.iter().find(|seen| seen.worker == vote.worker && seen.value == vote.value)?;
-        Some(BundledVote { vote, counted: seen.counted, proven: seen.proven, struck: seen.struck })
+        let (claim, proof) = (Claim::from(&vote), vote.proof);
+        Some(BundledVote { worker: vote.worker, claim, proof, counted: seen.counted, proven: seen.proven, struck: seen.struck })
     };
     let mut bundled: Vec<BundledVote> = votes.into_iter().filter_map(known).collect();
-    bundled.sort_by_key(|bundled| (bundled.vote.worker != me, !bundled.counted, bundled.struck));
+    bundled.sort_by_key(|bundled| (bundled.worker != me, !bundled.counted, bundled.struck));
     bundled.truncate(VOTES_MAX);
     bundled
 }

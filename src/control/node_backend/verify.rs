@@ -56,6 +56,8 @@ struct Found {
     wrong: Vec<Wrong>,
     convicted: BTreeSet<PeerId>,
     not_run: Option<String>,
+    /// Verified units before anything was run.
+    verified_before: u32,
 }
 
 impl NodeBackend {
@@ -134,7 +136,7 @@ impl NodeBackend {
         progress: &mut VerifyProgress,
         outlet: &Outlet<VerifyProgress>,
     ) -> Result<Found, Ended> {
-        let mut found = Found::default();
+        let mut found = Found { verified_before: progress.verified_units, ..Found::default() };
         if units.is_empty() {
             return Ok(found);
         }
@@ -295,22 +297,30 @@ fn verdict(progress: &VerifyProgress, found: &Found) -> String {
         0 => "all votes are this machine's own".to_owned(),
         _ => "every receipt is genuine".to_owned(),
     };
-    let caught: Vec<String> = found.convicted.iter().map(|peer| nickname(*peer)).collect();
-    let settled = match (progress.settled, &caught[..]) {
-        (0, _) => String::new(),
-        (count, []) => format!("; {} units are settled by what was computed here", grouped(count)),
-        (count, caught) => {
-            format!("; {} units are settled by what was computed here, and {} is convicted", grouped(count), caught.join(" and "))
-        }
+    // What was not verified before was not compared with anything.
+    let (compared, left_out) = (sampled - progress.settled, sample_size - sampled);
+    let runs = match (compared, found.not_run.as_deref()) {
+        (0, Some(reason)) => format!("; {} could not be run here: {reason}", units(left_out)),
+        (0, None) if progress.settled > 0 => String::new(),
+        (0, None) => "; no unit was run here".to_owned(),
+        (_, Some(reason)) => format!("; {} run here agree, {} could not be run: {reason}", units(compared), units(left_out)),
+        (_, None) if compared >= found.verified_before => "; all verified units, run here once more, agree".to_owned(),
+        (_, None) => format!("; {} run here agree, so {}", units(compared), bound(compared)),
     };
-    let runs = match (sampled, found.not_run.as_deref()) {
-        (0, Some(reason)) => format!("no unit could be run here: {reason}"),
-        (0, None) => "no unit was run here".to_owned(),
-        (_, Some(reason)) => format!("{} units run here agree, {} could not be run: {reason}", grouped(*sampled), sample_size - sampled),
-        (_, None) if *sampled >= progress.verified_units => "all verified units, run here once more, agree".to_owned(),
-        (_, None) => format!("{} units run here agree, so {}", grouped(*sampled), bound(*sampled)),
+    let settled = match progress.settled {
+        0 => String::new(),
+        count => format!("; {} settled by what was computed here", units(count)),
     };
-    format!("{receipts}; {runs}{settled}")
+    let caught = match found.convicted.iter().map(|peer| nickname(*peer)).collect::<Vec<_>>().join(" and ") {
+        names if names.is_empty() => String::new(),
+        names => format!("; convicted: {names}, and what rested on that alone is judged again"),
+    };
+    format!("{receipts}{runs}{settled}{caught}")
+}
+
+/// So many units, in words.
+fn units(count: u32) -> String {
+    format!("{} unit{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
 fn accuse(wrong: &Wrong) -> String {
@@ -333,26 +343,30 @@ mod tests {
             ..VerifyProgress::default()
         };
         assert_eq!(
-            verdict(&sound, &Found::default()),
+            verdict(&sound, &Found { verified_before: 20, ..Found::default() }),
             "every receipt is genuine; 10 units run here agree, so with 95 % certainty at most 30 % of the verified results are wrong"
         );
         let all = VerifyProgress { sampled: 20, sample_size: 20, ..sound.clone() };
-        assert_eq!(verdict(&all, &Found::default()), "every receipt is genuine; all verified units, run here once more, agree");
+        assert_eq!(
+            verdict(&all, &Found { verified_before: 20, ..Found::default() }),
+            "every receipt is genuine; all verified units, run here once more, agree"
+        );
         let bad = VerifyProgress { receipts_bad: 1, mismatches: 1, ..sound.clone() };
-        assert!(verdict(&bad, &Found::default()).contains("1 of 40 receipts are not genuine"));
+        assert!(verdict(&bad, &Found { verified_before: 20, ..Found::default() }).contains("1 of 40 receipts are not genuine"));
         let wrong = VerifyProgress { mismatches: 1, ..sound.clone() };
         let found = Found { wrong: vec![Wrong { unit: UnitIndex(4), backers: vec![PeerId([1; 32])] }], ..Found::default() };
         let told = verdict(&wrong, &found);
         assert_eq!(told, format!("1 of 10 units run here differ: unit 4 was computed wrongly by {}", nickname(PeerId([1; 32]))));
         let settled = VerifyProgress { settled: 1, ..sound.clone() };
-        let found = Found { convicted: BTreeSet::from([PeerId([1; 32])]), ..Found::default() };
-        assert!(verdict(&settled, &found).ends_with(&format!("computed here, and {} is convicted", nickname(PeerId([1; 32])))));
+        let found = Found { convicted: BTreeSet::from([PeerId([1; 32])]), verified_before: 20, ..Found::default() };
+        let caught = format!("1 unit settled by what was computed here; convicted: {}, and", nickname(PeerId([1; 32])));
+        assert!(verdict(&settled, &found).contains(&caught), "{}", verdict(&settled, &found));
         let lost = VerifyProgress { blobs_checked: 9, blobs_bad: 2, ..sound.clone() };
-        assert_eq!(verdict(&lost, &Found::default()), "2 of 9 inputs and outputs are damaged or lost");
+        assert_eq!(verdict(&lost, &Found { verified_before: 20, ..Found::default() }), "2 of 9 inputs and outputs are damaged or lost");
         let failed = VerifyProgress { sampled: 0, ..sound };
         assert!(
             verdict(&failed, &Found { not_run: Some("no jail".to_owned()), ..Found::default() })
-                .ends_with("no unit could be run here: no jail")
+                .ends_with("10 units could not be run here: no jail")
         );
     }
 }

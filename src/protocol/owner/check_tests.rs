@@ -6,6 +6,12 @@ fn run(unit: u32, said: u8) -> OwnRun {
     OwnRun { unit: UnitIndex(unit), value: value(said), output_bytes: 4, output: None, wall: Duration::from_millis(1) }
 }
 
+impl Desk {
+    fn check(&mut self, run: OwnRun) -> bool {
+        self.owner.checked(self.now, JOB, run, Platform::X86_64)
+    }
+}
+
 #[test]
 fn a_check_that_agrees_makes_a_unit_the_owners_own() {
     let mut desk = Desk::new(&[1, 2]).submit(1);
@@ -16,12 +22,12 @@ fn a_check_that_agrees_makes_a_unit_the_owners_own() {
     let second = desk.lease(2);
     desk.answer(2, &second, 7);
     assert_eq!((desk.job().counts.verified, desk.job().counts.by_owner), (1, 0));
-    assert!(desk.owner.checked(desk.now, JOB, Platform::X86_64, run(0, 7)));
+    assert!(desk.check(run(0, 7)));
     desk.take();
     assert_eq!((desk.job().counts.verified, desk.job().counts.by_owner), (1, 1));
     assert_eq!(desk.verdicts().last(), Some(&(0, Verdict::Verified { value: value(7), by_owner: true })), "and it is durable");
-    assert!(!desk.owner.checked(desk.now, JOB, Platform::X86_64, run(0, 8)), "said once");
-    assert!(!desk.owner.checked(desk.now, JOB, Platform::X86_64, run(1, 8)), "no such unit");
+    assert!(!desk.check(run(0, 8)), "said once");
+    assert!(!desk.check(run(1, 8)), "no such unit");
     assert!([1, 2].iter().all(|worker| desk.owner.trust().standing(key(*worker)).strikes == 0));
 }
 
@@ -36,7 +42,7 @@ fn a_check_that_differs_convicts_and_reopens_what_rested_on_the_liars() {
         }
     }
     assert_eq!((desk.job().counts.verified, desk.job().state), (2, JobState::Done), "they lied alike");
-    assert!(desk.owner.checked(desk.now, JOB, Platform::X86_64, run(0, 7)));
+    assert!(desk.check(run(0, 7)));
     desk.take();
     assert_eq!(desk.state(0), UnitState::Verified);
     assert_eq!(desk.state(1), UnitState::Rechecking, "both who vouched for it are caught");
@@ -50,8 +56,8 @@ fn a_check_settles_what_is_in_dispute_or_was_never_leased_and_a_late_vote_is_com
     let mut desk = Desk::new(&[1, 2]).submit(2);
     desk.worker(1, 1);
     let lease = desk.lease(1);
-    assert!(desk.owner.checked(desk.now, JOB, Platform::X86_64, run(lease.unit.0, 7)), "while it is leased");
-    assert!(desk.owner.checked(desk.now, JOB, Platform::X86_64, run(1 - lease.unit.0, 7)), "before it was leased");
+    assert!(desk.check(run(lease.unit.0, 7)), "while it is leased");
+    assert!(desk.check(run(1 - lease.unit.0, 7)), "before it was leased");
     desk.take();
     assert_eq!((desk.job().counts.by_owner, desk.job().state), (2, JobState::Done));
     desk.answer(1, &lease, 9);
@@ -85,7 +91,7 @@ fn a_convicted_friend_is_no_anchor() {
     desk.worker(1, 1);
     let lease = desk.lease(1);
     desk.answer(1, &lease, 9);
-    assert!(desk.owner.checked(desk.now, JOB, Platform::X86_64, run(0, 7)));
+    assert!(desk.check(run(0, 7)));
     let standing = desk.owner.trust().standing(key(1));
     assert!(standing.friend && !standing.is_anchor(), "{standing:?}");
 }

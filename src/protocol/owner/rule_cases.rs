@@ -151,7 +151,7 @@ fn case_7_all_that_the_caught_one_alone_vouched_for_is_open_again() {
     let known = [(1, 10_000), (2, 10_000), (3, 10_000)];
     let standing = |units: u64| Standing { verified_units: units, verified_gas: units * GAS, ..Standing::default() };
     let standings = known.iter().map(|&(worker, units)| (key(worker), standing(units))).collect();
-    let mut desk = Desk::restored(Saved { jobs: vec![], standings }).submit_as(60, Policy::Economy);
+    let mut desk = Desk::restored(Saved { standings, ..Saved::default() }).submit_as(60, Policy::Economy);
     desk.worker(1, 64);
     while let Some((_, lease)) = desk.leases.pop() {
         desk.answer(1, &lease, WRONG);

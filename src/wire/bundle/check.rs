@@ -13,7 +13,7 @@ use crate::{
         job::{Inputs, Policy, TableDigest},
         outcome::Value,
     },
-    wire::receipt::{self, Claim},
+    wire::receipt,
 };
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -160,7 +160,7 @@ pub fn read_again(
     let module = read_module(&mut reader, &header)?;
     let mut going = take(Given::Module(module));
     loop {
-        let unit = match reader.next()? {
+        let unit = match reader.record()? {
             Record::Unit(unit) => unit,
             Record::End(_) => break,
             other @ (Record::Header(_) | Record::Chunk(_)) => return Err(out_of_place(&other, "a unit")),
@@ -212,7 +212,7 @@ fn check_units<R: Read>(reader: &mut BundleReader<R>, checked: &mut Checked, dec
     let expected = checked.units();
     let (mut next, mut table, mut voters) = (0, TableDigest::default(), BTreeSet::new());
     let end = loop {
-        let unit = match reader.next()? {
+        let unit = match reader.record()? {
             Record::Unit(unit) => unit,
             Record::End(end) => break end,
             other @ (Record::Header(_) | Record::Chunk(_)) => return Err(out_of_place(&other, "a unit")),
@@ -277,22 +277,22 @@ fn check_contents<R: Read>(reader: &mut BundleReader<R>, unit: &Unit, checked: &
 fn check_votes(unit: &Unit, checked: &mut Checked, voters: &mut BTreeSet<PeerId>) {
     let (job, owner, policy) = (checked.header.job(), checked.header.manifest.owner, checked.header.manifest.policy);
     let (mut seen, mut backing) = (BTreeSet::new(), BTreeSet::new());
-    for BundledVote { vote, counted: _, proven: _, struck } in &unit.votes {
+    for BundledVote { worker, claim, proof, counted: _, proven: _, struck } in &unit.votes {
         checked.receipts += 1;
-        if receipt::check(&vote.proof, vote.worker, job, &Claim::from(vote)).is_err() {
+        if receipt::check(proof, *worker, job, claim).is_err() {
             checked.receipts_bad += 1;
-            checked.note(unit.unit, Problem::BadReceipt { worker: vote.worker });
+            checked.note(unit.unit, Problem::BadReceipt { worker: *worker });
             continue;
         }
-        if !seen.insert(vote.worker) {
-            checked.note(unit.unit, Problem::SameKeyTwice { worker: vote.worker });
+        if !seen.insert(*worker) {
+            checked.note(unit.unit, Problem::SameKeyTwice { worker: *worker });
             continue;
         }
         if voters.len() < VOTERS_COUNTED_MAX {
-            voters.insert(vote.worker);
+            voters.insert(*worker);
         }
-        if !struck && unit.value == Some(vote.value) {
-            backing.insert(vote.worker);
+        if !struck && unit.value == Some(claim.value) {
+            backing.insert(*worker);
         }
     }
     let Some(Value { .. }) = unit.value else { return };

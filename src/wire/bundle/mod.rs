@@ -7,14 +7,14 @@
 use super::{
     bounds::{Rejection, SIGNATURE_BYTES, at_most, digest, few, fixed, peer_id},
     bundle_pb as pb, manifest, number,
+    receipt::Claim,
 };
 use crate::protocol::{
-    fact::Vote,
-    ids::{Attempt, Digest, JobId, UnitIndex},
+    ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     job::{INPUT_BYTES_MAX, Manifest, ManifestError, UNIT_NAME_BYTES_MAX},
     outcome::{UnitLimits, Value},
 };
-use std::io;
+use std::{io, sync::Arc};
 
 pub mod check;
 
@@ -102,8 +102,12 @@ pub struct Unit {
 /// A vote in a bundle, with what the owner says of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BundledVote {
-    /// The vote with its receipt.
-    pub vote: Vote,
+    /// Who vouches.
+    pub worker: PeerId,
+    /// For what.
+    pub claim: Claim,
+    /// The worker's receipt.
+    pub proof: Arc<[u8]>,
     /// It counts for the value that was decided on.
     pub counted: bool,
     /// Its voter was proven when the bundle was made.
@@ -306,18 +310,18 @@ impl TryFrom<pb::Unit> for Unit {
 
 impl From<&BundledVote> for pb::Vote {
     fn from(bundled: &BundledVote) -> Self {
-        let Vote { unit: _, worker, attempt, ordinal, value, output_bytes, proof } = &bundled.vote;
+        let Claim { unit: _, attempt, ordinal, value, output_bytes } = bundled.claim;
         let (exit_kind, exit_detail) = number::of_exit(value.exit);
         Self {
-            worker: worker.0.to_vec().into(),
+            worker: bundled.worker.0.to_vec().into(),
             attempt: attempt.0,
-            ordinal: *ordinal,
+            ordinal,
             exit_kind,
             exit_detail,
             output: value.output.0.to_vec().into(),
             gas: value.gas,
-            output_bytes: *output_bytes,
-            proof: proof.to_vec().into(),
+            output_bytes,
+            proof: bundled.proof.to_vec().into(),
             counted: bundled.counted,
             proven: bundled.proven,
             struck: bundled.struck,
@@ -331,16 +335,14 @@ fn to_vote(unit: UnitIndex, message: pb::Vote) -> Result<BundledVote, Rejection>
         output: digest("output", &message.output)?,
         gas: message.gas,
     };
-    let vote = Vote {
-        unit,
+    Ok(BundledVote {
         worker: peer_id("worker", &message.worker)?,
-        attempt: Attempt(message.attempt),
-        ordinal: message.ordinal,
-        value,
-        output_bytes: message.output_bytes,
+        claim: Claim { unit, attempt: Attempt(message.attempt), ordinal: message.ordinal, value, output_bytes: message.output_bytes },
         proof: message.proof.to_vec().into(),
-    };
-    Ok(BundledVote { vote, counted: message.counted, proven: message.proven, struck: message.struck })
+        counted: message.counted,
+        proven: message.proven,
+        struck: message.struck,
+    })
 }
 
 fn of_standing(standing: Standing) -> u32 {

@@ -113,7 +113,7 @@ impl<R: Read> BundleReader<R> {
     /// Begins to read.
     ///
     /// # Errors
-    /// It is no bundle, or of another version; the same holds for [`BundleReader::next`], which refuses bad records too.
+    /// It is no bundle, or of another version; the same holds for [`BundleReader::record`], which refuses bad records too.
     pub fn begin(mut source: R) -> Result<Self, BundleError> {
         let mut head = [0; HEAD_BYTES];
         source.read_exact(&mut head).map_err(cut)?;
@@ -122,7 +122,7 @@ impl<R: Read> BundleReader<R> {
     }
 
     /// The next record.
-    pub fn next(&mut self) -> Result<Record, BundleError> {
+    pub fn record(&mut self) -> Result<Record, BundleError> {
         let mut size = [0; 4];
         self.source.read_exact(&mut size).map_err(cut)?;
         let found = usize::try_from(u32::from_le_bytes(size)).unwrap_or(usize::MAX);
@@ -148,7 +148,7 @@ impl<R: Read> BundleReader<R> {
 
     /// The header, which is the first record.
     pub fn header(&mut self) -> Result<Box<Header>, BundleError> {
-        match self.next()? {
+        match self.record()? {
             Record::Header(header) => Ok(header),
             other => Err(out_of_place(&other, "the header")),
         }
@@ -158,7 +158,7 @@ impl<R: Read> BundleReader<R> {
     pub fn content(&mut self, what: &'static str, size: u64, mut take: impl FnMut(&[u8])) -> Result<(), BundleError> {
         let mut left = size;
         while left > 0 {
-            let chunk = match self.next()? {
+            let chunk = match self.record()? {
                 Record::Chunk(chunk) => chunk,
                 other => return Err(out_of_place(&other, what)),
             };
