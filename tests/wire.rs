@@ -76,7 +76,7 @@ fn value(unit: u32, exit: Exit, output: &[u8]) -> UnitOutcome {
         attempt: Attempt(unit + 1),
         token: [3; 16],
         ordinal: 1,
-        outcome: Outcome::Value(Value { exit, output: Digest::of(output), gas: 123_456_789_012 }),
+        outcome: Outcome::Value(Value { exit, output: Digest::of(output), gas: 123_456_789_012, chain: None }),
         output_bytes: output.len() as u64,
         inline_output: Some(output.to_vec()),
         log: b"a warning".to_vec(),
@@ -197,7 +197,7 @@ fn read_all(bytes: &[u8]) {
         unit: UnitIndex(0),
         attempt: Attempt(0),
         ordinal: 0,
-        value: Value { exit: Exit::Code(0), output: Digest([0; 32]), gas: 0 },
+        value: Value { exit: Exit::Code(0), output: Digest([0; 32]), gas: 0, chain: None },
         output_bytes: 0,
     };
     // Whoever is not the signer cannot be made to look like it.

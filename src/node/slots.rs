@@ -359,7 +359,7 @@ fn without_value(failure: AttemptFailure) -> Finished {
 
 /// Turns a report into what the core takes: small outputs as they are, large ones as blobs.
 fn finish(store: &Store, report: Report) -> Finished {
-    let Report { outcome, output, log, wall } = corrupt(report);
+    let Report { outcome, output, log, wall, links: _ } = corrupt(report);
     let output_bytes = output.len() as u64;
     let mut finished = Finished { outcome, output_bytes, output: None, log: log.into(), wall };
     match outcome {

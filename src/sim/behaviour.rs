@@ -43,7 +43,12 @@ pub enum Behaviour {
 /// What a unit is on an honest machine: the truth that the checkers know.
 pub fn truth(spec: &JobSpec, job: JobId, unit: UnitIndex) -> Outcome {
     let value = |exit| {
-        Outcome::Value(Value { exit, output: Digest::of_parts(&[job.as_bytes(), &unit.0.to_le_bytes()]), gas: gas(spec, job, unit) })
+        Outcome::Value(Value {
+            exit,
+            output: Digest::of_parts(&[job.as_bytes(), &unit.0.to_le_bytes()]),
+            gas: gas(spec, job, unit),
+            chain: None,
+        })
     };
     match spec.program {
         Program::Works => value(Exit::Code(0)),
@@ -60,7 +65,7 @@ pub fn answer(behaviour: Behaviour, me: PeerId, spec: &JobSpec, job: JobId, unit
     let lie = |salt: &[u8], per_mille: u32| {
         let drawn = draw(&[b"whether", salt, job.as_bytes(), &unit.0.to_le_bytes()]) % 1000;
         let output = Digest::of_parts(&[b"lie", salt, job.as_bytes(), &unit.0.to_le_bytes()]);
-        let wrong = Outcome::Value(Value { exit: Exit::Code(0), output, gas: gas(spec, job, unit) });
+        let wrong = Outcome::Value(Value { exit: Exit::Code(0), output, gas: gas(spec, job, unit), chain: None });
         if drawn < u64::from(per_mille) { wrong } else { honest }
     };
     match behaviour {

@@ -11,7 +11,8 @@ use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 
 /// Step `i` leads from version `i` to `i + 1`. Steps are never changed once released, only added.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE draft (number INTEGER PRIMARY KEY AUTOINCREMENT) STRICT;
     CREATE TABLE job (
         number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, manifest BLOB NOT NULL, signature BLOB NOT NULL,
@@ -40,7 +41,12 @@ const STEPS: &[&str] = &["
     CREATE TABLE pin (job INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (job, digest)) STRICT, WITHOUT ROWID;
     CREATE INDEX pin_by_digest ON pin (digest);
     CREATE TABLE note (key TEXT PRIMARY KEY, bytes BLOB NOT NULL) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE vote ADD COLUMN chain BLOB;
+    ALTER TABLE verdict ADD COLUMN chain BLOB;
+",
+];
 
 /// Pages of the write-ahead log after which it is merged into the database: 16 MiB, so that bursts of votes rarely wait for it.
 const CHECKPOINT_PAGES: i64 = 4096;

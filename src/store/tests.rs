@@ -62,7 +62,12 @@ fn vote(n: u32) -> Vote {
         worker: PeerId([3; 32]),
         attempt: Attempt(n),
         ordinal: n % 2,
-        value: Value { exit: Exit::Code(n), output: Digest::of(&n.to_le_bytes()), gas: u64::MAX - u64::from(n) },
+        value: Value {
+            exit: Exit::Code(n),
+            output: Digest::of(&n.to_le_bytes()),
+            gas: u64::MAX - u64::from(n),
+            chain: n.is_multiple_of(2).then_some(Digest([6; 32])),
+        },
         output_bytes: u64::from(n),
         proof: vec![1; 100].into(),
     }
@@ -95,7 +100,7 @@ fn what_was_committed_is_loaded_again() {
     let first = submit(&store, 1, &[]);
     let second = submit(&store, 2, &[b"in"]);
     assert!(!first.already_existed && !second.already_existed);
-    let value = Value { exit: Exit::OutOfGas, output: Digest([9; 32]), gas: u64::MAX };
+    let value = Value { exit: Exit::OutOfGas, output: Digest([9; 32]), gas: u64::MAX, chain: Some(Digest([8; 32])) };
     let verified = Verdict::Verified { value, by_owner: true };
     let failures = Failures { count: 3, last: AttemptFailure::StackOverflow };
     let standing = Standing { verified_gas: u64::MAX, gas_per_second: 1.5, anchor: true, lineage: Some(OWNER), ..Standing::default() };

@@ -209,7 +209,8 @@ fn outcome_from(message: pb::UnitOutcome) -> Result<UnitOutcome, Rejection> {
             check_size("output", value.output_bytes, UnitLimits::MAX.output_bytes)?;
             check_inline("inline output", inline, value.output_bytes, output)?;
             let exit = number::to_exit(value.exit_kind, value.exit_detail)?;
-            (Outcome::Value(Value { exit, output, gas: value.gas }), value.output_bytes)
+            let chain = if value.chain.is_empty() { None } else { Some(digest("chain", &value.chain)?) };
+            (Outcome::Value(Value { exit, output, gas: value.gas, chain }), value.output_bytes)
         }
     };
     Ok(UnitOutcome {
@@ -348,7 +349,8 @@ fn outcome_to(outcome: UnitOutcome) -> pb::UnitOutcome {
         Outcome::Value(value) => {
             let (exit_kind, exit_detail) = number::of_exit(value.exit);
             let output = value.output.0.to_vec().into();
-            Ended::Value(pb::UnitValue { exit_kind, exit_detail, output, gas: value.gas, output_bytes: outcome.output_bytes })
+            let chain = value.chain.map_or_else(bytes::Bytes::new, |chain| chain.0.to_vec().into());
+            Ended::Value(pb::UnitValue { exit_kind, exit_detail, output, gas: value.gas, output_bytes: outcome.output_bytes, chain })
         }
     };
     pb::UnitOutcome {

@@ -19,7 +19,7 @@ fn value(unit: u32, output: &[u8]) -> UnitOutcome {
         attempt: Attempt(1),
         token: [3; 16],
         ordinal: 1,
-        outcome: Outcome::Value(Value { exit: Exit::Code(0), output: Digest::of(output), gas: 5 }),
+        outcome: Outcome::Value(Value { exit: Exit::Code(0), output: Digest::of(output), gas: 5, chain: None }),
         output_bytes: output.len() as u64,
         inline_output: Some(output.to_vec()),
         log: b"log".to_vec(),

@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_standing_counts_votes_and_says_who_checked() {
-        let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 5 };
+        let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 5, chain: None };
         let vote = |peer, proven, counted, struck| VoteView { worker: PeerId([peer; 32]), value, counted, proven, struck };
         let votes = vec![vote(1, true, true, false), vote(2, false, true, false), vote(3, false, false, true)];
         let mut view =

@@ -55,7 +55,7 @@ fn manifest(units: u32, policy: Policy) -> Manifest {
 }
 
 fn value(said: u8) -> Value {
-    Value { exit: Exit::Code(0), output: Digest([said; 32]), gas: GAS }
+    Value { exit: Exit::Code(0), output: Digest([said; 32]), gas: GAS, chain: None }
 }
 
 fn proven() -> Standing {
