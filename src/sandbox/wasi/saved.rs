@@ -196,7 +196,7 @@ fn restore_kind(source: &mut Source<'_>, input: Option<&Arc<[u8]>>) -> Result<Op
         SCRATCH => Some(Kind::Scratch(source.bytes()?.to_vec())),
         DIRECTORY => {
             let parent = Node(index(source)?);
-            let mut entries = BTreeMap::new();
+            let mut entries: BTreeMap<Box<str>, Node> = BTreeMap::new();
             for _ in 0..source.count(16)? {
                 let name = core::str::from_utf8(source.bytes()?).map_err(|_| NoState)?;
                 let plain = !matches!(name, "" | "." | "..") && name.len() <= MAX_NAME && !name.contains(['/', '\0']);
