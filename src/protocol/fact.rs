@@ -6,6 +6,8 @@ use super::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::Value,
+    platform::{Platform, Platforms},
+    verify::AuditState,
 };
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ pub enum Fact {
     Failures(JobId, UnitIndex, Failures),
     /// A job's state changed.
     JobState(JobId, JobState),
+    /// What the checks of a job have brought to light; replaces what was said before.
+    Findings(JobId, Findings),
     /// What this peer has observed about another key; replaces what was said before.
     Standing(PeerId, Standing),
 }
@@ -35,6 +39,11 @@ pub struct Vote {
     pub attempt: Attempt,
     /// How many votes the unit had when the lease was issued. Counts only behind votes committed before that.
     pub ordinal: u32,
+    /// Its place among the unit's votes, in the order in which the coordinator first took them: that of their commitment. Whoever
+    /// merges votes from elsewhere keeps it; of two votes at one place neither is behind the other.
+    pub position: u32,
+    /// The instruction set that it was computed on, says the receipt.
+    pub platform: Platform,
     /// What it computed.
     pub value: Value,
     /// Bytes of output.
@@ -66,6 +75,26 @@ pub struct Failures {
     pub count: u32,
     /// Why the last one failed.
     pub last: super::outcome::AttemptFailure,
+}
+
+/// What checking a job's units has brought to light.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Findings {
+    /// What the audit rate follows.
+    pub audit: AuditState,
+    /// Machines of different instruction sets disagree on what its units are.
+    pub nondeterminism: Option<Nondeterminism>,
+}
+
+/// Machines of one instruction set agree with one another, and not with those of another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nondeterminism {
+    /// The first unit on which that was seen.
+    pub unit: UnitIndex,
+    /// Whose votes do not count any more in this job.
+    pub set_aside: Platforms,
+    /// Who they were compared with.
+    pub against: Platforms,
 }
 
 /// Where a job stands.
@@ -121,12 +150,14 @@ pub struct SavedJob {
     pub secret: [u8; 32],
     /// Where it stood.
     pub state: JobState,
-    /// All votes in the order of their commitment.
+    /// All votes, in any order: each names its place.
     pub votes: Vec<Vote>,
     /// The newest verdict of each unit that has one.
     pub verdicts: Vec<(UnitIndex, Verdict)>,
     /// Units with failed attempts.
     pub failures: Vec<(UnitIndex, Failures)>,
+    /// What its checks have brought to light; none where that was never said.
+    pub findings: Option<Findings>,
 }
 
 /// What a restarted peer is rebuilt from.

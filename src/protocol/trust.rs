@@ -17,6 +17,9 @@ const RECORDS_MAX: usize = 65_536;
 const REST: Duration = Duration::from_secs(10);
 /// The longest such rest.
 const REST_MAX: Duration = Duration::from_secs(600);
+/// How long a newcomer whose dissent its instruction set may explain gets no lease of any job, so that whoever claims a rare one to
+/// be excused cannot spoil every job anew.
+const EXCUSED_REST: Duration = Duration::from_secs(3600);
 /// Weight of the newest measurement in the smoothed speed.
 const SPEED_SMOOTHING: f64 = 0.2;
 
@@ -43,6 +46,8 @@ struct Record {
     unanswered: u32,
     /// Until when it gets no lease because of that.
     rests_until: Option<Instant>,
+    /// Until when it gets no lease because its dissent had to be excused before it was proven.
+    excused_until: Option<Instant>,
 }
 
 /// What decides how much a vote weighs.
@@ -83,6 +88,7 @@ impl Trust {
             present: false,
             unanswered: 0,
             rests_until: None,
+            excused_until: None,
             quarantined_until: (standing.strikes > 0).then(|| now.after(QUARANTINE)),
         };
         let mut records: Vec<_> = saved.into_iter().map(|(peer, standing)| (peer, record(standing))).collect();
@@ -166,7 +172,14 @@ impl Trust {
         let record = self.records.get(&peer).copied().unwrap_or_default();
         let weight = if record.is_proven(gas) { Weight::Proven } else { Weight::Newcomer };
         let anchor = record.standing.anchor && record.standing.strikes == 0;
-        VoterFacts { weight, anchor, prefix: record.prefix, lineage: record.standing.lineage }
+        VoterFacts { weight, anchor, prefix: record.prefix, lineage: self.lineage(peer) }
+    }
+
+    /// The guest through whose invitation it came; none where the owner's own device or a friend invited it.
+    pub fn lineage(&self, peer: PeerId) -> Option<PeerId> {
+        let inviter = self.records.get(&peer).and_then(|record| record.standing.lineage)?;
+        let trusted = self.records.get(&inviter).is_some_and(|record| record.standing.anchor && record.standing.strikes == 0);
+        (!trusted).then_some(inviter)
     }
 
     /// Whether it gets work.
@@ -232,6 +245,24 @@ impl Trust {
         if let Some(record) = self.records.get_mut(&peer) {
             (record.unanswered, record.rests_until) = (0, None);
         }
+    }
+
+    /// Its dissent had to be excused. Costs a newcomer time, and nobody trust.
+    pub fn excuse(&mut self, peer: PeerId, gas: u64, now: Instant) {
+        let record = self.remember(peer);
+        if !record.is_proven(gas) {
+            record.excused_until = Some(now.after(EXCUSED_REST));
+        }
+    }
+
+    /// Whether it gets no lease of any job because of that.
+    pub fn is_excused(&self, peer: PeerId, now: Instant) -> bool {
+        self.records.get(&peer).and_then(|record| record.excused_until).is_some_and(|until| until > now)
+    }
+
+    /// Whether a record of `standing` would make a peer proven for units of about `gas`.
+    pub fn would_be_proven(standing: Standing, gas: u64) -> bool {
+        Record { standing, ..Record::default() }.is_proven(gas)
     }
 
     /// Whether it has answered nothing since leases of its ran out, and until when it gets none.

@@ -8,11 +8,14 @@ fn value(n: u8) -> Value {
 }
 
 fn ballot(worker: u8, weight: Weight, ordinal: u32, said: u8) -> Ballot {
-    Ballot { worker: PeerId([worker; 32]), weight, anchor: false, prefix: None, lineage: None, ordinal, value: value(said) }
+    let (anchor, prefix, lineage, platform) = (false, None, None, Platform::X86_64);
+    // As if committed when it was leased; those leased together in the order of their workers' numbers.
+    Ballot { worker: PeerId([worker; 32]), weight, anchor, prefix, lineage, ordinal, position: ordinal, platform, value: value(said) }
 }
 
-const WARM: Rules = Rules { need: 2, provisional_allowed: false };
-const COLD: Rules = Rules { need: 2, provisional_allowed: true };
+const NOBODY: Reach = Reach { owner: None, at_hand: Platforms::NONE, proven: [0; 5] };
+const WARM: Rules = Rules { need: 2, provisional_allowed: false, reach: NOBODY };
+const COLD: Rules = Rules { need: 2, provisional_allowed: true, reach: NOBODY };
 use Weight::{Newcomer, Owner, Proven, Struck};
 
 fn decide(ballots: &[Ballot], rules: Rules) -> Decision {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     protocol::{
-        fact::{Fact, Failures, JobState, Standing, Verdict, Vote},
+        fact::{Fact, Failures, Findings, JobState, Standing, Verdict, Vote},
         ids::{Digest, JobId, PeerId, UnitIndex},
     },
     wire::number,
@@ -205,6 +205,7 @@ impl Writer {
                 update.execute(params![number, number::of_job_state(*state)])?;
                 Ok(())
             }
+            Fact::Findings(job, findings) => self.insert_findings(*job, findings),
             Fact::Standing(peer, standing) => self.insert_standing(*peer, standing),
         }
     }
@@ -214,7 +215,8 @@ impl Writer {
         let key = schema::key(place.number, place.next_vote);
         let next_vote = place.next_vote.checked_add(1).ok_or(StoreError::BadRow { what: "number of votes" })?;
         let (exit_kind, exit_detail) = number::of_exit(vote.value.exit);
-        let mut insert = self.connection.prepare_cached("INSERT INTO vote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?;
+        let mut insert =
+            self.connection.prepare_cached("INSERT INTO vote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")?;
         // SQLite knows signed numbers only; the bits are kept.
         let (gas, output_bytes) = (vote.value.gas.cast_signed(), vote.output_bytes.cast_signed());
         insert.execute(params![
@@ -229,6 +231,8 @@ impl Writer {
             gas,
             output_bytes,
             &*vote.proof,
+            vote.position,
+            number::of_platform(vote.platform),
             vote.value.chain.map(|chain| chain.0),
         ])?;
         drop(insert);
@@ -251,6 +255,18 @@ impl Writer {
                 insert.execute(params![key, 3, None::<u32>, None::<u32>, no_digest, None::<i64>, None::<bool>, no_digest])?
             }
         };
+        Ok(())
+    }
+
+    fn insert_findings(&mut self, job: JobId, findings: &Findings) -> Result<(), StoreError> {
+        let Findings { audit, nondeterminism } = findings;
+        let key = schema::key(self.place(job)?.number, 0);
+        let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO findings VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let (unit, set_aside, against) = match nondeterminism {
+            Some(found) => (Some(found.unit.0), Some(found.set_aside.bits()), Some(found.against.bits())),
+            None => (None, None, None),
+        };
+        insert.execute(params![key, audit.convicted, audit.collusion, unit, set_aside, against])?;
         Ok(())
     }
 

@@ -3,11 +3,13 @@
 use super::{Store, error::StoreError, schema};
 use crate::{
     protocol::{
-        fact::{Failures, Saved, SavedJob, Standing, Verdict, Vote},
+        fact::{Failures, Findings, Nondeterminism, Saved, SavedJob, Standing, Verdict, Vote},
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
         outcome::{Exit, Value},
+        platform::{Platform, Platforms},
+        verify::AuditState,
     },
-    wire::{manifest, number},
+    wire::{manifest, number, receipt},
 };
 use rusqlite::{Connection, Row};
 use std::sync::Arc;
@@ -61,6 +63,7 @@ fn load_jobs(connection: &Connection) -> Result<Vec<SavedJob>, StoreError> {
             votes: of_job(connection, job, "vote", load_vote)?,
             verdicts: of_job(connection, job, "verdict", |row| Ok((unit_of(row)?, load_verdict(row)?)))?,
             failures: of_job(connection, job, "failures", |row| Ok((unit_of(row)?, load_failures(row)?)))?,
+            findings: of_job(connection, job, "findings", load_findings)?.pop(),
         });
     }
     Ok(jobs)
@@ -98,11 +101,18 @@ fn load_chain(row: &Row<'_>) -> Result<Option<Digest>, StoreError> {
 /// The vote in a row of the table `vote`.
 pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
     let proof = row.get_ref(10)?.as_blob().map_err(|_| StoreError::BadRow { what: "proof" })?;
+    let platform = match row.get::<_, Option<u32>>(12)? {
+        Some(number) => number::to_platform(number).map_err(|_| StoreError::BadRow { what: "instruction set" })?,
+        // From before it was kept here: the receipt names it, and what has none was computed on this machine.
+        None => receipt::platform(proof).unwrap_or(Platform::named(std::env::consts::ARCH.as_bytes())),
+    };
     Ok(Vote {
         unit: UnitIndex(row.get(1)?),
         worker: PeerId(row.get(2)?),
         attempt: Attempt(row.get(3)?),
         ordinal: row.get(4)?,
+        position: row.get(11)?,
+        platform,
         value: Value {
             exit: load_exit(row, 5)?,
             output: Digest(row.get(7)?),
@@ -131,6 +141,20 @@ pub(super) fn load_verdict(row: &Row<'_>) -> Result<Verdict, StoreError> {
 fn load_failures(row: &Row<'_>) -> Result<Failures, StoreError> {
     let last = number::to_failure(row.get(2)?).map_err(|_| StoreError::BadRow { what: "failure" })?;
     Ok(Failures { count: row.get(1)?, last })
+}
+
+fn load_findings(row: &Row<'_>) -> Result<Findings, StoreError> {
+    let audit = AuditState { convicted: row.get(1)?, collusion: row.get(2)? };
+    let platforms =
+        |bits: Option<u8>| bits.and_then(Platforms::from_bits).ok_or(StoreError::BadRow { what: "instruction sets of a finding" });
+    let nondeterminism = match row.get::<_, Option<u32>>(3)? {
+        Some(unit) => {
+            let (set_aside, against) = (platforms(row.get(4)?)?, platforms(row.get(5)?)?);
+            Some(Nondeterminism { unit: UnitIndex(unit), set_aside, against })
+        }
+        None => None,
+    };
+    Ok(Findings { audit, nondeterminism })
 }
 
 fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, StoreError> {

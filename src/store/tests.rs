@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::protocol::{
-    fact::{Fact, Failures, JobState, Standing, Verdict, Vote},
+    fact::{Fact, Failures, Findings, JobState, Nondeterminism, Standing, Verdict, Vote},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::{Inputs, Manifest, Policy, Reduce, UnitRange},
     outcome::{AttemptFailure, Exit, UnitLimits, Value},
+    platform::{Platform, Platforms},
+    verify::AuditState,
 };
 use std::{
     fs,
@@ -62,6 +64,8 @@ fn vote(n: u32) -> Vote {
         worker: PeerId([3; 32]),
         attempt: Attempt(n),
         ordinal: n % 2,
+        position: n % 3,
+        platform: Platform::ALL[n as usize % 5],
         value: Value {
             exit: Exit::Code(n),
             output: Digest::of(&n.to_le_bytes()),
@@ -105,6 +109,9 @@ fn what_was_committed_is_loaded_again() {
     let failures = Failures { count: 3, last: AttemptFailure::StackOverflow };
     let standing = Standing { verified_gas: u64::MAX, gas_per_second: 1.5, anchor: true, lineage: Some(OWNER), ..Standing::default() };
     let votes = [vote(4), vote(3), vote(5)];
+    let (set_aside, against) = (Platforms::from_iter([Platform::Aarch64, Platform::Other]), Platforms::from_iter([Platform::X86_64]));
+    let nondeterminism = Some(Nondeterminism { unit: UnitIndex(3), set_aside, against });
+    let findings = Findings { audit: AuditState { convicted: 2, collusion: true }, nondeterminism };
     let writes = votes.iter().map(|vote| Fact::Vote(first.job, vote.clone())).chain([
         Fact::Vote(second.job, vote(8)),
         Fact::Verdict(first.job, UnitIndex(4), Verdict::Failed),
@@ -112,6 +119,8 @@ fn what_was_committed_is_loaded_again() {
         Fact::Verdict(first.job, UnitIndex(4), verified),
         Fact::Failures(first.job, UnitIndex(6), failures),
         Fact::JobState(second.job, JobState::Stopped),
+        Fact::Findings(first.job, Findings::default()),
+        Fact::Findings(first.job, findings),
         Fact::Standing(PeerId([5; 32]), Standing::default()),
         Fact::Standing(PeerId([5; 32]), standing),
     ]);
@@ -130,6 +139,7 @@ fn what_was_committed_is_loaded_again() {
     assert_eq!(two.votes, [vote(8)]);
     assert_eq!(one.verdicts, [(UnitIndex(2), Verdict::Open), (UnitIndex(4), verified)]);
     assert_eq!(one.failures, [(UnitIndex(6), failures)]);
+    assert_eq!((one.findings, two.findings), (Some(findings), None));
     assert_eq!(saved.standings, [(PeerId([5; 32]), standing)]);
     assert_eq!(store.output(first.job, UnitIndex(4)).unwrap(), Some(Output { value, by_owner: true, size: None }));
     assert_eq!(store.output(first.job, UnitIndex(2)).unwrap(), None);
@@ -184,7 +194,7 @@ fn a_newer_schema_is_refused_untouched() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let before = fs::read(&database).unwrap();
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, known: 1 })));
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, known: 1.. })));
     assert_eq!(fs::read(&database).unwrap(), before);
 }
 

@@ -16,13 +16,15 @@ mod view;
 pub use lease::{Lease, Report, ReportRejected};
 pub use own_job::{Contribution, Counts};
 pub use unit::LeaseToken;
-pub use view::{JobView, UnitState, UnitView, VoteView, WaitReason};
+use unit::Unit;
+pub use view::{Disagreement, JobView, UnitState, UnitView, VoteView, WaitReason};
 
 use crate::protocol::{
     fact::{Fact, JobState, Saved, Standing, Vote},
     ids::{Digest, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Outcome, Value},
+    platform::Platform,
     time::Instant,
     trust::{Prefix, Trust},
     verify::{COLD_BELOW_PROVEN_PEERS, JobSecret, Weight},
@@ -107,6 +109,8 @@ pub struct Owner {
     actions: Vec<OwnerAction>,
     /// Standings to be made durable.
     touched: BTreeSet<PeerId>,
+    /// Somebody went, or rests: units may wait for nobody now.
+    somebody_left: bool,
     /// Something changed that may let a unit be leased.
     schedule_due: bool,
     /// When a unit may be leased although nothing changes until then.
@@ -128,6 +132,7 @@ impl Owner {
             rng,
             actions: Vec::new(),
             touched: BTreeSet::new(),
+            somebody_left: false,
             schedule_due: true,
             wake: None,
         };
@@ -149,6 +154,9 @@ impl Owner {
 
     /// What is to be done, leases for newly open units included.
     pub fn take_actions(&mut self, now: Instant) -> Vec<OwnerAction> {
+        if self.somebody_left {
+            self.judge_all(now, VecDeque::new());
+        }
         if core::mem::take(&mut self.schedule_due) {
             self.proven_online(now);
             self.schedule(now);
@@ -231,8 +239,8 @@ impl Owner {
     }
 
     /// A worker offers itself. One whose results could not be compared with ours is not attached; `false` then.
-    pub fn attach(&mut self, worker: PeerId, class: &str, slots: u32) -> bool {
-        let attached = *class == *self.class && self.roster.attach(worker, slots);
+    pub fn attach(&mut self, worker: PeerId, class: &str, platform: Platform, slots: u32) -> bool {
+        let attached = *class == *self.class && self.roster.attach(worker, platform, slots);
         if attached {
             self.trust.set_present(worker, true);
         }
@@ -242,6 +250,7 @@ impl Owner {
     /// How many leases the worker is willing to hold.
     pub fn window(&mut self, worker: PeerId, window: u32) {
         self.schedule_due |= self.roster.set_window(worker, window);
+        self.somebody_left |= window == 0;
     }
 
     /// The worker is gone; its units are offered again at once.
@@ -251,6 +260,7 @@ impl Owner {
             self.trust.drop_lease(worker);
         }
         self.trust.set_present(worker, false);
+        self.somebody_left = true;
         self.drop_leases(now, dropped);
     }
 
@@ -264,6 +274,7 @@ impl Owner {
         for worker in late {
             self.trust.drop_lease(worker);
             self.trust.let_run_out(worker, now);
+            self.somebody_left = true;
         }
         self.drop_leases(now, dropped);
         if self.wake.is_some_and(|wake| wake <= now) {
@@ -336,14 +347,15 @@ impl Owner {
     }
 
     fn on_value(&mut self, now: Instant, id: JobId, from: PeerId, value: Value, report: Report) {
-        let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, log: _, wall, proof } = report;
+        let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, log: _, wall, platform, proof } = report;
         // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight.
         let superseded = self.leases.supersede(id, unit);
         self.trust.measure(from, value.gas, wall);
         if self.trust.lineage_is_due(from) {
             self.touched.insert(from);
         }
-        let vote = Vote { unit, worker: from, attempt, ordinal, value, output_bytes, proof };
+        let position = self.jobs.get(&id).and_then(|job| job.unit(unit)).map_or(0, Unit::next_position);
+        let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, proof };
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
         let struck = from != self.me && self.trust.is_barred(from, now);
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -361,6 +373,7 @@ impl Owner {
         let cold = self.proven_online(now) < COLD_BELOW_PROVEN_PEERS;
         let proven_within_reach = self.proven_within_reach();
         let mut touched = BTreeSet::new();
+        queue.extend(self.stranded());
         while !queue.is_empty() {
             while let Some((id, unit)) = queue.pop_front() {
                 let Some(job) = self.jobs.get_mut(&id) else { continue };
@@ -368,7 +381,7 @@ impl Owner {
                 let around = Surroundings { owner: self.me, cold, proven_within_reach, roster: &self.roster };
                 job.judge(unit, &mut self.trust, &around, &mut consequences);
                 touched.insert(id);
-                self.apply(now, consequences, &mut queue);
+                touched.extend(self.apply(now, id, consequences, &mut queue));
             }
             // The audit rate rises only by convictions, whose consequences are complete here.
             for id in &touched {
@@ -377,34 +390,83 @@ impl Owner {
             }
         }
         for id in touched {
+            self.keep_findings(id);
             self.advance(now, id);
         }
         self.schedule_due = true;
     }
 
-    fn apply(&mut self, now: Instant, consequences: Consequences, queue: &mut VecDeque<(JobId, UnitIndex)>) {
+    fn keep_findings(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let findings = job.findings();
+        if core::mem::replace(&mut job.findings_kept, findings) != findings {
+            self.actions.push(OwnerAction::Persist(Fact::Findings(id, findings)));
+        }
+    }
+
+    /// Units that wait for a worker of some instruction set, or for the owner's machine, when such a one has just gone.
+    fn stranded(&mut self) -> Vec<(JobId, UnitIndex)> {
+        if !core::mem::take(&mut self.somebody_left) {
+            return Vec::new();
+        }
+        let waiting = self.running.iter().flat_map(|id| self.jobs[id].wanted.for_whom_is_here().map(|unit| (*id, unit)));
+        waiting.collect()
+    }
+
+    /// What follows from a judgement in the job `id`, here and in others. Returns the jobs that are concerned.
+    fn apply(&mut self, now: Instant, id: JobId, consequences: Consequences, queue: &mut VecDeque<(JobId, UnitIndex)>) -> BTreeSet<JobId> {
+        let mut concerned = BTreeSet::new();
         self.actions.extend(consequences.facts.into_iter().map(OwnerAction::Persist));
+        queue.extend(consequences.again.into_iter().map(|unit| (id, unit)));
+        let gas = self.jobs.get(&id).map_or(0, OwnJob::gas_estimate);
+        for worker in consequences.excused {
+            self.trust.excuse(worker, gas, now);
+            self.withdraw(worker, Some(id), queue);
+        }
+        for worker in self.roster.on_platforms(consequences.set_aside) {
+            self.withdraw(worker, Some(id), queue);
+        }
         for worker in consequences.convict {
             let gas = self.running.iter().map(|id| self.jobs[id].gas_estimate()).min().unwrap_or(0);
             let was_proven = self.trust.is_proven(worker, gas);
             self.trust.convict(worker, now);
             self.touched.insert(worker);
             for (id, job) in &mut self.jobs {
-                queue.extend(job.strike(worker, was_proven).into_iter().map(|unit| (*id, unit)));
+                let Some(again) = job.strike(worker, was_proven) else { continue };
+                concerned.insert(*id);
+                queue.extend(again.into_iter().map(|unit| (*id, unit)));
             }
             self.expel(worker, queue);
+        }
+        for (worker, before) in consequences.before {
+            for (id, job) in &self.jobs {
+                let gas = job.gas_estimate();
+                if Trust::would_be_proven(before, gas) && !self.trust.is_proven(worker, gas) {
+                    // It vouches for nothing any more.
+                    queue.extend(job.rest_on(worker).map(|unit| (*id, unit)));
+                }
+            }
         }
         for worker in consequences.touched {
             self.note_standing(worker);
             self.touched.insert(worker);
         }
+        concerned
     }
 
     /// A convicted worker gets no more work, and what it holds is offered to others.
     fn expel(&mut self, worker: PeerId, queue: &mut VecDeque<(JobId, UnitIndex)>) {
         self.roster.recount();
         self.roster.set_window(worker, 0);
-        let held = self.roster.get(worker).map(|state| state.leases.clone()).unwrap_or_default();
+        self.withdraw(worker, None, queue);
+        self.somebody_left = true;
+        queue.extend(self.stranded());
+    }
+
+    /// What the worker holds, of this job or of all, is offered to others.
+    fn withdraw(&mut self, worker: PeerId, of: Option<JobId>, queue: &mut VecDeque<(JobId, UnitIndex)>) {
+        let mut held = self.roster.get(worker).map(|state| state.leases.clone()).unwrap_or_default();
+        held.retain(|key| of.is_none_or(|job| job == key.job));
         for key in &held {
             self.release(key);
             queue.push_back((key.job, key.unit));

@@ -83,7 +83,7 @@ impl Desk {
     }
 
     fn worker(&mut self, worker: u8, window: u32) {
-        assert!(self.owner.attach(key(worker), "v1", 4));
+        assert!(self.owner.attach(key(worker), "v1", Platform::X86_64, 4));
         self.owner.window(key(worker), window);
         self.take();
     }
@@ -137,6 +137,7 @@ impl Desk {
             output: None,
             log: Arc::from([]),
             wall,
+            platform: Platform::X86_64,
             proof: Arc::from([]),
         };
         let may = self.owner.may_report(key(worker), JOB, &report);
@@ -179,8 +180,8 @@ impl Desk {
     /// What a crash leaves: the first so many of the facts.
     fn saved(&self, facts: usize, units: u32) -> Saved {
         let manifest = manifest(units, Policy::Standard);
-        let (state, votes, verdicts, failures) = (JobState::Running, vec![], vec![], vec![]);
-        let mut job = SavedJob { id: JOB, manifest, secret: SECRET.0, state, votes, verdicts, failures };
+        let (state, votes, verdicts, failures, findings) = (JobState::Running, vec![], vec![], vec![], None);
+        let mut job = SavedJob { id: JOB, manifest, secret: SECRET.0, state, votes, verdicts, failures, findings };
         let mut standings: BTreeMap<PeerId, Standing> = BTreeMap::new();
         let mut newest: BTreeMap<UnitIndex, Verdict> = BTreeMap::new();
         for fact in self.facts[..facts].iter().cloned() {
@@ -189,6 +190,7 @@ impl Desk {
                 Fact::Verdict(_, unit, verdict) => drop(newest.insert(unit, verdict)),
                 Fact::Failures(_, unit, failures) => job.failures.push((unit, failures)),
                 Fact::JobState(_, state) => job.state = state,
+                Fact::Findings(_, findings) => job.findings = Some(findings),
                 Fact::Standing(peer, standing) => drop(standings.insert(peer, standing)),
             }
         }
@@ -344,7 +346,7 @@ fn no_window_is_taken_at_its_word_beyond_the_bound_and_newcomers_get_few() {
 #[test]
 fn a_worker_of_another_class_is_not_attached() {
     let mut desk = Desk::new(&[]).submit(1);
-    assert!(!desk.owner.attach(key(1), "v2", 1));
+    assert!(!desk.owner.attach(key(1), "v2", Platform::X86_64, 1));
     desk.owner.window(key(1), 5);
     desk.nothing_else();
 }
