@@ -9,7 +9,7 @@ use super::{
 use crate::{
     protocol::{
         gossip,
-        ids::{Digest, JobId, PeerId},
+        ids::{Digest, JobId, PeerId, UnitIndex},
         outcome::{AttemptFailure, Outcome},
         owner::{LeaseToken, Report},
         peer::Event,
@@ -135,6 +135,14 @@ impl Node {
                 None
             }
             Ok(WorkerMessage::Outcomes(batch)) => self.on_outcomes(from, batch),
+            Ok(WorkerMessage::Links { job, unit, links }) => {
+                self.event(Event::Links { from, job, unit, links });
+                None
+            }
+            Ok(WorkerMessage::State { job, unit, bytes }) => {
+                self.on_state(from, job, unit, bytes);
+                None
+            }
             Err(rejection) => Some(rejection.to_string()),
         };
         if let Some(reason) = refused {
@@ -255,6 +263,14 @@ impl Node {
                 self.event(Event::Acknowledged { from, job, units });
                 None
             }
+            Ok(CoordinatorMessage::LinksWanted { job, unit }) => {
+                self.on_links_wanted(from, job, unit);
+                None
+            }
+            Ok(CoordinatorMessage::StateWanted { job, unit, gas, input }) => {
+                self.on_state_wanted(from, job, unit, gas, input);
+                None
+            }
             Err(rejection) => Some(rejection.to_string()),
         };
         if let Some(reason) = refused {
@@ -288,6 +304,7 @@ impl Node {
                 }
                 (Goal::Module { coordinator, job }, result) => self.on_module(coordinator, job, result),
                 (Goal::Input { run }, result) => self.on_input(run, result),
+                (Goal::State { from, job, unit }, result) => self.event(Event::State { from, job, unit, held: result.is_ok() }),
             }
         }
         self.fetches.start(&self.net, &self.store);
@@ -331,6 +348,8 @@ pub(super) enum Goal {
     Module { coordinator: PeerId, job: JobId },
     /// A unit's input.
     Input { run: RunId },
+    /// A state of a unit in dispute.
+    State { from: PeerId, job: JobId, unit: UnitIndex },
 }
 
 type Fetched = (Fetch, Result<(), String>);

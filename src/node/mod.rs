@@ -28,6 +28,8 @@ mod look;
 
 mod runs;
 
+mod disputes;
+
 mod slots;
 
 pub use handle::{Closed, Handle, NodeFacts};

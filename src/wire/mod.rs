@@ -21,6 +21,8 @@ pub mod manifest;
 
 pub mod work;
 
+mod chain;
+
 pub mod receipt;
 
 pub mod announce;

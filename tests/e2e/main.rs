@@ -6,6 +6,8 @@
 
 mod bad_input;
 mod demo;
+#[cfg(feature = "fault-injection")]
+mod disputes;
 mod failing_units;
 mod grid;
 mod grids;

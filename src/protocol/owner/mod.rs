@@ -3,6 +3,7 @@
 //! `own_job` holds one job, `judge` judges its units, `schedule` and `pick` choose who gets which unit, `roster` knows the workers;
 //! this file connects them. It decides nothing about verification, which is all in `verify`.
 
+mod bisect;
 mod judge;
 mod lease;
 mod own_job;
@@ -20,6 +21,7 @@ use unit::Unit;
 pub use view::{Disagreement, JobView, UnitState, UnitView, VoteView, WaitReason};
 
 use crate::protocol::{
+    chain::Link,
     fact::{Fact, JobState, Saved, Standing, Vote},
     ids::{Digest, JobId, PeerId, UnitIndex},
     job::Manifest,
@@ -89,6 +91,37 @@ pub enum OwnerAction {
         to: PeerId,
         /// Of which job.
         job: JobId,
+    },
+    /// Ask a worker for the links of its execution of a unit.
+    AskLinks {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+    },
+    /// Ask a worker for a state of its execution of a unit.
+    AskState {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+        /// Which state.
+        link: Link,
+    },
+    /// Run a part of a unit here; [`Owner::segment_ran`] follows.
+    RunSegment {
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+        /// The state to go on from, which is held as a blob; none for the beginning.
+        from: Option<Link>,
+        /// It stops at the first moment between two steps at which so much gas is used.
+        until: u64,
     },
     /// The job's standing changed enough to be announced: opened, ran out of open units, ended.
     Announce(JobId),
@@ -169,7 +202,7 @@ impl Owner {
 
     /// When [`Owner::expire`] is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.leases.next_expiry().into_iter().chain(self.wake).min()
+        self.leases.next_expiry().into_iter().chain(self.wake).chain(self.bisections_until()).min()
     }
 
     /// What is known about other peers.
@@ -262,6 +295,7 @@ impl Owner {
         self.trust.set_present(worker, false);
         self.somebody_left = true;
         self.drop_leases(now, dropped);
+        self.leave_bisections(now, worker);
     }
 
     /// Leases that ran out are offered again.
@@ -277,6 +311,7 @@ impl Owner {
             self.somebody_left = true;
         }
         self.drop_leases(now, dropped);
+        self.expire_bisections(now);
         if self.wake.is_some_and(|wake| wake <= now) {
             self.wake = None;
             self.schedule_due = true;
@@ -381,6 +416,9 @@ impl Owner {
                 let around = Surroundings { owner: self.me, cold, proven_within_reach, roster: &self.roster };
                 job.judge(unit, &mut self.trust, &around, &mut consequences);
                 touched.insert(id);
+                if let Some(parties) = consequences.bisect.take() {
+                    self.begin_bisection(now, id, unit, parties);
+                }
                 touched.extend(self.apply(now, id, consequences, &mut queue));
             }
             // The audit rate rises only by convictions, whose consequences are complete here.

@@ -16,6 +16,8 @@ const JOB: JobId = JobId([9; 32]);
 const SECRET: JobSecret = JobSecret([15; 32]);
 const GAS: u64 = 1000;
 
+#[path = "bisect_tests.rs"]
+mod bisect;
 #[path = "judge_tests.rs"]
 mod judge;
 #[path = "restart_tests.rs"]
@@ -30,6 +32,7 @@ struct Desk {
     revoked: Vec<u8>,
     acknowledged: Vec<(u8, UnitIndex)>,
     announced: usize,
+    asked: Vec<OwnerAction>,
 }
 
 fn key(worker: u8) -> PeerId {
@@ -71,7 +74,8 @@ impl Desk {
     fn restored(saved: Saved) -> Self {
         let now = Instant(1_000_000);
         let owner = Owner::new(now, key(ME), "v1".into(), saved, ChaCha8Rng::seed_from_u64(1));
-        let mut desk = Self { owner, now, leases: vec![], facts: vec![], revoked: vec![], acknowledged: vec![], announced: 0 };
+        let mut desk =
+            Self { owner, now, leases: vec![], facts: vec![], revoked: vec![], acknowledged: vec![], announced: 0, asked: vec![] };
         desk.take();
         desk
     }
@@ -100,6 +104,7 @@ impl Desk {
                 OwnerAction::Revoke { to, .. } => self.revoked.push(to.0[0]),
                 OwnerAction::Announce(_) => self.announced += 1,
                 OwnerAction::KeepOutput { .. } | OwnerAction::KeepLog { .. } => {}
+                OwnerAction::AskLinks { .. } | OwnerAction::AskState { .. } | OwnerAction::RunSegment { .. } => self.asked.push(action),
             }
         }
     }

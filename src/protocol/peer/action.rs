@@ -2,6 +2,7 @@
 
 use crate::protocol::{
     announce::Announcement,
+    chain::Link,
     fact::Fact,
     gossip,
     ids::{Digest, JobId, PeerId, UnitIndex},
@@ -83,6 +84,37 @@ pub enum Action {
         to: PeerId,
         /// Which job.
         job: JobId,
+    },
+    /// Ask a worker for the links of its execution of a unit; [`super::Event::Links`] follows, or nothing.
+    AskLinks {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+    },
+    /// Ask a worker for a state of its execution of a unit, and fetch it; [`super::Event::State`] follows, or nothing.
+    AskState {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+        /// Which state.
+        link: Link,
+    },
+    /// Run a part of a unit of an own job beside the slots; [`super::Event::SegmentRan`] follows.
+    RunSegment {
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+        /// The state to go on from, which is held as a blob; none for the beginning.
+        from: Option<Link>,
+        /// It stops at the first moment between two steps at which so much gas is used.
+        until: u64,
     },
     /// Close a worker's stream: its results cannot be compared with ours, or there is no room.
     Refuse(PeerId),
