@@ -7,6 +7,7 @@
 use manyhands::{
     protocol::{
         announce::{Announcement, Capacity, JobOpen, Subject},
+        chain::{FINEST_INTERVAL, Link, Links},
         fraud::{Accusation, Evidence, Receipt},
         ids::{Attempt, Digest, GridId, JobId, UnitIndex},
         job::{Inputs, Manifest, Policy, Reduce, UnitRange},
@@ -81,7 +82,7 @@ fn value(unit: u32, exit: Exit, output: &[u8]) -> UnitOutcome {
         attempt: Attempt(unit + 1),
         token: [3; 16],
         ordinal: 1,
-        outcome: Outcome::Value(Value { exit, output: Digest::of(output), gas: 123_456_789_012 }),
+        outcome: Outcome::Value(Value { exit, output: Digest::of(output), gas: 123_456_789_012, chain: None }),
         output_bytes: output.len() as u64,
         inline_output: Some(output.to_vec()),
         log: b"a warning".to_vec(),
@@ -89,7 +90,13 @@ fn value(unit: u32, exit: Exit, output: &[u8]) -> UnitOutcome {
     }
 }
 
-fn from_workers() -> [(&'static str, WorkerMessage); 4] {
+fn with_chain() -> UnitOutcome {
+    let plain = value(4, Exit::Code(0), b"long");
+    let Outcome::Value(value) = plain.outcome else { panic!("a value") };
+    UnitOutcome { outcome: Outcome::Value(Value { chain: Some(Digest([6; 32])), ..value }), ..plain }
+}
+
+fn from_workers() -> [(&'static str, WorkerMessage); 7] {
     let fetched = UnitOutcome { inline_output: None, output_bytes: 1 << 20, ..value(2, Exit::Trap(Trap::Unreachable), b"far") };
     let failed = UnitOutcome {
         outcome: Outcome::Failed(AttemptFailure::OutOfMemory),
@@ -100,11 +107,22 @@ fn from_workers() -> [(&'static str, WorkerMessage); 4] {
     let outcomes = vec![value(0, Exit::Code(0), b"some output"), value(1, Exit::Code(u32::MAX), b""), fetched, failed];
     let claims: Vec<Claim> = outcomes.iter().filter_map(Claim::of_outcome).collect();
     let signature = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch").sign(&key());
+    let link = |number: u64| Link { gas: number * FINEST_INTERVAL + 7, state: Digest([5; 32]) };
+    let links = Links::new(0, vec![link(1), link(2)]).expect("a chain");
+    let stepped = with_chain();
+    let claims = [Claim::of_outcome(&stepped).expect("a value")];
+    let signature_of_stepped = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch").sign(&key());
     let hello = WorkerHello { validation_class: "wasmtime-48/1".into(), instruction_set: "x86_64".into(), slots: 8, memory_bytes: 8 << 30 };
     [
         ("worker-hello", WorkerMessage::Hello(hello)),
         ("worker-credits", WorkerMessage::Credits(65_536)),
         ("worker-receipts", WorkerMessage::Receipts(receipt_page())),
+        ("worker-links", WorkerMessage::Links { job: JOB, unit: UnitIndex(300), links: Some(links) }),
+        ("worker-state", WorkerMessage::State { job: JOB, unit: UnitIndex(300), bytes: 5 << 20 }),
+        (
+            "worker-outcome-with-chain",
+            WorkerMessage::Outcomes(OutcomeBatch { job: JOB, outcomes: vec![stepped], signature: signature_of_stepped }),
+        ),
         ("worker-outcomes", WorkerMessage::Outcomes(OutcomeBatch { job: JOB, outcomes, signature })),
     ]
 }
@@ -117,7 +135,7 @@ fn receipt_page() -> ReceiptPage {
     ReceiptPage { job: JOB, receipts: vec![short, long], signature: [5; 64], next: Some(300) }
 }
 
-fn from_coordinators() -> [(&'static str, CoordinatorMessage); 5] {
+fn from_coordinators() -> [(&'static str, CoordinatorMessage); 7] {
     let [(_, manifest), _] = manifests();
     let encoded = manifest::encode(&manifest);
     let signature = manifest::sign(&key(), &encoded);
@@ -142,6 +160,11 @@ fn from_coordinators() -> [(&'static str, CoordinatorMessage); 5] {
         ("coordinator-job", CoordinatorMessage::Job(Box::new(description))),
         ("coordinator-leases", CoordinatorMessage::Leases { job: JOB, leases }),
         ("coordinator-receipts", CoordinatorMessage::AskReceipts { job: JOB, after: 300 }),
+        ("coordinator-links-wanted", CoordinatorMessage::LinksWanted { job: JOB, unit: UnitIndex(300) }),
+        (
+            "coordinator-state-wanted",
+            CoordinatorMessage::StateWanted { job: JOB, unit: UnitIndex(300), gas: 1 << 40, input: Some(input(b"ACGT")) },
+        ),
         ("coordinator-revoke", CoordinatorMessage::Revoke { job: JOB, units: vec![] }),
         ("coordinator-acknowledged", CoordinatorMessage::Acknowledged { job: JOB, units: vec![UnitIndex(0), UnitIndex(300)] }),
     ]
@@ -218,6 +241,10 @@ fn golden_receipts_still_prove_their_claims() {
     let receipts = Receipts::new(batch.job, "wasmtime-48/1", "x86_64", &claims).expect("a small batch");
     let proof = golden("receipt", &receipts.proof(2, &batch.signature));
     assert_eq!(receipt::check(&proof, signing::peer_of(&key()), JOB, &claims[2]), Ok(()));
+    let claims = [Claim::of_outcome(&with_chain()).expect("a value")];
+    let receipts = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch");
+    let proof = golden("receipt-with-chain", &receipts.proof(0, &receipts.sign(&key())));
+    assert_eq!(receipt::check(&proof, signing::peer_of(&key()), JOB, &claims[0]), Ok(()));
 }
 
 /// Gives every decoder these bytes; none may panic.
@@ -232,7 +259,7 @@ fn read_all(bytes: &[u8]) {
         unit: UnitIndex(0),
         attempt: Attempt(0),
         ordinal: 0,
-        value: Value { exit: Exit::Code(0), output: Digest([0; 32]), gas: 0 },
+        value: Value { exit: Exit::Code(0), output: Digest([0; 32]), gas: 0, chain: None },
         output_bytes: 0,
     };
     // Whoever is not the signer cannot be made to look like it.

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     protocol::{
         gossip,
-        ids::{Digest, JobId, PeerId},
+        ids::{Digest, JobId, PeerId, UnitIndex},
         outcome::{AttemptFailure, Outcome},
         owner::{LeaseToken, Recovered, Report},
         peer::Event,
@@ -143,6 +143,14 @@ impl Node {
             }
             Ok(WorkerMessage::Outcomes(batch)) => self.on_outcomes(from, batch),
             Ok(WorkerMessage::Receipts(page)) => self.on_receipts(from, page),
+            Ok(WorkerMessage::Links { job, unit, links }) => {
+                self.event(Event::Links { from, job, unit, links });
+                None
+            }
+            Ok(WorkerMessage::State { job, unit, bytes }) => {
+                self.on_state(from, job, unit, bytes);
+                None
+            }
             Err(rejection) => Some(rejection.to_string()),
         };
         if let Some(reason) = refused {
@@ -267,6 +275,14 @@ impl Node {
                 self.event(Event::Acknowledged { from, job, units });
                 None
             }
+            Ok(CoordinatorMessage::LinksWanted { job, unit }) => {
+                self.on_links_wanted(from, job, unit);
+                None
+            }
+            Ok(CoordinatorMessage::StateWanted { job, unit, gas, input }) => {
+                self.on_state_wanted(from, job, unit, gas, input);
+                None
+            }
             Err(rejection) => Some(rejection.to_string()),
         };
         if let Some(reason) = refused {
@@ -302,6 +318,7 @@ impl Node {
                 (Goal::Input { run }, result) => self.on_input(run, result),
                 (Goal::Recovered { from, job, receipt }, result) => self.on_recovered_output(from, job, *receipt, result),
                 (Goal::Recheck(recheck), result) => self.on_recheck_fetched(*recheck, result),
+                (Goal::State { from, job, unit }, result) => self.event(Event::State { from, job, unit, held: result.is_ok() }),
             }
         }
         self.fetches.start(&self.net, &self.store);
@@ -349,6 +366,8 @@ pub(super) enum Goal {
     Recovered { from: PeerId, job: JobId, receipt: Box<Recovered> },
     /// The module of a unit that somebody is said to have computed wrongly.
     Recheck(Box<Recheck>),
+    /// A state of a unit in dispute.
+    State { from: PeerId, job: JobId, unit: UnitIndex },
 }
 
 type Fetched = (Fetch, Result<(), String>);

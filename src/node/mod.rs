@@ -28,6 +28,8 @@ mod look;
 
 mod runs;
 
+mod disputes;
+
 mod slots;
 
 pub(crate) mod own_slot;

@@ -55,6 +55,7 @@ impl Node {
         }
         self.fetches.start(&self.net, &self.store);
         self.runs.dispatch();
+        self.disputes.start(&self.store);
         true
     }
 
@@ -101,6 +102,9 @@ impl Node {
             Action::SendLeases { to, job, leases } => self.send_leases(to, job, &leases),
             Action::SendAcknowledged { to, job, units } => self.send_to_worker(to, CoordinatorMessage::Acknowledged { job, units }),
             Action::SendRevoked { to, job } => self.send_to_worker(to, CoordinatorMessage::Revoke { job, units: Vec::new() }),
+            Action::AskLinks { to, job, unit } => self.send_to_worker(to, CoordinatorMessage::LinksWanted { job, unit }),
+            Action::AskState { to, job, unit, link } => self.ask_state(to, job, unit, link),
+            Action::RunSegment { job, unit, from, until } => self.run_segment(job, unit, from, until),
             Action::Refuse(peer) => self.refuse_worker(peer),
             Action::Run(run) => self.start_run(run),
             Action::Stop(run) => self.runs.stop(run),
@@ -180,7 +184,7 @@ impl Node {
         }
     }
 
-    fn send_to_worker(&mut self, to: PeerId, message: CoordinatorMessage) {
+    pub(super) fn send_to_worker(&mut self, to: PeerId, message: CoordinatorMessage) {
         let Some(worker) = self.workers.get_mut(&to) else { return };
         if worker.stream.send(message.into()).is_err() {
             self.refuse_worker(to);
@@ -229,7 +233,7 @@ impl Node {
     }
 
     /// Describes a job to a worker that does not know it on this stream yet.
-    fn describe(&mut self, to: PeerId, job: JobId) -> bool {
+    pub(super) fn describe(&mut self, to: PeerId, job: JobId) -> bool {
         let Some(worker) = self.workers.get_mut(&to) else { return false };
         if worker.described.contains(&job) {
             return true;

@@ -6,6 +6,7 @@
 use super::{
     acquaintances::Acquaintances,
     border::Fetches,
+    disputes::{Disputes, Done},
     handle::{End, Handle, Look, Request},
     kept::KeptBuffer,
     net::{Identity, NetEvent, NetHandle, Outbound, PeerHello},
@@ -72,6 +73,7 @@ pub struct Node {
     pub(super) coordinators: BTreeMap<PeerId, Stream<pb::WorkerMessage>>,
     pub(super) runs: Runs,
     pub(super) fetches: Fetches,
+    pub(super) disputes: Disputes,
     pub(super) watchers: JoinSet<()>,
     pub(super) handle: Handle,
     /// Peers to come back to after a restart, the newest last.
@@ -100,6 +102,7 @@ enum Input {
     Slots(SlotEvent),
     Request(Request),
     Fetched,
+    Disputed(Done),
     Timer,
     Pump,
     End(End),
@@ -134,6 +137,7 @@ impl Node {
             Some(request) = inputs.requests.recv() => Input::Request(request),
             Some(event) = inputs.slots.recv() => Input::Slots(event),
             () = self.fetches.ready() => Input::Fetched,
+            done = self.disputes.next() => Input::Disputed(done),
             Some(event) = inputs.net.recv() => Input::Net(event),
             () = sleep_until(deadline) => Input::Timer,
             () = tokio::time::sleep(PUMP_AFTER), if pump => Input::Pump,
@@ -174,6 +178,7 @@ impl Node {
                 self.replies.push(reply);
             }
             Input::Fetched => self.on_fetched(),
+            Input::Disputed(done) => self.on_dispute_work(done),
             Input::Timer => self.event(Event::Timer),
             Input::Pump | Input::End(_) => {}
         }

@@ -3,6 +3,7 @@
 use super::{
     acquaintances::Acquaintances,
     border::Fetches,
+    disputes::Disputes,
     handle::{End, Handle, NodeFacts, REQUESTS_MAX},
     kept::KeptBuffer,
     net::{
@@ -127,7 +128,7 @@ async fn run_once(options: &NodeOptions, store: &Store, current: &watch::Sender<
     let (slot_events, slot_queue) = mpsc::channel(SLOT_EVENTS_MAX);
     let slots = Slots::start(options.slots, &workshop, store, &slot_events)?;
     drop(slot_events);
-    let mut node = node(&handle, slots)?;
+    let mut node = node(&handle, slots, Disputes::new(workshop))?;
     current.send_replace(Some(handle.clone()));
     let end = node.run(Inputs { net: net_events, slots: slot_queue, requests: request_queue, end: ended }).await;
     node.watchers.shutdown().await;
@@ -160,7 +161,7 @@ fn endpoint_config(options: &NodeOptions) -> EndpointConfig {
     }
 }
 
-fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
+fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeError> {
     let saved = tokio::task::block_in_place(|| handle.store.load())?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(NodeError::NoRandomness)?;
@@ -199,6 +200,7 @@ fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
         coordinators: BTreeMap::new(),
         runs: Runs::new(facts.me, slots),
         fetches: Fetches::default(),
+        disputes,
         watchers: JoinSet::new(),
         handle: handle.clone(),
         acquaintances,

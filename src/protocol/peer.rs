@@ -149,6 +149,9 @@ impl Peer {
             Event::Revoked { from, job } => self.worker.revoked(from, job),
             Event::Acknowledged { from, job, units } => self.worker.acknowledged(from, job, &units),
             Event::Finished { run, finished } => self.worker.finished(run, finished),
+            Event::Links { from, job, unit, links } => self.owner.links(now, from, job, unit, links),
+            Event::State { from, job, unit, held } => self.owner.state_ready(now, from, job, unit, held),
+            Event::SegmentRan { job, unit, found } => self.owner.segment_ran(now, job, unit, found),
             Event::Submitted { job, manifest, secret } => self.owner.submit(job, manifest, secret),
             Event::Checked { job, run } => {
                 self.owner.checked(now, job, run, self.config.platform);
@@ -293,6 +296,9 @@ impl Peer {
                     self.actions.push(Action::Accuse { accused, job, unit, second });
                 }
             }
+            OwnerAction::AskLinks { to, job, unit } => self.actions.push(Action::AskLinks { to, job, unit }),
+            OwnerAction::AskState { to, job, unit, link } => self.actions.push(Action::AskState { to, job, unit, link }),
+            OwnerAction::RunSegment { job, unit, from, until } => self.actions.push(Action::RunSegment { job, unit, from, until }),
             OwnerAction::Announce(job) => {
                 self.job_repeats.insert(job, now);
             }

@@ -22,7 +22,7 @@ fn run(coordinator: u8, unit: u32) -> RunId {
 }
 
 fn finished(bytes: usize) -> Finished {
-    let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 1 };
+    let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 1, chain: None };
     let output = (bytes > 0).then(|| Arc::from(vec![0; bytes]));
     Finished { outcome: Outcome::Value(value), output_bytes: bytes as u64, output, log: Arc::from([]), wall: Duration::from_secs(1) }
 }

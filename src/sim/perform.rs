@@ -106,6 +106,8 @@ impl Grid {
                 }
             }
             Action::CloseWork(peer) => self.hang_up(me, peer, |me, coordinator| Via::Work { worker: me, coordinator }),
+            // No simulated unit has a chain.
+            Action::AskLinks { .. } | Action::AskState { .. } | Action::RunSegment { .. } => {}
             Action::Refuse(peer) => {
                 self.machines[me].refused += 1;
                 self.hang_up(me, peer, |me, worker| Via::Work { worker, coordinator: me });

@@ -233,7 +233,7 @@ impl Writer {
         let next_vote = place.next_vote.checked_add(1).ok_or(StoreError::BadRow { what: "number of votes" })?;
         let (exit_kind, exit_detail) = number::of_exit(vote.value.exit);
         let mut insert =
-            self.connection.prepare_cached("INSERT INTO vote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")?;
+            self.connection.prepare_cached("INSERT INTO vote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")?;
         // SQLite knows signed numbers only; the bits are kept.
         let (gas, output_bytes) = (vote.value.gas.cast_signed(), vote.output_bytes.cast_signed());
         insert.execute(params![
@@ -250,6 +250,7 @@ impl Writer {
             &*vote.proof,
             vote.position,
             number::of_platform(vote.platform),
+            vote.value.chain.map(|chain| chain.0),
         ])?;
         drop(insert);
         self.insert_origin(key, vote.origin)?;
@@ -259,14 +260,18 @@ impl Writer {
 
     fn insert_verdict(&mut self, job: JobId, unit: UnitIndex, verdict: Verdict) -> Result<(), StoreError> {
         let key = schema::key(self.place(job)?.number, unit.0);
-        let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+        let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+        let no_digest = None::<[u8; 32]>;
         match verdict {
-            Verdict::Open => insert.execute(params![key, 1, None::<u32>, None::<u32>, None::<[u8; 32]>, None::<i64>, None::<bool>])?,
+            Verdict::Open => insert.execute(params![key, 1, None::<u32>, None::<u32>, no_digest, None::<i64>, None::<bool>, no_digest])?,
             Verdict::Verified { value, by_owner } => {
                 let (exit_kind, exit_detail) = number::of_exit(value.exit);
-                insert.execute(params![key, 2, exit_kind, exit_detail, value.output.0, value.gas.cast_signed(), by_owner])?
+                let (gas, chain) = (value.gas.cast_signed(), value.chain.map(|chain| chain.0));
+                insert.execute(params![key, 2, exit_kind, exit_detail, value.output.0, gas, by_owner, chain])?
             }
-            Verdict::Failed => insert.execute(params![key, 3, None::<u32>, None::<u32>, None::<[u8; 32]>, None::<i64>, None::<bool>])?,
+            Verdict::Failed => {
+                insert.execute(params![key, 3, None::<u32>, None::<u32>, no_digest, None::<i64>, None::<bool>, no_digest])?
+            }
         };
         Ok(())
     }

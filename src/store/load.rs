@@ -116,6 +116,10 @@ fn load_exit(row: &Row<'_>, kind: usize) -> Result<Exit, StoreError> {
     number::to_exit(row.get(kind)?, row.get(kind + 1)?).map_err(|_| StoreError::BadRow { what: "exit" })
 }
 
+fn load_chain(row: &Row<'_>) -> Result<Option<Digest>, StoreError> {
+    Ok(row.get::<_, Option<[u8; 32]>>("chain")?.map(Digest))
+}
+
 /// The vote in a row of the table `vote`.
 pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
     let proof = row.get_ref(10)?.as_blob().map_err(|_| StoreError::BadRow { what: "proof" })?;
@@ -131,7 +135,12 @@ pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
         ordinal: row.get(4)?,
         position: row.get(11)?,
         platform,
-        value: Value { exit: load_exit(row, 5)?, output: Digest(row.get(7)?), gas: row.get::<_, i64>(8)?.cast_unsigned() },
+        value: Value {
+            exit: load_exit(row, 5)?,
+            output: Digest(row.get(7)?),
+            gas: row.get::<_, i64>(8)?.cast_unsigned(),
+            chain: load_chain(row)?,
+        },
         output_bytes: row.get::<_, i64>(9)?.cast_unsigned(),
         origin: Origin::Leased,
         proof: Arc::from(proof),
@@ -143,7 +152,8 @@ pub(super) fn load_verdict(row: &Row<'_>) -> Result<Verdict, StoreError> {
     match row.get(1)? {
         1 => Ok(Verdict::Open),
         2 => {
-            let value = Value { exit: load_exit(row, 2)?, output: Digest(row.get(4)?), gas: row.get::<_, i64>(5)?.cast_unsigned() };
+            let gas = row.get::<_, i64>(5)?.cast_unsigned();
+            let value = Value { exit: load_exit(row, 2)?, output: Digest(row.get(4)?), gas, chain: load_chain(row)? };
             Ok(Verdict::Verified { value, by_owner: row.get(6)? })
         }
         3 => Ok(Verdict::Failed),

@@ -61,6 +61,10 @@ const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX kept_by_job ON kept (job, coordinator, row);
 ",
+    "
+    ALTER TABLE vote ADD COLUMN chain BLOB;
+    ALTER TABLE verdict ADD COLUMN chain BLOB;
+",
 ];
 
 /// Pages of the write-ahead log after which it is merged into the database: 16 MiB, so that bursts of votes rarely wait for it.

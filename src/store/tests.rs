@@ -66,7 +66,12 @@ fn vote(n: u32) -> Vote {
         ordinal: n % 2,
         position: n % 3,
         platform: Platform::ALL[n as usize % 5],
-        value: Value { exit: Exit::Code(n), output: Digest::of(&n.to_le_bytes()), gas: u64::MAX - u64::from(n) },
+        value: Value {
+            exit: Exit::Code(n),
+            output: Digest::of(&n.to_le_bytes()),
+            gas: u64::MAX - u64::from(n),
+            chain: n.is_multiple_of(2).then_some(Digest([6; 32])),
+        },
         output_bytes: u64::from(n),
         origin: [Origin::Leased, Origin::Recovered { output: n % 2 == 1 }, Origin::Collected { output: n % 2 == 1 }][n as usize % 3],
         proof: vec![1; 100].into(),
@@ -100,7 +105,7 @@ fn what_was_committed_is_loaded_again() {
     let first = submit(&store, 1, &[]);
     let second = submit(&store, 2, &[b"in"]);
     assert!(!first.already_existed && !second.already_existed);
-    let value = Value { exit: Exit::OutOfGas, output: Digest([9; 32]), gas: u64::MAX };
+    let value = Value { exit: Exit::OutOfGas, output: Digest([9; 32]), gas: u64::MAX, chain: Some(Digest([8; 32])) };
     let verified = Verdict::Verified { value, by_owner: true };
     let failures = Failures { count: 3, last: AttemptFailure::StackOverflow };
     let standing =

@@ -28,6 +28,8 @@ pub mod manifest;
 
 pub mod work;
 
+mod chain;
+
 pub mod receipt;
 
 pub mod announce;

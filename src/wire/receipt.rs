@@ -24,6 +24,8 @@ use iroh::SecretKey;
 use std::sync::Arc;
 
 const LEAF: &[u8] = b"manyhands.receipt.v1";
+/// The leaf of a value with a hash chain, which it covers.
+const LEAF_WITH_CHAIN: &[u8] = b"manyhands.receipt.v2";
 const NODE: &[u8] = b"manyhands.receipt.node.v1";
 const ROOT: &[u8] = b"manyhands.receipt.root.v1";
 const VERSION: u8 = 1;
@@ -69,8 +71,14 @@ impl Claim {
         let (exit_kind, exit_detail) = number::of_exit(self.value.exit);
         let numbers = [self.unit.0, self.attempt.0, self.ordinal, exit_kind, exit_detail].map(u32::to_le_bytes);
         let sizes = [self.value.gas, self.output_bytes].map(u64::to_le_bytes);
-        let parts: [&[u8]; 7] =
-            [LEAF, job.as_bytes(), numbers.as_flattened(), self.value.output.as_bytes(), sizes.as_flattened(), class, instruction_set];
+        let (domain, chain) = match &self.value.chain {
+            None => (LEAF, None),
+            Some(chain) => (LEAF_WITH_CHAIN, Some(chain.as_bytes().as_slice())),
+        };
+        let output = self.value.output.as_bytes();
+        let mut parts: Vec<&[u8]> =
+            vec![domain, job.as_bytes(), numbers.as_flattened(), output, sizes.as_flattened(), class, instruction_set];
+        parts.extend(chain);
         Digest::of_parts(&parts)
     }
 }
@@ -266,7 +274,7 @@ mod tests {
                 unit: UnitIndex(unit),
                 attempt: Attempt(unit % 3),
                 ordinal: unit % 2,
-                value: Value { exit: Exit::Code(0), output: Digest::of(&unit.to_le_bytes()), gas: 1000 + u64::from(unit) },
+                value: Value { exit: Exit::Code(0), output: Digest::of(&unit.to_le_bytes()), gas: 1000 + u64::from(unit), chain: None },
                 output_bytes: 4,
             })
             .collect()
@@ -310,6 +318,7 @@ mod tests {
             Claim { output_bytes: 5, ..claim },
             Claim { attempt: Attempt(9), ..claim },
             Claim { value: richer, ..claim },
+            Claim { value: Value { chain: Some(Digest([1; 32])), ..claim.value }, ..claim },
         ] {
             assert_eq!(check(&proof, worker, JOB, &changed), bad);
         }
@@ -318,6 +327,20 @@ mod tests {
             bent[index] ^= 1;
             assert!(check(&bent, worker, JOB, &claim).is_err(), "byte {index} is covered");
             assert!(check(&proof[..index], worker, JOB, &claim).is_err(), "cut at {index}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_covers_the_chain() {
+        let mut claims = claims(3);
+        claims[1].value.chain = Some(Digest([1; 32]));
+        let receipts = Receipts::new(JOB, "class", "isa", &claims).unwrap();
+        let worker = signing::peer_of(&key(1));
+        let proof = receipts.proof(1, &receipts.sign(&key(1)));
+        assert_eq!(check(&proof, worker, JOB, &claims[1]), Ok(()));
+        for chain in [None, Some(Digest([2; 32]))] {
+            let changed = Claim { value: Value { chain, ..claims[1].value }, ..claims[1] };
+            assert_eq!(check(&proof, worker, JOB, &changed), Err(ReceiptError::BadSignature));
         }
     }
 

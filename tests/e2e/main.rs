@@ -7,6 +7,8 @@
 mod bad_input;
 mod bundles;
 mod demo;
+#[cfg(feature = "fault-injection")]
+mod disputes;
 mod failing_units;
 mod grid;
 mod grids;

@@ -14,7 +14,7 @@ fn key(number: u32) -> PeerId {
 }
 
 fn value(said: u8) -> Value {
-    Value { exit: Exit::Code(0), output: Digest([said; 32]), gas: 1000 }
+    Value { exit: Exit::Code(0), output: Digest([said; 32]), gas: 1000, chain: None }
 }
 
 fn receipt(said: u8) -> Receipt {

@@ -2,6 +2,7 @@
 
 use super::Lease;
 use crate::protocol::{
+    chain::Link,
     fact::{Fact, Vote},
     ids::{Digest, JobId, PeerId, UnitIndex},
 };
@@ -65,6 +66,37 @@ pub enum OwnerAction {
         unit: UnitIndex,
         /// The receipt that contradicts the one which is durable.
         second: Option<Vote>,
+    },
+    /// Ask a worker for the links of its execution of a unit.
+    AskLinks {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+    },
+    /// Ask a worker for a state of its execution of a unit.
+    AskState {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+        /// Which state.
+        link: Link,
+    },
+    /// Run a part of a unit here; [`Owner::segment_ran`] follows.
+    RunSegment {
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+        /// The state to go on from, which is held as a blob; none for the beginning.
+        from: Option<Link>,
+        /// It stops at the first moment between two steps at which so much gas is used.
+        until: u64,
     },
     /// The job's standing changed enough to be announced: opened, ran out of open units, ended.
     Announce(JobId),

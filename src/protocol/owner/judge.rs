@@ -43,7 +43,8 @@ pub(super) struct Surroundings<'a> {
 impl OwnJob {
     /// Judges one unit and applies the judgement.
     pub fn judge(&mut self, index: UnitIndex, trust: &mut Trust, around: &Surroundings<'_>, out: &mut Consequences) {
-        let ballots = self.ballots(&self.units[index.0 as usize].votes, trust, around.owner);
+        let mut ballots = self.ballots(&self.units[index.0 as usize].votes, trust, around.owner);
+        ballots.extend(self.check(index, &ballots, around.owner));
         let rules = Rules { reach: self.reach(index, &ballots, trust, around), ..self.rules(index, &ballots, trust, around.cold) };
         let Judgement { decision, convict, excuse, collusion, credit } = verify::accept(&ballots, rules);
         if let Decision::SetAside { platforms, against } = decision {
@@ -69,7 +70,11 @@ impl OwnJob {
         };
         self.settle(index, phase, &credit, trust, out);
         self.note_checks(index, &ballots);
-        self.want(index, decision, around);
+        if self.bisects(index, decision, &ballots, around, out) {
+            self.wanted.remove(index);
+        } else {
+            self.want(index, decision, around);
+        }
     }
 
     /// Machines of these instruction sets say something else than the others: none of their votes counts from now on.

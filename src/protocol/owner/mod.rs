@@ -4,6 +4,7 @@
 //! this file connects them. It decides nothing about verification, which is all in `verify`.
 
 mod action;
+mod bisect;
 mod check;
 mod convict;
 mod judge;
@@ -128,7 +129,7 @@ impl Owner {
 
     /// When [`Owner::expire`] is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.leases.next_expiry().into_iter().chain(self.wake).min()
+        self.leases.next_expiry().into_iter().chain(self.wake).chain(self.bisections_until()).min()
     }
 
     /// What is known about other peers.
@@ -222,6 +223,7 @@ impl Owner {
         self.trust.set_present(worker, false);
         self.somebody_left = true;
         self.drop_leases(now, dropped);
+        self.leave_bisections(now, worker);
     }
 
     /// Leases that ran out are offered again.
@@ -237,6 +239,7 @@ impl Owner {
             self.somebody_left = true;
         }
         self.drop_leases(now, dropped);
+        self.expire_bisections(now);
         if self.wake.is_some_and(|wake| wake <= now) {
             self.wake = None;
             self.schedule_due = true;
@@ -349,6 +352,9 @@ impl Owner {
                 let around = Surroundings { owner: self.me, cold, proven_within_reach, roster: &self.roster };
                 job.judge(unit, &mut self.trust, &around, &mut consequences);
                 touched.insert(id);
+                if let Some(parties) = consequences.bisect.take() {
+                    self.begin_bisection(now, id, unit, parties);
+                }
                 touched.extend(self.apply(now, id, consequences, &mut queue));
             }
             // The audit rate rises only by convictions, whose consequences are complete here.

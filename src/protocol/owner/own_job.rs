@@ -1,5 +1,6 @@
 //! One of this peer's own jobs: its units, what they want, and what was given by whom. How units are judged is in `judge`.
 
+use super::bisect::{Bisections, Party};
 use super::unit::{FailureRecord, Phase, Unit, UnitVote, Want, Wanted};
 use crate::protocol::{
     fact::{Fact, Failures, Findings, JobState, Nondeterminism, Standing, Verdict, Vote},
@@ -62,6 +63,8 @@ pub(super) struct OwnJob {
     pub unit_seconds: Option<f64>,
     /// No attempt is late enough for a backup before.
     pub backup_at: Option<Instant>,
+    /// Disputes about long units.
+    pub bisections: Bisections,
     gas_of_verified: u128,
     verified_values: u32,
 }
@@ -122,6 +125,8 @@ pub(super) struct Consequences {
     pub excused: BTreeSet<PeerId>,
     /// Whose instruction set is set aside for the job.
     pub set_aside: Platforms,
+    /// Between whom the unit is bisected.
+    pub bisect: Option<[Party; 2]>,
 }
 
 impl OwnJob {
@@ -150,6 +155,7 @@ impl OwnJob {
             first_lease: None,
             unit_seconds: None,
             backup_at: None,
+            bisections: Bisections::default(),
             gas_of_verified: 0,
             verified_values: 0,
         }

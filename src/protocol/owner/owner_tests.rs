@@ -18,6 +18,8 @@ const GAS: u64 = 1000;
 
 #[path = "audit_tests.rs"]
 mod audit;
+#[path = "bisect_tests.rs"]
+mod bisect;
 #[path = "check_tests.rs"]
 mod check;
 #[path = "convict_tests.rs"]
@@ -41,6 +43,7 @@ struct Desk {
     acknowledged: Vec<(u8, UnitIndex)>,
     announced: usize,
     accused: Vec<(u8, u32, bool)>,
+    asked: Vec<OwnerAction>,
 }
 
 fn key(worker: u8) -> PeerId {
@@ -66,7 +69,7 @@ fn manifest(units: u32, policy: Policy) -> Manifest {
 }
 
 fn value(said: u8) -> Value {
-    Value { exit: Exit::Code(0), output: Digest([said; 32]), gas: GAS }
+    Value { exit: Exit::Code(0), output: Digest([said; 32]), gas: GAS, chain: None }
 }
 
 fn proven() -> Standing {
@@ -83,7 +86,17 @@ impl Desk {
         let now = Instant(1_000_000);
         let owner = Owner::new(now, key(ME), "v1".into(), saved, ChaCha8Rng::seed_from_u64(1));
         let mut desk =
-            Self { owner, now, leases: vec![], facts: vec![], revoked: vec![], acknowledged: vec![], announced: 0, accused: vec![] };
+            Self {
+                owner,
+                now,
+                leases: vec![],
+                facts: vec![],
+                revoked: vec![],
+                acknowledged: vec![],
+                announced: 0,
+                accused: vec![],
+                asked: vec![],
+            };
         desk.take();
         desk
     }
@@ -113,6 +126,7 @@ impl Desk {
                 OwnerAction::Accuse { accused, unit, second, .. } => self.accused.push((accused.0[0], unit.0, second.is_some())),
                 OwnerAction::Announce(_) => self.announced += 1,
                 OwnerAction::KeepOutput { .. } | OwnerAction::KeepLog { .. } => {}
+                OwnerAction::AskLinks { .. } | OwnerAction::AskState { .. } | OwnerAction::RunSegment { .. } => self.asked.push(action),
             }
         }
     }

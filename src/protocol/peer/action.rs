@@ -2,6 +2,7 @@
 
 use crate::protocol::{
     announce::Announcement,
+    chain::Link,
     fact::{Fact, Vote},
     fraud::{Accusation, Finding, Ignored},
     gossip,
@@ -130,6 +131,37 @@ pub enum Action {
         job: JobId,
         /// What.
         receipts: Vec<Kept>,
+    },
+    /// Ask a worker for the links of its execution of a unit; [`super::Event::Links`] follows, or nothing.
+    AskLinks {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+    },
+    /// Ask a worker for a state of its execution of a unit, and fetch it; [`super::Event::State`] follows, or nothing.
+    AskState {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+        /// Which state.
+        link: Link,
+    },
+    /// Run a part of a unit of an own job beside the slots; [`super::Event::SegmentRan`] follows.
+    RunSegment {
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+        /// The state to go on from, which is held as a blob; none for the beginning.
+        from: Option<Link>,
+        /// It stops at the first moment between two steps at which so much gas is used.
+        until: u64,
     },
     /// Close a worker's stream: its results cannot be compared with ours, or there is no room.
     Refuse(PeerId),

@@ -2,6 +2,7 @@
 
 use crate::protocol::{
     announce::Announcement,
+    chain::{End, Links},
     fraud::Accusation,
     gossip,
     ids::{JobId, PeerId, UnitIndex},
@@ -144,6 +145,37 @@ pub enum Event {
         run: RunId,
         /// How.
         finished: Finished,
+    },
+    /// A worker hands in the links that [`super::Action::AskLinks`] asked for.
+    Links {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Of which unit.
+        unit: UnitIndex,
+        /// What; none when it does not have them any more.
+        links: Option<Links>,
+    },
+    /// The state that [`super::Action::AskState`] asked a worker for was fetched and is held, or cannot be had.
+    State {
+        /// From whom.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Of which unit.
+        unit: UnitIndex,
+        /// It is held.
+        held: bool,
+    },
+    /// The segment asked for by [`super::Action::RunSegment`] was run.
+    SegmentRan {
+        /// Of which job.
+        job: JobId,
+        /// Of which unit.
+        unit: UnitIndex,
+        /// What was found at its end; none when this machine could not tell.
+        found: Option<End>,
     },
     /// This peer's user submits a job, which is durable already.
     Submitted {

@@ -221,7 +221,7 @@ fn is_of_pairs(behaviour: Behaviour) -> bool {
 
 /// The same for all units: a free-rider takes the job's typical gas and an empty output.
 fn guess(spec: &JobSpec) -> Outcome {
-    Outcome::Value(Value { exit: Exit::Code(0), output: Digest::of_parts(&[]), gas: spec.gas })
+    Outcome::Value(Value { exit: Exit::Code(0), output: Digest::of_parts(&[]), gas: spec.gas, chain: None })
 }
 
 #[cfg(test)]

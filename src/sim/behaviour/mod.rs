@@ -108,7 +108,7 @@ impl Behaviour {
 /// What a unit is on an honest machine: the truth that the checkers know.
 pub fn truth(spec: &JobSpec, job: JobId, unit: UnitIndex) -> Outcome {
     let value = |exit| {
-        Outcome::Value(Value { exit, output: Digest::of_parts(&[job.as_bytes(), &unit.0.to_le_bytes()]), gas: gas(spec, job, unit) })
+        Outcome::Value(Value { exit, output: Digest::of_parts(&[job.as_bytes(), &unit.0.to_le_bytes()]), gas: gas(spec, job, unit), chain: None })
     };
     match spec.program {
         Program::Works => value(Exit::Code(0)),
@@ -146,7 +146,7 @@ pub fn is_true(spec: &JobSpec, job: JobId, unit: UnitIndex, value: Value) -> boo
 /// What liars of one kind say about a unit: all who share the salt say the same.
 fn lie(salt: &[u8], spec: &JobSpec, job: JobId, unit: UnitIndex) -> Outcome {
     let output = Digest::of_parts(&[b"lie", salt, job.as_bytes(), &unit.0.to_le_bytes()]);
-    Outcome::Value(Value { exit: Exit::Code(0), output, gas: gas(spec, job, unit) })
+    Outcome::Value(Value { exit: Exit::Code(0), output, gas: gas(spec, job, unit), chain: None })
 }
 
 /// Between half and one and a half of the typical gas.

@@ -290,6 +290,9 @@ impl Shop {
                     | OwnerAction::KeepLog { .. }
                     | OwnerAction::Acknowledge { .. }
                     | OwnerAction::Accuse { .. }
+                    | OwnerAction::AskLinks { .. }
+                    | OwnerAction::AskState { .. }
+                    | OwnerAction::RunSegment { .. }
                     | OwnerAction::Announce(_) => {}
                 }
             }
