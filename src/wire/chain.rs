@@ -7,11 +7,21 @@ use super::{
 };
 use crate::protocol::{
     chain::{LINKS_MAX, Link, Links},
-    ids::{JobId, UnitIndex},
+    ids::{Digest, JobId, UnitIndex},
 };
 
 /// Gas and digest.
 const LINK_BYTES: usize = 8 + 32;
+
+/// The head of a value's chain as a field; empty where there is none.
+pub(super) fn chain_to(head: Option<Digest>) -> bytes::Bytes {
+    head.map_or_else(bytes::Bytes::new, |head| head.0.to_vec().into())
+}
+
+/// Reads such a field.
+pub(super) fn chain_from(field: &[u8]) -> Result<Option<Digest>, Rejection> {
+    if field.is_empty() { Ok(None) } else { digest("chain", field).map(Some) }
+}
 
 /// Reads links, which must be some that a unit can have.
 pub(super) fn links_from(message: &pb::UnitLinks) -> Result<WorkerMessage, Rejection> {

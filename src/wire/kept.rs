@@ -2,6 +2,7 @@
 
 use super::{
     bounds::{BATCH_MAX, Rejection, SIGNATURE_BYTES, at_most, digest, few, fixed, job_id},
+    chain::{chain_from, chain_to},
     number, peer as pb,
     receipt::{self, Claim, ReceiptError},
 };
@@ -131,7 +132,7 @@ fn kept_from(kept: pb::KeptReceipt) -> Result<Kept, Rejection> {
 
 pub(super) fn value_to(value: Value, output_bytes: u64) -> pb::UnitValue {
     let (exit_kind, exit_detail) = number::of_exit(value.exit);
-    pb::UnitValue { exit_kind, exit_detail, output: value.output.0.to_vec().into(), gas: value.gas, output_bytes }
+    pb::UnitValue { exit_kind, exit_detail, output: value.output.0.to_vec().into(), gas: value.gas, output_bytes, chain: chain_to(value.chain) }
 }
 
 pub(super) fn value_from(value: Option<pb::UnitValue>) -> Result<(Value, u64), Rejection> {
@@ -141,7 +142,7 @@ pub(super) fn value_from(value: Option<pb::UnitValue>) -> Result<(Value, u64), R
         return Err(Rejection::TooLong { what: "output", found, max: usize::try_from(UnitLimits::MAX.output_bytes).unwrap_or(usize::MAX) });
     }
     let exit = number::to_exit(value.exit_kind, value.exit_detail)?;
-    Ok((Value { exit, output: digest("output", &value.output)?, gas: value.gas }, value.output_bytes))
+    Ok((Value { exit, output: digest("output", &value.output)?, gas: value.gas, chain: chain_from(&value.chain)? }, value.output_bytes))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{
         BATCH_INLINE_BYTES_MAX, BATCH_MAX, CREDITS_MAX, INLINE_BYTES_MAX, INSTRUCTION_SET_BYTES_MAX, LOG_BYTES_MAX, Rejection,
         SIGNATURE_BYTES, TOKEN_BYTES, at_most, digest, few, fixed, job_id,
     },
-    chain::{links_from, links_to},
+    chain::{chain_from, chain_to, links_from, links_to},
     kept::ReceiptPage,
     manifest, number, peer as pb,
 };
@@ -260,7 +260,7 @@ fn outcome_from(message: pb::UnitOutcome) -> Result<UnitOutcome, Rejection> {
             check_size("output", value.output_bytes, UnitLimits::MAX.output_bytes)?;
             check_inline("inline output", inline, value.output_bytes, output)?;
             let exit = number::to_exit(value.exit_kind, value.exit_detail)?;
-            let chain = if value.chain.is_empty() { None } else { Some(digest("chain", &value.chain)?) };
+            let chain = chain_from(&value.chain)?;
             (Outcome::Value(Value { exit, output, gas: value.gas, chain }), value.output_bytes)
         }
     };
@@ -409,7 +409,7 @@ fn outcome_to(outcome: UnitOutcome) -> pb::UnitOutcome {
         Outcome::Value(value) => {
             let (exit_kind, exit_detail) = number::of_exit(value.exit);
             let output = value.output.0.to_vec().into();
-            let chain = value.chain.map_or_else(bytes::Bytes::new, |chain| chain.0.to_vec().into());
+            let chain = chain_to(value.chain);
             Ended::Value(pb::UnitValue { exit_kind, exit_detail, output, gas: value.gas, output_bytes: outcome.output_bytes, chain })
         }
     };

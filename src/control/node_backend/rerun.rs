@@ -58,7 +58,7 @@ impl Work {
         let task = self.task(unit).map_err(|error| error.to_string())?.ok_or("its input is not here")?;
         let mut reported = None;
         slot.run_batch(std::slice::from_ref(&task), &mut |_, report| reported = Some(report));
-        let Report { outcome, output, log: _, wall } = reported.ok_or("the slot reported nothing")?;
+        let Report { outcome, output, log: _, wall, links: _ } = reported.ok_or("the slot reported nothing")?;
         let value = match outcome {
             Outcome::Value(value) => value,
             Outcome::Failed(failure) => return Err(failure.to_string()),

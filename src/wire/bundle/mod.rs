@@ -6,6 +6,7 @@
 
 use super::{
     bounds::{Rejection, SIGNATURE_BYTES, at_most, digest, few, fixed, peer_id},
+    chain::{chain_from, chain_to},
     bundle_pb as pb, manifest, number,
     receipt::Claim,
 };
@@ -261,6 +262,7 @@ impl From<&Unit> for pb::Unit {
             output_bytes: unit.output_bytes,
             by_owner: unit.by_owner,
             votes: unit.votes.iter().map(pb::Vote::from).collect(),
+            chain: chain_to(unit.value.and_then(|value| value.chain)),
         }
     }
 }
@@ -279,6 +281,7 @@ impl TryFrom<pb::Unit> for Unit {
                 exit: number::to_exit(message.exit_kind, message.exit_detail)?,
                 output: digest("output", &message.output)?,
                 gas: message.gas,
+                chain: chain_from(&message.chain)?,
             }),
             Standing::Undecided | Standing::Failed => None,
         };
@@ -286,7 +289,7 @@ impl TryFrom<pb::Unit> for Unit {
         let agree = match (standing, value) {
             (Standing::Verified, Some(value)) => value.exit.is_success(),
             (Standing::VerifiedFailure, Some(value)) => !value.exit.is_success(),
-            (Standing::Undecided | Standing::Failed, _) => plain && message.output.is_empty() && !message.by_owner,
+            (Standing::Undecided | Standing::Failed, _) => plain && message.output.is_empty() && message.chain.is_empty() && !message.by_owner,
             (Standing::Verified | Standing::VerifiedFailure, None) => false,
         };
         if !agree {
@@ -325,6 +328,7 @@ impl From<&BundledVote> for pb::Vote {
             counted: bundled.counted,
             proven: bundled.proven,
             struck: bundled.struck,
+            chain: chain_to(value.chain),
         }
     }
 }
@@ -334,6 +338,7 @@ fn to_vote(unit: UnitIndex, message: pb::Vote) -> Result<BundledVote, Rejection>
         exit: number::to_exit(message.exit_kind, message.exit_detail)?,
         output: digest("output", &message.output)?,
         gas: message.gas,
+        chain: chain_from(&message.chain)?,
     };
     Ok(BundledVote {
         worker: peer_id("worker", &message.worker)?,
