@@ -20,7 +20,7 @@ const PEERS_MAX: u64 = 100_000;
 const PER_HONEST_MAX: f64 = 100.0;
 /// So many peers of a grid share one submitter where nothing else is said: a coordinator has places for 4,096 workers, and each worker
 /// offers itself to several.
-const PEERS_PER_SUBMITTER: u32 = 1000;
+const PEERS_PER_SUBMITTER: u32 = 2500;
 /// How many peers start in a second where nothing else is said: faster than any grid grows.
 const ARRIVE_PER_SECOND: u32 = 100;
 /// Gas per second of a machine of median speed.

@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     units: Option<Count>,
 
-    /// Peers that own jobs [default: one for each 1,000 peers]
+    /// Peers that own jobs [default: one for each 2,500 peers]
     #[arg(long, value_name = "N")]
     submitters: Option<Count>,
 

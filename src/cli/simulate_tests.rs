@@ -10,7 +10,7 @@ fn scenario(text: &str) -> Result<Campaign, String> {
 #[test]
 fn a_scenario_is_filled_in() {
     let campaign = scenario("peers = 10_000\nunits = '500_000'\nunit_time = '20s'\n[churn]\npresent = '1h'\nabsent = '20m'").unwrap();
-    assert_eq!((campaign.population.peers, campaign.population.submitters, campaign.jobs, campaign.units), (10_000, 10, 10, 500_000));
+    assert_eq!((campaign.population.peers, campaign.population.submitters, campaign.jobs, campaign.units), (10_000, 4, 4, 500_000));
     assert_eq!(campaign.job.gas, 20_000_000_000);
     assert!((campaign.population.availability() - 0.75).abs() < 1e-9);
     assert_eq!(scenario("").unwrap().population.peers, 1000);

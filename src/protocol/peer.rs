@@ -40,7 +40,7 @@ const JOB_REPEAT: Duration = Duration::from_secs(40);
 /// How often a peer of a small grid announces what it lends, if it is one of those that do; see [`Board::is_announcer`].
 const CAPACITY_REPEAT: Duration = Duration::from_secs(60);
 /// Where more announce than this, each does so in proportion less often: everybody carries what anyone announces.
-const CAPACITY_PEERS: u32 = 16;
+const CAPACITY_PEERS: u32 = 8;
 /// What it lends is first announced after this and up to as much again: by then a newcomer has heard how large the grid is.
 const CAPACITY_FIRST: Duration = Duration::from_secs(10);
 /// The most rounds of own coordinator to own worker and back in one step.

@@ -311,7 +311,7 @@ fn fresh_seeds_of_the_fault_scenario() {
 fn a_large_grid() {
     let number = |name: &str, default: u32| std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default);
     let (peers, units) = (number("MANYHANDS_PEERS", 1000), number("MANYHANDS_UNITS", 50_000));
-    let submitters = number("MANYHANDS_SUBMITTERS", peers.div_ceil(1000));
+    let submitters = number("MANYHANDS_SUBMITTERS", peers.div_ceil(2500));
     let attack = std::env::var("MANYHANDS_ATTACK").ok();
     let attack = attack.as_deref().and_then(|attack| attack.split_once('=')).map(|(name, amount)| Attack {
         known: attacks::Known::of_name(name).expect("an attack"),

@@ -48,6 +48,7 @@ pub(super) struct Roster {
     hungry: BTreeSet<PeerId>,
     /// Those with room for whom there was nothing, and until when they are not looked at again.
     sated: BTreeMap<PeerId, Instant>,
+    by_rousing: BTreeSet<(Instant, PeerId)>,
     proven: usize,
     counted_at: Option<Instant>,
 }
@@ -68,7 +69,7 @@ impl Roster {
     pub fn detach(&mut self, peer: PeerId) -> BTreeSet<LeaseKey> {
         self.note_proven(peer, false);
         self.hungry.remove(&peer);
-        self.sated.remove(&peer);
+        self.unsate(peer);
         self.workers.remove(&peer).map(|worker| worker.leases).unwrap_or_default()
     }
 
@@ -90,7 +91,7 @@ impl Roster {
         let Some(worker) = self.workers.get_mut(&peer) else { return };
         step(worker);
         let room = worker.room() > 0;
-        self.sated.remove(&peer);
+        self.unsate(peer);
         if room { self.hungry.insert(peer) } else { self.hungry.remove(&peer) };
     }
 
@@ -100,28 +101,31 @@ impl Roster {
         let sated = self.hungry.len() > ALL_LOOKED_AT_MAX && self.hungry.remove(&peer);
         if sated {
             self.sated.insert(peer, until);
+            self.by_rousing.insert((until, peer));
         }
         sated
     }
 
+    fn unsate(&mut self, peer: PeerId) -> bool {
+        self.sated.remove(&peer).is_some_and(|until| self.by_rousing.remove(&(until, peer)))
+    }
+
     /// Something happened that may be to its good.
     pub fn rouse(&mut self, peer: PeerId) {
-        if self.sated.remove(&peer).is_some() {
+        if self.unsate(peer) {
             self.hungry.insert(peer);
         }
     }
 
     /// Those who have been sated for long enough are looked at again. Returns when the next are, if there are any.
     pub fn rouse_due(&mut self, now: Instant) -> Option<Instant> {
-        let Self { sated, hungry, .. } = self;
-        sated.retain(|peer, until| {
-            let rests = *until > now;
-            if !rests {
-                hungry.insert(*peer);
+        while let Some((until, peer)) = self.by_rousing.first().copied() {
+            if until > now {
+                return Some(until);
             }
-            rests
-        });
-        sated.values().min().copied()
+            self.rouse(peer);
+        }
+        None
     }
 
     pub fn get(&self, peer: PeerId) -> Option<&Worker> {
