@@ -60,7 +60,9 @@ fn main() {
     let (peers, units, worlds) = (number(1000), number(50_000), number(1));
     let chosen = arguments.next();
     println!("{peers} peers, {JOBS} jobs of {units} units in a world, {worlds} worlds in a cell");
-    println!("policy    attackers          units      r      r of the last job  wrong settled  wrong shown  by owner  liars at large  honest convicted");
+    println!(
+        "policy    attackers          units      r      r of the last job  wrong settled  wrong shown  by owner  liars at large  honest convicted"
+    );
     for policy in [Policy::Standard, Policy::Economy, Policy::Strict] {
         let name = format!("{policy:?}").to_lowercase();
         if chosen.as_ref().is_some_and(|chosen| *chosen != name) {

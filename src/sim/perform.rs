@@ -10,8 +10,8 @@ use super::{
 use crate::protocol::{
     fact::Fact,
     gossip,
-    ids::PeerId,
-    owner::Report,
+    ids::{JobId, PeerId},
+    owner::{Lease, Report},
     peer::{Action, Event},
     platform::Platform,
     worker::{Finished, Outgoing},
@@ -124,12 +124,7 @@ impl Grid {
                 }
             }
             Action::SendLeases { to, job, leases } => {
-                for lease in &leases {
-                    self.note(checkers::repeats::check(&self.machines[me].disk, job, lease.unit));
-                }
-                if let Some(worker) = self.number(to) {
-                    self.crowd.leased(to, self.machines[worker].spec.behaviour, job, &leases);
-                }
+                self.see_leases(me, to, job, &leases);
                 self.count(me, Kind::Leases, sizes::leases(&leases));
                 self.send_to_worker(me, to, |from| Event::Leased { from, job, leases });
             }
@@ -187,6 +182,16 @@ impl Grid {
         let life = self.machines[me].life;
         let event = self.heard(me, envelope.author(), announcement);
         self.at(self.now, Happening::Local { to: me, life, event });
+    }
+
+    /// Shows leases to the checkers, and to those who conspire.
+    fn see_leases(&mut self, me: usize, to: PeerId, job: JobId, leases: &[Lease]) {
+        for lease in leases {
+            self.note(checkers::repeats::check(&self.machines[me].disk, job, lease.unit));
+        }
+        if let Some(worker) = self.number(to) {
+            self.crowd.leased(to, self.machines[worker].spec.behaviour, job, leases);
+        }
     }
 
     fn count_fact(&mut self, fact: &Fact) {

@@ -113,8 +113,10 @@ impl Crowd {
     fn run_time(&self, asked: &Asked<'_>) -> Duration {
         match truth(asked.spec, asked.job, asked.unit) {
             Outcome::Failed(_) => asked.spec.wall,
-            Outcome::Value(_) => Duration::from_secs_f64(gas(asked.spec, asked.job, asked.unit) as f64 / asked.gas_per_second.max(1) as f64)
-                .min(asked.spec.wall),
+            Outcome::Value(_) => {
+                Duration::from_secs_f64(gas(asked.spec, asked.job, asked.unit) as f64 / asked.gas_per_second.max(1) as f64)
+                    .min(asked.spec.wall)
+            }
         }
     }
 

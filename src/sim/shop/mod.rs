@@ -23,10 +23,7 @@ use crate::protocol::{
 };
 use core::time::Duration;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// When the shop opens.
 const START: Instant = Instant(1_000_000);

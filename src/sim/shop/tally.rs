@@ -59,9 +59,7 @@ impl Tally {
                 let shown = match *verdict {
                     Verdict::Open => Shown::Open,
                     Verdict::Failed => Shown::Failed,
-                    Verdict::Verified { value, by_owner: _ } if behaviour::is_true(&specs[job], *job, *unit, value) => {
-                        Shown::Right
-                    }
+                    Verdict::Verified { value, by_owner: _ } if behaviour::is_true(&specs[job], *job, *unit, value) => Shown::Right,
                     Verdict::Verified { .. } => Shown::Wrong,
                 };
                 self.show(*job, *unit, shown);

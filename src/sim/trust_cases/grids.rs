@@ -14,7 +14,8 @@ const CALM: (Duration, Duration) = (Duration::from_millis(5), Duration::from_mil
 fn churn(seed: u64, peers: u32, units: u32, half_life: Duration) {
     let sessions = Sessions { present: half_life, absent: half_life / 4 };
     let population = Population { peers, sessions: Some(sessions), ..Population::default() };
-    let mut grid = Grid::new(Scenario { peers: population.draw(seed).peers, delay: CALM, faults: Faults::default(), conspiracy: false }, seed);
+    let mut grid =
+        Grid::new(Scenario { peers: population.draw(seed).peers, delay: CALM, faults: Faults::default(), conspiracy: false }, seed);
     grid.run_for(Duration::from_secs(60)).unwrap();
     let job = grid.submit(0, JobSpec { gas: 60 * JobSpec::default().gas, wall: Duration::from_secs(3600), ..JobSpec::of_units(units) });
     let mut records = BTreeMap::new();
@@ -52,7 +53,8 @@ fn full_size_case_17_peers_that_come_and_go_delay_a_job_and_lose_no_trust() {
 /// Case 23: an owner announces job after job. Everybody remembers a few of them, and another owner's job is done all the same.
 #[test]
 fn case_23_an_owner_that_announces_without_end_is_held_to_a_share() {
-    let mut grid = Grid::new(Scenario { peers: vec![PeerSpec::default(); 8], delay: CALM, faults: Faults::default(), conspiracy: false }, 25);
+    let mut grid =
+        Grid::new(Scenario { peers: vec![PeerSpec::default(); 8], delay: CALM, faults: Faults::default(), conspiracy: false }, 25);
     grid.run_for(Duration::from_secs(30)).unwrap();
     let wall = Duration::from_secs(20);
     for _ in 0..4 * JOBS_PER_AUTHOR_MAX {

@@ -74,14 +74,15 @@ fn case_23_units_that_never_end_fail_with_the_reason() {
 #[test]
 fn the_useless_get_nothing_wrong_shown_and_hold_up_no_job() {
     let kinds = [Behaviour::Guesses, Behaviour::Dawdles, Behaviour::Silent, Behaviour::OutOfMemory, Behaviour::Honest];
+    let size = Size { peers: 40, units: 800 };
     for (seed, behaviour) in (30..).zip(kinds) {
-        let mut shop = shop(seed, SMALL.peers, 0.0, Behaviour::Honest);
+        let mut shop = shop(seed, size.peers, 0.0, Behaviour::Honest);
         // The honest one claims a thousand times what it has.
         let claimed_slots = (behaviour == Behaviour::Honest).then_some(1000);
-        for _ in 0..SMALL.peers / 5 {
+        for _ in 0..size.peers / 5 {
             shop.join(PeerSpec { slots: 1, claimed_slots, ..PeerSpec::that(behaviour) });
         }
-        let job = JobSpec { wall: Duration::from_secs(120), ..SMALL.job() };
+        let job = JobSpec { wall: Duration::from_secs(120), ..size.job() };
         let figures: Vec<_> = (0..3).map(|_| finish(&mut shop, job)).collect();
         settle(&mut shop);
         assert_clean(&shop);
@@ -89,6 +90,6 @@ fn the_useless_get_nothing_wrong_shown_and_hold_up_no_job() {
         let last = figures[2];
         println!("{behaviour:?}: r {:.3}, slowness {:.3}", last.ratio(), last.slowness());
         assert!(last.ratio() <= 2.6 && last.slowness() <= 6.0, "{behaviour:?}: {} {}", last.ratio(), last.slowness());
-        assert_eq!(last.verified, SMALL.units);
+        assert_eq!(last.verified, size.units);
     }
 }
