@@ -122,7 +122,7 @@ mod tests {
     const JOB: JobId = JobId([1; 32]);
 
     fn receipts(first: u32, count: u32) -> Vec<Kept> {
-        let value = Value { exit: Exit::Code(0), output: Digest::of(b"42"), gas: 1000 };
+        let value = Value { exit: Exit::Code(0), output: Digest::of(b"42"), gas: 1000, chain: None };
         let kept = |unit| Kept {
             unit: UnitIndex(unit),
             attempt: Attempt(0),

@@ -188,31 +188,6 @@ fn a_second_node_is_refused() {
 }
 
 #[test]
-fn a_quarantine_goes_on_while_the_node_is_down() {
-    let dir = dir();
-    let store = open(&dir);
-    let caught = Standing { strikes: 1, ..Standing::default() };
-    let keep = |store: &Store, peer: u8, standing| store.commit_blocking(vec![Write::Fact(Fact::Standing(PeerId([peer; 32]), standing))]);
-    keep(&store, 1, Standing::default()).unwrap();
-    (1..=3).for_each(|peer| keep(&store, peer, caught).unwrap());
-    drop(store);
-    let connection = rusqlite::Connection::open(dir.path().join("facts.sqlite")).unwrap();
-    let back = "UPDATE standing SET struck_unix = struck_unix - ?2 WHERE peer = ?1";
-    connection.execute(back, rusqlite::params![[1u8; 32], 3600]).unwrap();
-    connection.execute(back, rusqlite::params![[2u8; 32], 1_000_000]).unwrap();
-    drop(connection);
-    let store = open(&dir);
-    // What is said of it later does not begin it anew.
-    keep(&store, 1, Standing { drops: 5, ..caught }).unwrap();
-    let left = |store: &Store, peer: u8| store.load().unwrap().quarantines[&PeerId([peer; 32])].as_secs();
-    assert!((22 * 3600..=23 * 3600).contains(&left(&store, 1)), "{}", left(&store, 1));
-    assert_eq!(left(&store, 2), 0);
-    assert!(left(&store, 3) > 23 * 3600);
-    keep(&store, 2, Standing { strikes: 2, ..caught }).unwrap();
-    assert!(left(&store, 2) > 23 * 3600, "convicted again");
-}
-
-#[test]
 fn a_newer_schema_is_refused_untouched() {
     let dir = dir();
     drop(open(&dir));

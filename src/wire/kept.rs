@@ -155,7 +155,7 @@ mod tests {
     use iroh::SecretKey;
 
     fn kept(unit: u32, output: &[u8]) -> Kept {
-        let value = Value { exit: Exit::Code(0), output: Digest::of(output), gas: 1000 };
+        let value = Value { exit: Exit::Code(0), output: Digest::of(output), gas: 1000, chain: None };
         let output_bytes = output.len() as u64;
         let output = (output.len() <= KEPT_OUTPUT_BYTES_MAX).then(|| Arc::from(output));
         Kept { unit: UnitIndex(unit), attempt: Attempt(1), ordinal: 2, token: LeaseToken([4; 16]), value, output_bytes, output }
