@@ -24,7 +24,7 @@ pub use view::{Disagreement, JobView, UnitState, UnitView, VoteView, WaitReason}
 
 use crate::protocol::{
     fact::{Fact, JobState, Saved, Standing, Vote},
-    ids::{Digest, JobId, PeerId, UnitIndex},
+    ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Outcome, Value},
     platform::Platform,
