@@ -80,10 +80,12 @@ impl Record {
 }
 
 impl Trust {
-    /// Rebuilds the table. A convicted peer's quarantine begins anew, since no clock outlives a restart. Of more than are remembered
+    /// Rebuilds the table. A convicted peer's quarantine lasts for what the shell says is left of it, and begins anew where it cannot
+    /// say, since no clock of this machine's outlives a restart. Of more than are remembered
     /// those stay of whom something is known, the convicted last among them.
-    pub fn restore(now: Instant, saved: impl IntoIterator<Item = (PeerId, Standing)>) -> Self {
-        let record = |standing: Standing| Record {
+    pub fn restore(now: Instant, saved: impl IntoIterator<Item = (PeerId, Standing)>, quarantines: &BTreeMap<PeerId, Duration>) -> Self {
+        let left = |peer: PeerId| quarantines.get(&peer).map_or(QUARANTINE, |left| (*left).min(QUARANTINE));
+        let record = |peer: PeerId, standing: Standing| Record {
             standing,
             prefix: None,
             lineage_kept: standing.lineage,
@@ -91,9 +93,9 @@ impl Trust {
             unanswered: 0,
             rests_until: None,
             excused_until: None,
-            quarantined_until: (standing.strikes > 0).then(|| now.after(QUARANTINE)),
+            quarantined_until: (standing.strikes > 0).then(|| now.after(left(peer))),
         };
-        let mut records: Vec<_> = saved.into_iter().map(|(peer, standing)| (peer, record(standing))).collect();
+        let mut records: Vec<_> = saved.into_iter().map(|(peer, standing)| (peer, record(peer, standing))).collect();
         if records.len() > RECORDS_MAX {
             records.sort_by_key(|(_, record)| (record.is_stranger(), record.standing.strikes > 0));
             records.truncate(RECORDS_MAX);
@@ -317,6 +319,19 @@ mod tests {
     }
 
     #[test]
+    fn a_quarantine_goes_on_after_a_restart() {
+        let caught = Standing { strikes: 1, ..Standing::default() };
+        let saved = [(peer(1), caught), (peer(2), caught), (peer(3), caught)];
+        let hour = Duration::from_secs(3600);
+        let left = BTreeMap::from([(peer(1), hour), (peer(2), QUARANTINE * 9)]);
+        let trust = Trust::restore(Instant(0), saved, &left);
+        let barred = |number: u8, after: Duration| trust.is_barred(peer(number), Instant(0).after(after));
+        assert!(barred(1, hour - Duration::from_secs(1)) && !barred(1, hour));
+        assert!(!barred(2, QUARANTINE), "no clock that was set makes it longer");
+        assert!(barred(3, hour) && !barred(3, QUARANTINE), "nothing is known: anew");
+    }
+
+    #[test]
     fn what_is_not_handed_in_costs_no_trust() {
         let mut trust = Trust::default();
         (0..30).for_each(|_| trust.credit(peer(1), 10));
@@ -378,7 +393,7 @@ mod tests {
         let caught = Standing { strikes: 1, ..Standing::default() };
         let strangers = (0..RECORDS_MAX).map(|number| (key(number), Standing::default()));
         let others = [(key(RECORDS_MAX), known), (key(RECORDS_MAX + 1), caught)];
-        let trust = Trust::restore(Instant(0), strangers.chain(others));
+        let trust = Trust::restore(Instant(0), strangers.chain(others), &BTreeMap::new());
         assert_eq!(trust.standings().count(), RECORDS_MAX);
         assert!(others.iter().all(|(peer, standing)| trust.standing(*peer) == *standing));
     }

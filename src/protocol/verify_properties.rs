@@ -54,7 +54,10 @@ impl Draw {
     }
 
     fn rules(&mut self) -> Rules {
-        let mut reach = Reach { owner: None, at_hand: Platforms::NONE, proven: [self.below(4), self.below(4), self.below(2), 0, 0] };
+        let mut reach = Reach::default();
+        for trusted in &mut reach.trusted {
+            *trusted = Trusted { anchors: self.below(6) / 5, proven: self.below(4) };
+        }
         for platform in Platform::ALL {
             if self.below(3) == 0 {
                 reach.at_hand.insert(platform);

@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::{
     fact::JobState,
     ids::JobId,
-    owner::{JobView, UnitState},
+    owner::{JobView, UnitState, WaitReason},
     platform::{Platform, Platforms},
 };
 use core::time::Duration;
@@ -117,5 +117,35 @@ fn a_liar_who_claims_an_instruction_set_that_nobody_has_gains_nothing_and_gets_n
         let counted = grid.units(job).iter().flat_map(|unit| unit.votes.clone()).any(|vote| vote.worker == liar && vote.counted);
         assert!(!counted, "seed {seed}: none of its votes counts");
         assert!(!view.nondeterminism.unwrap().set_aside);
+    }
+}
+
+/// Faults of every kind in a grid of two instruction sets, with liars on both and programs that differ now and then: no honest worker is
+/// convicted, and everything ends when healed.
+#[test]
+fn with_faults_of_every_kind_too_everything_ends_and_no_honest_worker_is_convicted() {
+    for seed in 0..24 {
+        let mut peers = vec![PeerSpec { household: Some(1), ..PeerSpec::default() }; 2];
+        peers.extend(vec![PeerSpec::default(); 3]);
+        peers.extend(vec![on(Platform::Aarch64, PeerSpec::default()); 3]);
+        peers.push(on(Platform::Aarch64, PeerSpec { household: Some(seed as u32 % 2), ..PeerSpec::default() }));
+        peers.push(on(Platform::Aarch64, PeerSpec::that(Behaviour::Lies { per_mille: 200 })));
+        peers.push(PeerSpec::that([Behaviour::Silent, Behaviour::Colludes { per_mille: 100 }][seed as usize / 2 % 2]));
+        peers[0].slots = [2, 0][seed as usize / 4 % 2];
+        let delay = (Duration::from_millis(1), Duration::from_millis(10 + seed % 7 * 100));
+        let mut grid = Grid::new(Scenario { peers, delay, faults: Faults::HARSH, conspiracy: false }, 1000 + seed);
+        let job = grid.submit(0, JobSpec { program: Program::DependsOnPlatform(8), ..JobSpec::of_units(80) });
+        grid.submit(0, JobSpec::of_units(60));
+        grid.run_for(Duration::from_secs(90)).unwrap();
+        grid.heal();
+        // Without slots of the owner nobody settles a quarrel of proven workers of one instruction set, and that is said.
+        let stuck = |view: JobView| view.waiting == Some(WaitReason::Disputed) && seed / 4 % 2 == 1;
+        let settled = |grid: &Grid| {
+            grid.all_ended() || grid.jobs.keys().all(|job| grid.state(*job).has_ended() || grid.view(*job).is_some_and(stuck))
+        };
+        if let Err(failure) = grid.run_until(Duration::from_secs(7200), settled).and_then(|()| grid.check_disks()) {
+            panic!("{failure}\n{:?}", grid.view(job));
+        }
+        assert!(convicted(&grid).iter().all(|number| *number >= 9), "seed {seed}: {:?}", convicted(&grid));
     }
 }

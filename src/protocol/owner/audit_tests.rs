@@ -57,7 +57,7 @@ fn a_higher_audit_rate_selects_exactly_the_units_between_the_old_and_the_new() {
 fn under_the_economy_policy_it_selects_by_the_number_that_decides_on_second_votes() {
     let rich = Standing { verified_units: 100_000, verified_gas: 100_000 * GAS, ..Standing::default() };
     let standings = vec![(key(1), rich), (key(2), rich)];
-    let mut desk = Desk::restored(Saved { jobs: vec![], standings }).submit_with(400, Policy::Economy);
+    let mut desk = Desk::restored(Saved { jobs: vec![], standings, ..Saved::default() }).submit_with(400, Policy::Economy);
     (1..=2).for_each(|worker| desk.worker(worker, 50));
     desk.run(|_, _| 7);
     let second = |unit: &u32, rate| SECRET.lottery_number(UnitIndex(*unit)) < rate;
@@ -147,7 +147,8 @@ fn collusion_audits_everything_and_ends_what_is_provisional() {
 #[test]
 fn who_was_proven_by_a_convicts_word_alone_vouches_for_nothing_any_more() {
     let nearly = Standing { verified_units: 19, verified_gas: 19 * GAS, ..Standing::default() };
-    let mut desk = Desk::restored(Saved { jobs: vec![], standings: vec![(key(1), proven()), (key(3), nearly)] }).submit(2);
+    let mut desk =
+        Desk::restored(Saved { jobs: vec![], standings: vec![(key(1), proven()), (key(3), nearly)], ..Saved::default() }).submit(2);
     for (unit, voters) in [(0, [3, 1]), (1, [3, 5])] {
         for worker in voters {
             desk.worker(worker, 2);

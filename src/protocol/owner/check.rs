@@ -26,8 +26,8 @@ pub struct OwnRun {
 }
 
 impl Owner {
-    /// Takes in the owner's own value, computed on this machine's `platform`: it decides the unit, whatever its state, and convicts whoever said otherwise. Returns whether
-    /// it was taken: not when there is no such unit, or the owner's value was known before.
+    /// Takes in the owner's own value, computed on this machine's `platform`: it decides the unit, whatever its state, and convicts
+    /// whoever said otherwise. Returns whether it was taken: not when there is no such unit, or the owner's value was known before.
     pub fn checked(&mut self, now: Instant, id: JobId, run: OwnRun, platform: Platform) -> bool {
         let OwnRun { unit, value, output_bytes, output, wall } = run;
         let Some(known) = self.jobs.get(&id).and_then(|job| job.unit(unit)) else { return false };

@@ -69,7 +69,7 @@ fn proven() -> Standing {
 impl Desk {
     /// With proven workers of these numbers known from earlier.
     fn new(known: &[u8]) -> Self {
-        Self::restored(Saved { jobs: vec![], standings: known.iter().map(|&worker| (key(worker), proven())).collect() })
+        Self::restored(Saved { jobs: vec![], standings: known.iter().map(|&worker| (key(worker), proven())).collect(), ..Saved::default() })
     }
 
     fn restored(saved: Saved) -> Self {
@@ -199,7 +199,7 @@ impl Desk {
             }
         }
         job.verdicts = newest.into_iter().collect();
-        Saved { jobs: vec![job], standings: standings.into_iter().collect() }
+        Saved { jobs: vec![job], standings: standings.into_iter().collect(), ..Saved::default() }
     }
 }
 
