@@ -128,7 +128,7 @@ fn from_workers() -> [(&'static str, WorkerMessage); 7] {
 }
 
 fn receipt_page() -> ReceiptPage {
-    let value = Value { exit: Exit::Code(0), output: Digest::of(b"42"), gas: 123_456_789_012 };
+    let value = Value { exit: Exit::Code(0), output: Digest::of(b"42"), gas: 123_456_789_012, chain: None };
     let (unit, attempt, token) = (UnitIndex(7), Attempt(2), LeaseToken([3; 16]));
     let short = Kept { unit, attempt, ordinal: 1, token, value, output_bytes: 2, output: Some(b"42"[..].into()) };
     let long = Kept { unit: UnitIndex(8), output_bytes: 1 << 20, output: None, ..short.clone() };
@@ -198,7 +198,7 @@ fn accusation(twice: bool) -> Accusation {
     let encoded = manifest::encode(&manifest);
     let job = manifest::job_id(&encoded);
     let signed = |gas: u64| {
-        let value = Value { exit: Exit::Trap(Trap::Unreachable), output: Digest([6; 32]), gas };
+        let value = Value { exit: Exit::Trap(Trap::Unreachable), output: Digest([6; 32]), gas, chain: None };
         let claim = Claim { unit: UnitIndex(5), attempt: Attempt(1), ordinal: 1, value, output_bytes: 7 };
         let receipts = Receipts::new(job, "wasmtime-48/1", "x86_64", &[claim, claim]).expect("a small batch");
         Receipt { attempt: Attempt(1), ordinal: 1, value, output_bytes: 7, proof: receipts.proof(1, &receipts.sign(&key())) }
