@@ -56,7 +56,12 @@ impl Picker<'_> {
             let judge = from(Want::Owner);
             // The owner's own votes settle a unit at once. While nobody else is proven they prove the first newcomers.
             return if self.proven_online == 0 {
-                judge.or_else(|| self.unit_of_nearest()).or_else(|| from(proven)).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh)
+                judge
+                    .or_else(|| self.unit_of_nearest())
+                    .or_else(|| from(proven))
+                    .or_else(|| from(any))
+                    .or_else(|| from(Want::First))
+                    .or_else(fresh)
             } else {
                 judge.or_else(|| from(Want::First)).or_else(fresh).or_else(|| from(any)).or_else(|| from(proven))
             };
