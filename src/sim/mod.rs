@@ -37,6 +37,8 @@ pub use report::{Convicted, Report};
 pub use scenario::{Faults, JobSpec, PeerSpec, Scenario, Sessions};
 
 #[cfg(test)]
+mod platform_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod trust_cases;

@@ -38,15 +38,6 @@ impl Desk {
         workers.iter().for_each(|&worker| self.rests(worker));
     }
 
-    fn strikes(&self, worker: u8) -> u32 {
-        self.owner.trust().standing(key(worker)).strikes
-    }
-
-    fn units_in(&self, state: UnitState) -> Vec<u32> {
-        let views = self.owner.unit_views(JOB, UnitIndex(0), usize::MAX);
-        views.iter().filter(|view| view.state == state).map(|view| view.unit.0).collect()
-    }
-
     fn counted(&self, unit: u32) -> usize {
         self.owner.unit_views(JOB, UnitIndex(unit), 1)[0].votes.iter().filter(|vote| vote.counted).count()
     }
@@ -160,7 +151,7 @@ fn case_7_all_that_the_caught_one_alone_vouched_for_is_open_again() {
     let known = [(1, 10_000), (2, 10_000), (3, 10_000)];
     let standing = |units: u64| Standing { verified_units: units, verified_gas: units * GAS, ..Standing::default() };
     let standings = known.iter().map(|&(worker, units)| (key(worker), standing(units))).collect();
-    let mut desk = Desk::restored(Saved { jobs: vec![], standings }).submit_as(60, Policy::Economy);
+    let mut desk = Desk::restored(Saved { standings, ..Saved::default() }).submit_as(60, Policy::Economy);
     desk.worker(1, 64);
     while let Some((_, lease)) = desk.leases.pop() {
         desk.answer(1, &lease, WRONG);
