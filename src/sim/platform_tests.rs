@@ -46,7 +46,7 @@ fn newcomers_of_another_instruction_set_are_excused_and_the_job_finishes_without
     for seed in 0..4 {
         let mut peers = vec![PeerSpec::default(); 6];
         peers.extend(vec![on(Platform::Aarch64, PeerSpec::default()); 6]);
-        let (grid, job) = run(peers, seed, JobSpec { program: Program::DiffersByPlatform(1), ..JobSpec::of_units(300) });
+        let (grid, job) = run(peers, seed, JobSpec { program: Program::DependsOnPlatform(1), ..JobSpec::of_units(300) });
         assert_reported(&grid, job, 300, Platform::Aarch64, false);
     }
 }
@@ -57,7 +57,7 @@ fn an_instruction_set_whose_proven_workers_differ_is_set_aside() {
         let mut peers = vec![PeerSpec::default(); 6];
         peers.extend(vec![on(Platform::Aarch64, PeerSpec::default()); 6]);
         // Most units are the same everywhere, so that both kinds become proven.
-        let (grid, job) = run(peers, seed, JobSpec { program: Program::DiffersByPlatform(40), ..JobSpec::of_units(1500) });
+        let (grid, job) = run(peers, seed, JobSpec { program: Program::DependsOnPlatform(40), ..JobSpec::of_units(1500) });
         let view = assert_reported(&grid, job, 1500, Platform::Aarch64, true);
         let found = view.findings.nondeterminism.unwrap();
         assert_eq!(found.unit.0 % 40, 0);
@@ -75,7 +75,7 @@ fn where_the_owner_lends_nothing_the_instruction_set_with_more_proven_workers_st
         let mut peers = vec![PeerSpec { slots: 0, ..on(Platform::Aarch64, PeerSpec::of_household(1)) }];
         peers.extend(vec![PeerSpec::of_household(1); 5]);
         peers.extend(vec![on(Platform::Aarch64, PeerSpec::of_household(1)); 3]);
-        let (grid, job) = run(peers, 10 + seed, JobSpec { program: Program::DiffersByPlatform(10), ..JobSpec::of_units(300) });
+        let (grid, job) = run(peers, 10 + seed, JobSpec { program: Program::DependsOnPlatform(10), ..JobSpec::of_units(300) });
         assert_reported(&grid, job, 300, Platform::Aarch64, true);
     }
 }
@@ -84,7 +84,7 @@ fn where_the_owner_lends_nothing_the_instruction_set_with_more_proven_workers_st
 fn the_owners_own_instruction_set_stays_also_where_it_is_the_rarer_one() {
     let mut peers = vec![PeerSpec::default(); 3];
     peers.extend(vec![on(Platform::Aarch64, PeerSpec::default()); 9]);
-    let (grid, job) = run(peers, 20, JobSpec { program: Program::DiffersByPlatform(40), ..JobSpec::of_units(1500) });
+    let (grid, job) = run(peers, 20, JobSpec { program: Program::DependsOnPlatform(40), ..JobSpec::of_units(1500) });
     assert_reported(&grid, job, 1500, Platform::Aarch64, true);
 }
 
@@ -134,7 +134,7 @@ fn with_faults_of_every_kind_too_everything_ends_and_no_honest_worker_is_convict
         peers[0].slots = [2, 0][seed as usize / 4 % 2];
         let delay = (Duration::from_millis(1), Duration::from_millis(10 + seed % 7 * 100));
         let mut grid = Grid::new(Scenario { peers, delay, faults: Faults::HARSH, conspiracy: false }, 1000 + seed);
-        let job = grid.submit(0, JobSpec { program: Program::DiffersByPlatform(8), ..JobSpec::of_units(80) });
+        let job = grid.submit(0, JobSpec { program: Program::DependsOnPlatform(8), ..JobSpec::of_units(80) });
         grid.submit(0, JobSpec::of_units(60));
         grid.run_for(Duration::from_secs(90)).unwrap();
         grid.heal();

@@ -1,6 +1,6 @@
 //! What those who are not honest know and share, and what they make of it.
 
-use super::{Behaviour, found, gas, hits, is_true, lie, truth};
+use super::{Behaviour, gas, hits, is_true, lie, truth, truth_on};
 use crate::{
     protocol::{
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
@@ -180,7 +180,7 @@ impl Crowd {
 
     /// The truth, as far as this machine is fast enough for it.
     fn honestly(&self, asked: &Asked<'_>) -> Outcome {
-        let honest = found(asked.spec, asked.job, asked.unit, asked.platform);
+        let honest = truth_on(asked.platform, asked.spec, asked.job, asked.unit);
         let seconds = gas(asked.spec, asked.job, asked.unit) as f64 / asked.gas_per_second.max(1) as f64;
         if seconds > asked.spec.wall.as_secs_f64() { Outcome::Failed(AttemptFailure::TimeOut) } else { honest }
     }

@@ -215,7 +215,7 @@ fn two_instruction_sets(seed: u64, size: Size) {
         shop.join(PeerSpec { slots: 1, platform: Platform::Aarch64, ..PeerSpec::default() });
     }
     finish(&mut shop, size.job());
-    let spec = JobSpec { program: Program::DiffersByPlatform(10), ..size.job() };
+    let spec = JobSpec { program: Program::DependsOnPlatform(10), ..size.job() };
     let job = shop.submit(spec);
     shop.run_until(LIMIT, Shop::all_ended).unwrap_or_else(|failure| panic!("{failure}"));
     let view = shop.owner().job_view(job).unwrap();
