@@ -9,7 +9,8 @@ use super::{
     platform::{Platform, Platforms},
     verify::AuditState,
 };
-use std::sync::Arc;
+use core::time::Duration;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Something that must be durable before the actions after it are performed.
 #[derive(Clone, PartialEq, Debug)]
@@ -167,4 +168,6 @@ pub struct Saved {
     pub jobs: Vec<SavedJob>,
     /// What is known about workers.
     pub standings: Vec<(PeerId, Standing)>,
+    /// What is left of the quarantines of those convicted; one that is not named begins anew.
+    pub quarantines: BTreeMap<PeerId, Duration>,
 }

@@ -78,10 +78,12 @@ impl Record {
 }
 
 impl Trust {
-    /// Rebuilds the table. A convicted peer's quarantine begins anew, since no clock outlives a restart. Of more than are remembered
+    /// Rebuilds the table. A convicted peer's quarantine lasts for what the shell says is left of it, and begins anew where it cannot
+    /// say, since no clock of this machine's outlives a restart. Of more than are remembered
     /// those stay of whom something is known, the convicted last among them.
-    pub fn restore(now: Instant, saved: impl IntoIterator<Item = (PeerId, Standing)>) -> Self {
-        let record = |standing: Standing| Record {
+    pub fn restore(now: Instant, saved: impl IntoIterator<Item = (PeerId, Standing)>, quarantines: &BTreeMap<PeerId, Duration>) -> Self {
+        let left = |peer: PeerId| quarantines.get(&peer).map_or(QUARANTINE, |left| (*left).min(QUARANTINE));
+        let record = |peer: PeerId, standing: Standing| Record {
             standing,
             prefix: None,
             lineage_kept: standing.lineage,
@@ -89,9 +91,9 @@ impl Trust {
             unanswered: 0,
             rests_until: None,
             excused_until: None,
-            quarantined_until: (standing.strikes > 0).then(|| now.after(QUARANTINE)),
+            quarantined_until: (standing.strikes > 0).then(|| now.after(left(peer))),
         };
-        let mut records: Vec<_> = saved.into_iter().map(|(peer, standing)| (peer, record(standing))).collect();
+        let mut records: Vec<_> = saved.into_iter().map(|(peer, standing)| (peer, record(peer, standing))).collect();
         if records.len() > RECORDS_MAX {
             records.sort_by_key(|(_, record)| (record.is_stranger(), record.standing.strikes > 0));
             records.truncate(RECORDS_MAX);
@@ -275,6 +277,70 @@ impl Trust {
 mod tests {
     use super::*;
 
+    fn peer(number: u8) -> PeerId {
+        PeerId([number; 32])
+    }
+
+    #[test]
+    fn whom_an_anchor_invited_has_no_lineage_and_whom_a_guest_invited_has() {
+        let mut trust = Trust::default();
+        trust.meet(peer(1), None, None, true);
+        trust.meet(peer(2), None, None, false);
+        trust.meet(peer(3), None, Some(peer(1)), false);
+        trust.meet(peer(4), None, Some(peer(2)), false);
+        assert_eq!([3, 4].map(|number| trust.lineage(peer(number))), [None, Some(peer(2))]);
+        trust.convict(peer(1), Instant(0));
+        assert_eq!(trust.lineage(peer(3)), Some(peer(1)), "it was no friend");
+    }
+
+    #[test]
+    fn a_first_conviction_is_quarantine_and_a_second_is_for_good() {
+        let mut trust = Trust::default();
+        (0..30).for_each(|_| trust.credit(peer(1), 10));
+        assert!(trust.is_proven(peer(1), 10));
+        let now = Instant(5);
+        trust.convict(peer(1), now);
+        assert!(!trust.is_proven(peer(1), 10) && trust.is_barred(peer(1), now));
+        assert!(!trust.is_barred(peer(1), now.after(QUARANTINE)));
+        trust.convict(peer(1), now);
+        assert!(trust.is_barred(peer(1), now.after(QUARANTINE).after(QUARANTINE)));
+    }
+
+    #[test]
+    fn a_quarantine_goes_on_after_a_restart() {
+        let caught = Standing { strikes: 1, ..Standing::default() };
+        let saved = [(peer(1), caught), (peer(2), caught), (peer(3), caught)];
+        let hour = Duration::from_secs(3600);
+        let left = BTreeMap::from([(peer(1), hour), (peer(2), QUARANTINE * 9)]);
+        let trust = Trust::restore(Instant(0), saved, &left);
+        let barred = |number: u8, after: Duration| trust.is_barred(peer(number), Instant(0).after(after));
+        assert!(barred(1, hour - Duration::from_secs(1)) && !barred(1, hour));
+        assert!(!barred(2, QUARANTINE), "no clock that was set makes it longer");
+        assert!(barred(3, hour) && !barred(3, QUARANTINE), "nothing is known: anew");
+    }
+
+    #[test]
+    fn what_is_not_handed_in_costs_no_trust() {
+        let mut trust = Trust::default();
+        (0..30).for_each(|_| trust.credit(peer(1), 10));
+        for _ in 0..100 {
+            trust.drop_lease(peer(1));
+            trust.let_run_out(peer(1), Instant(0));
+            trust.excuse(peer(1), 10, Instant(0));
+        }
+        assert!(trust.is_proven(peer(1), 10) && !trust.is_barred(peer(1), Instant(0)) && !trust.is_excused(peer(1), Instant(0)));
+        assert_eq!(trust.record_in_units(peer(1), 10), 30);
+        trust.excuse(peer(2), 10, Instant(0));
+        assert!(trust.is_excused(peer(2), Instant(0)) && !trust.is_excused(peer(2), Instant(0).after(EXCUSED_REST)));
+    }
+
+    #[test]
+    fn work_on_small_units_proves_nobody_for_large_ones() {
+        let mut trust = Trust::default();
+        (0..1000).for_each(|_| trust.credit(peer(1), 10));
+        assert!(trust.is_proven(peer(1), 500) && !trust.is_proven(peer(1), 501));
+    }
+
     #[test]
     fn of_more_peers_than_are_remembered_strangers_go_first_at_a_restart() {
         let key = |number: usize| {
@@ -286,7 +352,7 @@ mod tests {
         let caught = Standing { strikes: 1, ..Standing::default() };
         let strangers = (0..RECORDS_MAX).map(|number| (key(number), Standing::default()));
         let others = [(key(RECORDS_MAX), known), (key(RECORDS_MAX + 1), caught)];
-        let trust = Trust::restore(Instant(0), strangers.chain(others));
+        let trust = Trust::restore(Instant(0), strangers.chain(others), &BTreeMap::new());
         assert_eq!(trust.standings().count(), RECORDS_MAX);
         assert!(others.iter().all(|(peer, standing)| trust.standing(*peer) == *standing));
     }

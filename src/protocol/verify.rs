@@ -1,5 +1,23 @@
 //! When a unit's result counts: `accept`, a pure function of ballots and rules (TRUST.md, "Rules").
 //!
+//! # What instruction sets may explain
+//!
+//! Machines of different instruction sets should agree, and an engine may have a bug. So a dissent convicts nobody until the owner, or
+//! somebody proven, of the *same* instruction set contradicts it. What a receipt says about its own is a claim that nothing proves, and
+//! the rule is made so that a false one gains little:
+//!
+//! - A liar who claims what others here have too is convicted as ever, one execution later: somebody proven of it, drawn at random, is asked.
+//! - One who claims what nobody proven here has is excused. None of its votes in the job counts any more, also where it had agreed, so
+//!   what it alone vouched for is re-opened as by a conviction; it gets nothing more of the job and, while it is a newcomer, nothing at all
+//!   for an hour. What remains to it: its record, so that a proven one may try once in each job. It cannot make anything wrong count.
+//! - Who wants an instruction set to be set aside must be the one who is asked *after* the quarrel was known: two who agree beforehand to lie
+//!   alike do not suffice. The chance is the share of liars among its proven workers, and the stake is conviction.
+//! - Two who agreed on a lie on the owner's rarer side are compared with the owner's own machine, which always decides between sides; without
+//!   it, the sides must have no instruction set in common, and the one that stays must be confirmed by somebody drawn afterwards.
+//! - Who runs another instruction set than it claims, in a program that really is not deterministic, can have an honest dissenter convicted, if
+//!   it is proven and is drawn. Only a proof of the machine could prevent that.
+//! - When only machines of one instruction set vote on a unit, nothing shows that others would differ.
+//!
 //! A ballot is a vote together with what the owner knows about the voter at this moment. Nothing is decided anywhere else, and
 //! nothing here remembers anything: whoever changes a vote or the standing of a voter calls `accept` again.
 
@@ -80,8 +98,18 @@ pub struct Reach {
     pub owner: Option<Platform>,
     /// Of these a proven worker is attached that is independent of all who voted.
     pub at_hand: Platforms,
-    /// Proven workers attached, by instruction set in the order of [`Platform::ALL`].
-    pub proven: [u32; Platform::ALL.len()],
+    /// Who is attached or has voted in this job, by instruction set in the order of [`Platform::ALL`].
+    pub trusted: [Trusted; Platform::ALL.len()],
+}
+
+/// Workers of one instruction set whose votes count in this job. Where instruction sets disagree, that of more of the owner's own
+/// devices and friends stays, and where that does not tell, that of more proven workers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Trusted {
+    /// The owner's own devices and friends.
+    pub anchors: u32,
+    /// All who are proven, those included.
+    pub proven: u32,
 }
 
 /// What is to be done about a unit.
@@ -161,7 +189,7 @@ pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
 
 /// The ballots in the order of their commitment, one of each worker: its first.
 fn in_order(ballots: &[Ballot]) -> Cow<'_, [Ballot]> {
-    let key = |ballot: &Ballot| (ballot.position, ballot.worker, ballot.ordinal, ballot.value);
+    let key = |ballot: &Ballot| (ballot.position, ballot.worker, ballot.ordinal, ballot.value, ballot.platform);
     let alone = |at: usize| ballots[..at].iter().all(|other| other.worker != ballots[at].worker);
     if ballots.is_sorted_by_key(key) && (1..ballots.len()).all(alone) {
         return Cow::Borrowed(ballots);
@@ -184,7 +212,7 @@ fn is_live(ballot: &Ballot) -> bool {
 fn adjudicate(ballots: &[Ballot], held: &[Value], rules: Rules) -> Judgement {
     let sides: Vec<Side> = held.iter().map(|value| Side::new(ballots, *value, &rules.reach)).collect();
     let apart = (1..sides.len()).all(|at| sides[..at].iter().all(|other| !other.platforms.meets(sides[at].platforms)));
-    let strongest = sides.iter().max_by_key(|side| (side.proven_here, side.tally.proven, Reverse(side.value)));
+    let strongest = sides.iter().max_by_key(|side| (side.here, side.tally.proven, Reverse(side.value)));
     let (Some(leader), None, true) = (strongest, rules.reach.owner, apart) else { return Judgement::of(Decision::Disputed) };
     let known_at = sides.iter().map(|side| side.first_proven).max().unwrap_or(0);
     let confirms = |ballot: &Ballot| ballot.value == leader.value && ballot.weight == Weight::Proven && ballot.ordinal > known_at;
@@ -203,17 +231,19 @@ struct Side {
     platforms: Platforms,
     /// Where the first of them stands.
     first_proven: u32,
-    /// Proven workers of its instruction sets that are attached.
-    proven_here: u32,
+    /// Workers of its instruction sets.
+    here: Trusted,
 }
 
 impl Side {
     fn new(ballots: &[Ballot], value: Value, reach: &Reach) -> Self {
         let proven = || ballots.iter().filter(|ballot| ballot.value == value && ballot.weight == Weight::Proven);
         let platforms: Platforms = proven().map(|ballot| ballot.platform).collect();
-        let here = Platform::ALL.iter().zip(reach.proven).filter(|(platform, _)| platforms.contains(**platform));
+        let here = Platform::ALL.iter().zip(reach.trusted).filter(|(platform, _)| platforms.contains(**platform));
+        let here =
+            here.fold(Trusted::default(), |sum, (_, one)| Trusted { anchors: sum.anchors + one.anchors, proven: sum.proven + one.proven });
         let first_proven = proven().map(|ballot| ballot.position).min().unwrap_or(0);
-        Self { value, tally: tally(ballots, value), platforms, first_proven, proven_here: here.map(|(_, count)| count).sum() }
+        Self { value, tally: tally(ballots, value), platforms, first_proven, here }
     }
 }
 
@@ -428,3 +458,7 @@ impl AuditState {
 #[cfg(test)]
 #[path = "verify_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "verify_properties.rs"]
+mod properties;

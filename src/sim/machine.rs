@@ -135,6 +135,10 @@ impl Disk {
             let (verdicts, failures) = (verdicts.into_iter().collect(), failures.into_iter().collect());
             SavedJob { id: *id, manifest, secret: secret.0, state, votes, verdicts, failures, findings }
         };
-        Saved { jobs: self.order.iter().map(job).collect(), standings: self.standings.iter().map(|(p, s)| (*p, *s)).collect() }
+        Saved {
+            jobs: self.order.iter().map(job).collect(),
+            standings: self.standings.iter().map(|(p, s)| (*p, *s)).collect(),
+            ..Saved::default()
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     wire::number,
 };
 use rusqlite::{OptionalExtension as _, params};
+use std::time::UNIX_EPOCH;
 
 /// The most bytes of a note's key.
 pub const NOTE_KEY_BYTES_MAX: usize = 128;
@@ -271,7 +272,14 @@ impl Writer {
     }
 
     fn insert_standing(&mut self, peer: PeerId, standing: &Standing) -> Result<(), StoreError> {
-        let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO standing VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO standing VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (peer) DO UPDATE SET
+                verified_units = excluded.verified_units, verified_gas = excluded.verified_gas, strikes = excluded.strikes,
+                drops = excluded.drops, gas_per_second = excluded.gas_per_second, anchor = excluded.anchor, lineage = excluded.lineage,
+                struck_unix = iif(excluded.strikes > strikes, excluded.struck_unix, struck_unix)",
+        )?;
+        // When it was convicted: the core has no clock, and its quarantine outlives this process.
+        let struck = (standing.strikes > 0).then(|| UNIX_EPOCH.elapsed().unwrap_or_default().as_secs().cast_signed());
         insert.execute(params![
             peer.0,
             standing.verified_units.cast_signed(),
@@ -281,6 +289,7 @@ impl Writer {
             standing.gas_per_second,
             standing.anchor,
             standing.lineage.map(|peer| peer.0),
+            struck,
         ])?;
         Ok(())
     }

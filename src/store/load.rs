@@ -7,12 +7,17 @@ use crate::{
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
         outcome::{Exit, Value},
         platform::{Platform, Platforms},
+        trust::QUARANTINE,
         verify::AuditState,
     },
     wire::{manifest, number, receipt},
 };
 use rusqlite::{Connection, Row};
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 /// What a worker is shown of a job before its first lease.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,7 +31,10 @@ pub struct SignedManifest {
 impl Store {
     /// Everything that a restarted peer needs, in one consistent state. Blocks; a million votes take about a second.
     pub fn load(&self) -> Result<Saved, StoreError> {
-        self.read(|connection| Ok(Saved { jobs: load_jobs(connection)?, standings: load_standings(connection)? }))
+        self.read(|connection| {
+            let (jobs, standings) = (load_jobs(connection)?, load_standings(connection)?);
+            Ok(Saved { jobs, standings, quarantines: load_quarantines(connection)? })
+        })
     }
 
     /// A job's encoded manifest and its owner's signature on it.
@@ -172,4 +180,47 @@ fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, St
         Ok((PeerId(row.get(0)?), standing))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// What is left of quarantines, by this machine's clock; where that was set back they have just begun.
+fn load_quarantines(connection: &Connection) -> Result<BTreeMap<PeerId, Duration>, StoreError> {
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let mut find = connection.prepare_cached("SELECT peer, struck_unix FROM standing WHERE strikes > 0 AND struck_unix IS NOT NULL")?;
+    let rows = find.query_map([], |row| {
+        let gone = now.saturating_sub(u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0));
+        Ok((PeerId(row.get(0)?), QUARANTINE.saturating_sub(Duration::from_secs(gone))))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{protocol::fact::Fact, store::Write};
+
+    #[test]
+    fn a_quarantine_goes_on_while_the_node_is_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let caught = Standing { strikes: 1, ..Standing::default() };
+        let keep =
+            |store: &Store, peer: u8, standing| store.commit_blocking(vec![Write::Fact(Fact::Standing(PeerId([peer; 32]), standing))]);
+        keep(&store, 1, Standing::default()).unwrap();
+        (1..=3).for_each(|peer| keep(&store, peer, caught).unwrap());
+        drop(store);
+        let connection = rusqlite::Connection::open(dir.path().join("facts.sqlite")).unwrap();
+        let back = "UPDATE standing SET struck_unix = struck_unix - ?2 WHERE peer = ?1";
+        connection.execute(back, rusqlite::params![[1u8; 32], 3600]).unwrap();
+        connection.execute(back, rusqlite::params![[2u8; 32], 1_000_000]).unwrap();
+        drop(connection);
+        let store = Store::open(dir.path()).unwrap();
+        // What is said of it later does not begin it anew.
+        keep(&store, 1, Standing { drops: 5, ..caught }).unwrap();
+        let left = |store: &Store, peer: u8| store.load().unwrap().quarantines[&PeerId([peer; 32])].as_secs();
+        assert!((22 * 3600..=23 * 3600).contains(&left(&store, 1)), "{}", left(&store, 1));
+        assert_eq!(left(&store, 2), 0);
+        assert!(left(&store, 3) > 23 * 3600);
+        keep(&store, 2, Standing { strikes: 2, ..caught }).unwrap();
+        assert!(left(&store, 2) > 23 * 3600, "convicted again");
+    }
 }

@@ -48,6 +48,7 @@ const STEPS: &[&str] = &[
         SELECT key, row_number() OVER (PARTITION BY key >> 32, unit ORDER BY key) - 1 AS position FROM vote
     ) AS counted WHERE counted.key = vote.key AND counted.position > 0;
     ALTER TABLE vote ADD COLUMN platform INTEGER;
+    ALTER TABLE standing ADD COLUMN struck_unix INTEGER;
     CREATE TABLE findings (
         key INTEGER PRIMARY KEY, convicted INTEGER NOT NULL, collusion INTEGER NOT NULL, unit INTEGER, set_aside INTEGER, against INTEGER
     ) STRICT;

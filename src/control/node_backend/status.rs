@@ -73,6 +73,11 @@ fn of_loop(node: &Node) -> Status {
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let estimate = peer.board().estimate(now);
     let stalled = node.stalled().map(|reason| format!("nothing can be kept, so the node waits: {reason}"));
+    let open = || peer.owner().job_ids().filter(|job| peer.owner().open_units(*job) > 0);
+    let differing = open().filter_map(|job| peer.owner().job_view(job)).filter_map(|view| {
+        let differing = explain::nondeterminism(&view)?;
+        Some(format!("job {}: {differing}", view.id.short()))
+    });
     Status {
         peers_connected: count(node.connected().len()),
         peers_known: count(peer.gossip().sizes().contacts.max(node.connected().len())),
@@ -80,11 +85,11 @@ fn of_loop(node: &Node) -> Status {
         paused: peer.worker().is_paused(),
         units_run: node.units_run(),
         gas_given: node.gas_given(),
-        jobs_open_here: count(peer.owner().job_ids().filter(|job| peer.owner().open_units(*job) > 0).count()),
+        jobs_open_here: count(open().count()),
         jobs_heard: count(peer.board().open_jobs(now).count()),
         grid_peers_estimate: estimate.peers,
         grid_slots_estimate: estimate.slots,
-        warnings: stalled.into_iter().collect(),
+        warnings: stalled.into_iter().chain(differing).collect(),
         ..Status::default()
     }
 }

@@ -33,7 +33,7 @@ fn disputed(votes: &[(u8, Value)], policy: Policy) -> Desk {
     // Proven by work of this size.
     let standing = Standing { verified_gas: 100 * STEPS * FINEST_INTERVAL, ..proven() };
     let standings = (1..=4).map(|worker| (key(worker), standing)).collect();
-    let mut desk = Desk::restored(Saved { jobs: vec![], standings });
+    let mut desk = Desk::restored(Saved { standings, ..Saved::default() });
     desk.owner.submit(JOB, Arc::new(manifest(1, policy)), SECRET);
     desk.take();
     for (worker, value) in votes {

@@ -12,12 +12,12 @@ use crate::protocol::{
     ids::{PeerId, UnitIndex},
     job::Policy,
     outcome::AttemptFailure,
-    platform::Platforms,
+    platform::{Platform, Platforms},
     time::Instant,
     trust::{Trust, VoterFacts},
     verify::{self, Ballot, Decision, Judgement, Reach, Rules, Voter, Weight},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// So many proven peers, each counted once, and attempts of the owner's own failed: then the unit has failed.
 const FAILURES_BY_PROVEN_MAX: usize = 3;
@@ -103,13 +103,26 @@ impl OwnJob {
         let owner = around.roster.get(around.owner).filter(|_| around.roster.is_working(around.owner)).map(|worker| worker.platform);
         let mut reach = Reach { owner, ..Reach::default() };
         let gas = self.gas_estimate();
-        for peer in around.roster.working().filter(|peer| *peer != around.owner && trust.is_proven(*peer, gas)) {
-            let Some(worker) = around.roster.get(peer).filter(|worker| !self.bars(peer, worker.platform)) else { continue };
-            reach.proven[worker.platform as usize] += 1;
+        // Those who are away now are known by their votes: what a split of the network hides must not decide which machines stay.
+        let mut trusted: BTreeMap<PeerId, Platform> = BTreeMap::new();
+        for (peer, units) in &self.voted_on {
+            let votes = units.last().and_then(|unit| self.unit(*unit)).map_or(&[][..], |unit| &unit.votes);
+            trusted.extend(votes.iter().filter(|vote| vote.worker == *peer).map(|vote| (*peer, vote.platform)));
+        }
+        for peer in around.roster.working() {
+            let Some(worker) = around.roster.get(peer) else { continue };
+            trusted.insert(peer, worker.platform);
             let failed = self.failures.get(&index).is_some_and(|record| record.workers.contains(&peer));
-            if !failed && trust.rest(peer).is_none() && self.is_independent(index, peer, trust) {
+            let may_vote = peer != around.owner && trust.is_proven(peer, gas) && !self.bars(peer, worker.platform);
+            if may_vote && !failed && trust.rest(peer).is_none() && self.is_independent(index, peer, trust) {
                 reach.at_hand.insert(worker.platform);
             }
+        }
+        for (peer, platform) in trusted {
+            let may_count = peer != around.owner && trust.is_proven(peer, gas) && !self.bars(peer, platform);
+            let here = &mut reach.trusted[platform as usize];
+            here.proven += u32::from(may_count);
+            here.anchors += u32::from(may_count && trust.voter(peer, gas).anchor);
         }
         reach
     }

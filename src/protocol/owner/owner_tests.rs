@@ -16,6 +16,8 @@ const JOB: JobId = JobId([9; 32]);
 const SECRET: JobSecret = JobSecret([15; 32]);
 const GAS: u64 = 1000;
 
+#[path = "audit_tests.rs"]
+mod audit;
 #[path = "bisect_tests.rs"]
 mod bisect;
 #[path = "judge_tests.rs"]
@@ -68,7 +70,7 @@ fn proven() -> Standing {
 impl Desk {
     /// With proven workers of these numbers known from earlier.
     fn new(known: &[u8]) -> Self {
-        Self::restored(Saved { jobs: vec![], standings: known.iter().map(|&worker| (key(worker), proven())).collect() })
+        Self::restored(Saved { jobs: vec![], standings: known.iter().map(|&worker| (key(worker), proven())).collect(), ..Saved::default() })
     }
 
     fn restored(saved: Saved) -> Self {
@@ -200,7 +202,7 @@ impl Desk {
             }
         }
         job.verdicts = newest.into_iter().collect();
-        Saved { jobs: vec![job], standings: standings.into_iter().collect() }
+        Saved { jobs: vec![job], standings: standings.into_iter().collect(), ..Saved::default() }
     }
 }
 

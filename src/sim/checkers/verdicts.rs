@@ -10,6 +10,7 @@ use crate::{
         ids::{JobId, UnitIndex},
         job::Policy,
         outcome::Outcome,
+        platform::Platform,
     },
     sim::{behaviour, scenario::JobSpec},
 };
@@ -33,7 +34,10 @@ impl Verdicts {
         };
         let (_, spec) = jobs[&job];
         let right = match verdict {
-            Verdict::Verified { value, .. } => behaviour::truth(&spec, job, unit) == Outcome::Value(value),
+            Verdict::Verified { value, .. } => {
+                let honest = |platform: &Platform| behaviour::truth_on(*platform, &spec, job, unit) == Outcome::Value(value);
+                behaviour::truth(&spec, job, unit) == Outcome::Value(value) || Platform::ALL.iter().any(honest)
+            }
             Verdict::Open | Verdict::Failed => true,
         };
         if right || spec.policy == Policy::Economy {
