@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 pub const FINEST_INTERVAL: u64 = 1 << 24;
 
 /// The interval is at least so much gas for each byte of state. A core hashes a byte in half a nanosecond and does some four gas in
-/// a nanosecond, so that hashing costs about two per cent.
+/// a nanosecond, so that hashing costs a few per cent (three to four were measured).
 pub const GAS_PER_STATE_BYTE: u64 = 128;
 
 /// The most links of a chain. With half of them at least, a segment between two is a five-hundredth of a long unit.

@@ -1,3 +1,5 @@
+//! Tests of [`super`].
+
 use super::*;
 use crate::protocol::outcome::Exit;
 

@@ -38,7 +38,8 @@ fn module(steps: u32, spin: u32, pages: u32) -> String {
         (start $start)
         (func $init (export "manyhands_init")
           (global.set $left (i32.sub (global.get $fixed) (i32.sub (i32.const 8) (global.get $left))))
-          (drop (call $open (i32.const 3) (i32.const 0) (i32.const 69) (i32.const 7) (i32.const 1) (i64.const 66) (i64.const 0) (i32.const 0) (i32.const 16)))
+          (drop (call $open (i32.const 3) (i32.const 0) (i32.const 69) (i32.const 7) (i32.const 1)
+            (i64.const 66) (i64.const 0) (i32.const 0) (i32.const 16)))
           (global.set $file (i32.load (i32.const 16)))
           ;; It lives on because it is open.
           (drop (call $unlink (i32.const 3) (i32.const 69) (i32.const 7)))
