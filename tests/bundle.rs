@@ -44,7 +44,7 @@ fn output(unit: u32) -> Vec<u8> {
 }
 
 fn value(unit: u32) -> Value {
-    Value { exit: Exit::Code(0), output: Digest::of(&output(unit)), gas: 1000 + u64::from(unit) }
+    Value { exit: Exit::Code(0), output: Digest::of(&output(unit)), gas: 1000 + u64::from(unit), chain: None }
 }
 
 /// What the tests change, before it is written and sealed.
