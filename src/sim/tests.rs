@@ -304,7 +304,8 @@ fn fresh_seeds_of_the_fault_scenario() {
     (first.parse().unwrap()..last.parse().unwrap()).for_each(fault_scenario);
 }
 
-/// `MANYHANDS_PEERS=1000 MANYHANDS_UNITS=50000 MANYHANDS_ATTACK=colluders=0.1 cargo test --release --no-default-features -- --ignored --nocapture a_large_grid`
+/// `MANYHANDS_PEERS=1000 MANYHANDS_UNITS=50000 MANYHANDS_ATTACK=colluders=0.1
+/// cargo test --release --no-default-features -- --ignored --nocapture a_large_grid`
 #[test]
 #[ignore = "a measurement, for the release profile"]
 #[allow(clippy::disallowed_methods, reason = "the size is a setting of who runs this")]
