@@ -64,7 +64,7 @@ fn leases_and_acknowledgements() {
 
 #[test]
 fn outcomes_and_windows() {
-    let value = Outcome::Value(Value { exit: Exit::Code(0), output: Digest::of(b"output"), gas: 12_345_678_901 });
+    let value = Outcome::Value(Value { exit: Exit::Code(0), output: Digest::of(b"output"), gas: 12_345_678_901, chain: None });
     for (count, outcome) in [(1, value), (40, value), (5, Outcome::Failed(AttemptFailure::OutOfMemory))] {
         let output = matches!(outcome, Outcome::Value(_)).then(|| Arc::from([1; 8]));
         let finished = Finished { outcome, output_bytes: 8, output, log: Arc::from([]), wall: Duration::from_millis(12_345) };
