@@ -111,8 +111,21 @@ impl Peer {
         let (board, actions, followed) = (Board::default(), Vec::new(), None);
         let fraud = Fraud::default();
         let capacity_repeat = now.after(CAPACITY_FIRST + CAPACITY_FIRST / 1000 * (seeds.next_u32() % 1000));
-        let (touched, work_due) = (true, None);
-        Ok(Self { config, gossip, board, owner, worker, fraud, actions, sequence, job_repeats, capacity_repeat, followed, touched, work_due })
+        Ok(Self {
+            config,
+            gossip,
+            board,
+            owner,
+            worker,
+            fraud,
+            actions,
+            sequence,
+            job_repeats,
+            capacity_repeat,
+            followed,
+            touched: true,
+            work_due: None,
+        })
     }
 
     /// Takes in one event.

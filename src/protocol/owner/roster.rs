@@ -92,7 +92,11 @@ impl Roster {
         step(worker);
         let room = worker.room() > 0;
         self.unsate(peer);
-        if room { self.hungry.insert(peer) } else { self.hungry.remove(&peer) };
+        if room {
+            self.hungry.insert(peer)
+        } else {
+            self.hungry.remove(&peer)
+        };
     }
 
     /// There is nothing for this worker: where many have room it is not looked at again before `until`, or before something happens to
