@@ -70,6 +70,13 @@ impl Machine {
         self.waiting.clear();
     }
 
+    /// Stops an execution, or does not start it.
+    pub fn stop(&mut self, run: RunId) {
+        if !self.running.remove(&run) {
+            self.waiting.retain(|waiting| *waiting != run);
+        }
+    }
+
     /// Puts the next execution into a free slot, if there are both.
     pub fn start_next(&mut self) -> Option<RunId> {
         if self.running.len() >= self.spec.slots as usize {

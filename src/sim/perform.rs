@@ -8,6 +8,7 @@ use super::{
     sizes,
 };
 use crate::protocol::{
+    announce::Announcement,
     fact::Fact,
     gossip,
     ids::{JobId, PeerId},
@@ -91,15 +92,7 @@ impl Grid {
             Action::Accuse { accused, job, unit, second } => self.show_evidence(me, accused, job, unit, second.as_ref()),
             Action::Gossip(action) => self.perform_gossip(me, action),
             Action::Heard(envelope) => self.hear(me, &envelope),
-            Action::Publish(announcement) => {
-                let (lifetime, number) = (announcement.lifetime, self.announcements.len() as u64);
-                let bytes = sizes::announcement(&announcement);
-                self.announcements.push((announcement, bytes));
-                let body: Arc<[u8]> = Arc::from(number.to_le_bytes());
-                let envelope = gossip::Envelope::new(self.key(me), body, lifetime).expect("the body is short");
-                let life = self.machines[me].life;
-                self.at(self.now, Happening::Local { to: me, life, event: Event::Gossip(gossip::Event::Broadcast(envelope)) });
-            }
+            Action::Publish(announcement) => self.publish(me, announcement),
             Action::OpenWork(peer) => {
                 if let Some(coordinator) = self.number(peer) {
                     self.dial(me, Via::Work { worker: me, coordinator });
@@ -142,13 +135,18 @@ impl Grid {
                 }
                 self.machines[me].waiting.push_back(run);
             }
-            Action::Stop(run) => {
-                let machine = &mut self.machines[me];
-                if !machine.running.remove(&run) {
-                    machine.waiting.retain(|waiting| *waiting != run);
-                }
-            }
+            Action::Stop(run) => self.machines[me].stop(run),
         }
+    }
+
+    fn publish(&mut self, me: usize, announcement: Announcement) {
+        let (lifetime, number) = (announcement.lifetime, self.announcements.len() as u64);
+        let bytes = sizes::announcement(&announcement);
+        self.announcements.push((announcement, bytes));
+        let body: Arc<[u8]> = Arc::from(number.to_le_bytes());
+        let envelope = gossip::Envelope::new(self.key(me), body, lifetime).expect("the body is short");
+        let life = self.machines[me].life;
+        self.at(self.now, Happening::Local { to: me, life, event: Event::Gossip(gossip::Event::Broadcast(envelope)) });
     }
 
     fn perform_gossip(&mut self, me: usize, action: gossip::Action) {

@@ -27,7 +27,7 @@ pub(super) fn start(handle: &Handle, job: JobId, manifest: Arc<Manifest>, units:
         Err(error) => {
             let reason = error.to_string();
             let all = units.into_iter().map(|unit| (unit, Err(reason.clone())));
-            all.map(|rerun| results.blocking_send(rerun)).take_while(Result::is_ok).for_each(drop);
+            all.take_while(|rerun| results.blocking_send(rerun.clone()).is_ok()).for_each(drop);
         }
     })
 }
