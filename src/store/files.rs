@@ -1,6 +1,9 @@
 //! The data directory's files: where blobs lie, and how one gets there whole or not at all.
 
-use super::error::StoreError;
+use super::{
+    error::StoreError,
+    fault::{self, Place},
+};
 use crate::protocol::ids::Digest;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -160,6 +163,7 @@ impl BlobWriter {
         }
         if self.large.is_none() && size > SMALL_BYTES_MAX as u64 {
             let (path, mut file) = self.files.tmp()?;
+            fault::pass(Place::BlobBegins).map_err(StoreError::io("write", &path.0))?;
             file.write_all(&self.small).map_err(StoreError::io("write", &path.0))?;
             self.small = vec![];
             self.large = Some((path, file));
@@ -183,6 +187,7 @@ impl BlobWriter {
         let Self { size, hasher, small, large, .. } = self;
         if let Some((path, file)) = &large {
             file.sync_all().map_err(StoreError::io("sync", &path.0))?;
+            fault::pass(Place::BlobWritten).map_err(StoreError::io("sync", &path.0))?;
         }
         // Thousands of these may wait for one commit, so the file is closed.
         let large = large.map(|(path, _)| path);

@@ -13,6 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 
 mod error;
 
+pub(crate) mod fault;
+
 mod lock;
 
 mod schema;

@@ -7,6 +7,7 @@
 use super::{
     apply::{Change, Done},
     error::StoreError,
+    fault::{self, Place as FaultPlace},
     files::Files,
     schema,
 };
@@ -172,6 +173,8 @@ impl Writer {
         let pending = std::mem::take(&mut self.pending);
         match &result {
             Ok(_) => {
+                // A removal that fails leaves a stray, which is none here.
+                drop(fault::pass(FaultPlace::BeforeRemoval));
                 for digest in pending.removed {
                     // One that stays is found when the directory is next compared with the database.
                     drop(fs::remove_file(self.files.blob(digest)));
@@ -197,8 +200,14 @@ impl Writer {
         self.note_uses()?;
         self.evict()?;
         let folders: BTreeMap<u8, Digest> = self.pending.placed.keys().map(|digest| (digest.0[0], *digest)).collect();
+        if !folders.is_empty() {
+            fault::pass(FaultPlace::BlobPlaced).map_err(|error| StoreError::io("sync", self.files.database())(error))?;
+        }
         folders.into_values().try_for_each(|digest| self.files.sync_folder(digest))?;
+        fault::pass(FaultPlace::BeforeCommit).map_err(|error| StoreError::io("write", self.files.database())(error))?;
         self.connection.execute_batch("COMMIT")?;
+        // Durable is durable.
+        drop(fault::pass(FaultPlace::AfterCommit));
         Ok(done)
     }
 

@@ -10,7 +10,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -128,14 +128,24 @@ impl Grid {
 
     /// Starts a node that does not run, and waits until it answers.
     pub fn start(&mut self, at: usize) {
+        self.spawn(at, &[]);
+        self.wait_until_up(at);
+    }
+
+    /// Starts a node that does not run, with more variables in its environment, and does not wait.
+    pub fn spawn(&mut self, at: usize, environment: &[(&str, &str)]) {
         let node = &mut self.nodes[at];
         assert!(node.child.is_none(), "node {at} runs");
         let log = File::options().create(true).append(true).open(node.data_dir.join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_manyhands"));
-        command.env_clear().env("RUST_LOG", "info").envs(&node.environment);
+        command.env_clear().env("RUST_LOG", "info").envs(&node.environment).envs(environment.iter().copied());
         command.arg("--data-dir").arg(&node.data_dir).args(&node.arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         node.child = Some(command.spawn().unwrap());
+    }
+
+    /// Waits until a node that was started answers.
+    pub fn wait_until_up(&mut self, at: usize) {
         until("a node answers", || {
             let ended = self.nodes[at].child.as_mut().and_then(|child| child.try_wait().unwrap());
             assert!(ended.is_none(), "node {at} ended: {ended:?}");
@@ -148,6 +158,43 @@ impl Grid {
         let mut child = self.nodes[at].child.take().expect("it runs");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Waits for so long at most that a node ends by itself; what it ended in.
+    pub fn ends_within(&mut self, at: usize, patience: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let ended = self.nodes[at].child.as_mut().expect("it runs").try_wait().unwrap();
+            if ended.is_some() {
+                self.nodes[at].child = None;
+            }
+            if ended.is_some() || Instant::now() >= deadline {
+                return ended;
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// A node's process.
+    pub fn process(&self, at: usize) -> u32 {
+        self.nodes[at].child.as_ref().expect("it runs").id()
+    }
+
+    /// Where a node keeps everything.
+    pub fn data_dir(&self, at: usize) -> &Path {
+        &self.nodes[at].data_dir
+    }
+
+    /// What a node has said so far.
+    pub fn log(&self, at: usize) -> String {
+        fs::read_to_string(self.nodes[at].data_dir.join("log")).unwrap_or_default()
+    }
+
+    /// Sends a signal to a node.
+    #[cfg(unix)]
+    pub fn signal(&self, at: usize, signal: rustix::process::Signal) {
+        let child = self.nodes[at].child.as_ref().expect("it runs");
+        rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
     }
 
     /// The processes that a node has started.

@@ -4,8 +4,14 @@
 //! the commands say in detail is tested inside the library, against a fake node.
 #![cfg(feature = "node")]
 
+#[cfg(target_os = "linux")]
+mod audit;
 mod bad_input;
+#[cfg(target_os = "linux")]
+mod chaos;
 mod demo;
+#[cfg(target_os = "linux")]
+mod dice;
 mod failing_units;
 mod grid;
 mod grids;
