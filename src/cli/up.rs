@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 /// Lend spare CPU and take part in the grid
 ///
-/// Runs until Ctrl-C, which hands running units back first; a second one is immediate.
+/// Runs until Ctrl-C, which lets running units end first and hands the rest back; a second one is immediate.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   manyhands up
@@ -44,6 +44,10 @@ pub struct Args {
     /// Run strangers' code also where this machine has no jail for it
     #[arg(long)]
     allow_unprotected: bool,
+
+    /// How long running units may take to end when the node is to stop; the rest is handed back
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    drain: u64,
 
     /// End when the process that started this one has ended; for `manyhands demo`
     #[arg(long, hide = true)]
@@ -77,9 +81,10 @@ async fn run_node(options: NodeOptions, context: &mut Context) -> Result<(), Fai
     let end = tokio::select! {
         end = &mut node => end,
         () = stop_signal() => {
-            context.say("stopping: running units are handed back   (Ctrl-C again: at once)");
             if let Some(handle) = current.borrow().as_ref() {
-                handle.stop();
+                let seconds = handle.facts.drain.as_secs();
+                context.say(format!("stopping: running units have {seconds} s to end, the rest is handed back   (Ctrl-C again: at once)"));
+                handle.drain();
             }
             tokio::select! {
                 end = &mut node => end,
@@ -171,6 +176,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         local_discovery: !args.no_mdns,
         private: args.private,
         allow_unprotected: args.allow_unprotected,
+        drain: Duration::from_secs(args.drain),
     };
     run_node(options, context).await?;
     Ok(Exit::Ok)

@@ -1,6 +1,6 @@
 //! What others may look at while they hold a [`Handle::view`](super::Handle::view): read-only, and nothing that waits.
 
-use super::{handle::Handle, net::PeerHello, run_loop::Node};
+use super::{handle::{End, Handle}, net::PeerHello, run_loop::Node};
 use crate::protocol::{ids::PeerId, peer::Peer, time::Instant};
 use std::collections::BTreeMap;
 
@@ -44,6 +44,6 @@ impl Node {
 impl Handle {
     /// Whether the node is about to end or to begin anew.
     pub(crate) fn is_ending(&self) -> bool {
-        self.end.borrow().is_some()
+        self.end.borrow().is_some_and(End::is_now)
     }
 }

@@ -12,6 +12,7 @@ mod settings;
 
 mod start;
 
+mod drain;
 mod handle;
 
 mod run_loop;

@@ -6,6 +6,7 @@
 use super::{
     acquaintances::Acquaintances,
     border::Fetches,
+    drain::Drain,
     handle::{End, Handle, Look, Request},
     net::{Identity, NetEvent, NetHandle, Outbound, PeerHello},
     runs::Runs,
@@ -81,6 +82,8 @@ pub struct Node {
     pub(super) looks: Vec<Look>,
     /// Why nothing can be made durable at the moment, for people.
     pub(super) stalled: Option<String>,
+    /// How far its ending has come.
+    pub(super) drain: Option<Drain>,
 }
 
 /// What a run loop is fed from.
@@ -99,6 +102,8 @@ enum Input {
     Fetched,
     Timer,
     Pump,
+    /// A step of the node's ending has had its time.
+    DrainDue,
     End(End),
 }
 
@@ -107,20 +112,36 @@ impl Node {
     pub(super) async fn run(&mut self, mut inputs: Inputs) -> End {
         loop {
             match self.next(&mut inputs).await {
+                Input::End(End::Drain) if self.drain.is_none() => {
+                    self.begin_drain(self.handle.facts.drain);
+                    // That no leases are welcome is said first: then what comes back is known to be handed back.
+                    self.turn(&mut inputs).await;
+                    self.hand_back_waiting();
+                }
                 Input::End(end) => return end,
+                Input::DrainDue => {
+                    if self.drain_is_over() {
+                        return End::Drain;
+                    }
+                }
                 input => self.take(input),
             }
-            self.drain(&mut inputs);
+            self.take_more(&mut inputs);
             self.turn(&mut inputs).await;
+            if self.is_drained() {
+                return End::Drain;
+            }
         }
     }
 
     async fn next(&mut self, inputs: &mut Inputs) -> Input {
         let pump = self.coordinators.values().any(Stream::is_waiting) || self.workers.values().any(|worker| worker.stream.is_waiting());
         let deadline = self.clock.at(self.peer.deadline());
+        let draining = self.drain;
+        let ends = |end: &Option<End>| end.is_some_and(|end| end.is_now() || draining.is_none());
         tokio::select! {
             biased;
-            end = inputs.end.wait_for(Option::is_some) => {
+            end = inputs.end.wait_for(ends) => {
                 // The sender lives in this node's own handle.
                 Input::End(end.ok().and_then(|end| *end).unwrap_or(End::Stop))
             }
@@ -130,11 +151,12 @@ impl Node {
             Some(event) = inputs.net.recv() => Input::Net(event),
             () = sleep_until(deadline) => Input::Timer,
             () = tokio::time::sleep(PUMP_AFTER), if pump => Input::Pump,
+            () = sleep_until(draining.map_or(deadline, Drain::deadline)), if draining.is_some() => Input::DrainDue,
         }
     }
 
     /// Takes in what else is there already.
-    fn drain(&mut self, inputs: &mut Inputs) {
+    fn take_more(&mut self, inputs: &mut Inputs) {
         for _ in 0..TURN_INPUTS_MAX {
             let mut taken = false;
             if let Ok(event) = inputs.slots.try_recv() {
@@ -167,7 +189,7 @@ impl Node {
             }
             Input::Fetched => self.on_fetched(),
             Input::Timer => self.event(Event::Timer),
-            Input::Pump | Input::End(_) => {}
+            Input::Pump | Input::DrainDue | Input::End(_) => {}
         }
         while self.watchers.try_join_next().is_some() {}
     }

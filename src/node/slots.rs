@@ -165,6 +165,21 @@ impl Slots {
         }
     }
 
+    /// Cancels batches that no slot has begun; their units.
+    pub fn cancel_waiting(&mut self) -> Vec<RunId> {
+        let mut waiting = Vec::new();
+        for slot in &mut self.slots {
+            let mut gate = lock(&slot.gate);
+            let begun = gate.current;
+            // The oldest one is the slot's next even if its thread has not got to it.
+            for given in slot.given.iter_mut().skip(1).filter(|given| begun != Some(given.number)) {
+                waiting.extend(std::mem::take(&mut given.runs));
+                gate.cancelled.insert(given.number);
+            }
+        }
+        waiting
+    }
+
     /// Freezes or continues every slot.
     pub fn set_paused(&mut self, paused: bool) {
         for slot in &self.slots {

@@ -80,7 +80,7 @@ pub async fn run(options: NodeOptions, current: watch::Sender<Option<Handle>>) -
         let end = run_once(&options, &store, &current).await;
         current.send_replace(None);
         match end? {
-            End::Stop => return Ok(()),
+            End::Stop | End::Drain => return Ok(()),
             End::Restart => tracing::info!("beginning anew with other settings"),
         }
     }
@@ -110,6 +110,7 @@ async fn run_once(options: &NodeOptions, store: &Store, current: &watch::Sender<
         validation_class: validation_class(),
         instruction_set: std::env::consts::ARCH.to_owned(),
         started: std::time::Instant::now(),
+        drain: options.drain,
     };
     let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
     let (end, ended) = watch::channel(None);
@@ -202,6 +203,7 @@ fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
         replies: Vec::new(),
         looks: Vec::new(),
         stalled: None,
+        drain: None,
     })
 }
 

@@ -74,6 +74,16 @@ impl Grid {
         Self { directory: tempfile::tempdir().unwrap(), nodes: Vec::new(), runtime }
     }
 
+    /// Lets all nodes but the first join it as devices of the same owner, and waits until they have.
+    pub fn join_own_devices(&self) {
+        let others = self.nodes.len() - 1;
+        let ticket = self.run(0, &["invite", "--own", "--uses", &others.to_string()]).ok();
+        for at in 1..=others {
+            let _ = self.run(at, &["join", ticket.trim()]).ok();
+        }
+        self.wait_for_peers(0, others);
+    }
+
     /// A node by itself, with one slot.
     pub fn alone() -> Self {
         let mut grid = Self::new();
@@ -110,8 +120,22 @@ impl Grid {
         self.add_with(slots, &[])
     }
 
+    /// Starts one more node with more arguments; its number.
+    pub fn add_with_arguments(&mut self, slots: u32, arguments: &[&str]) -> usize {
+        let at = self.prepare(slots, &[]);
+        self.nodes[at].arguments.extend(arguments.iter().map(|&word| word.to_owned()));
+        self.start(at);
+        at
+    }
+
     /// Starts one more node with variables in its environment; its number.
     pub fn add_with(&mut self, slots: u32, environment: &[(&str, &str)]) -> usize {
+        let at = self.prepare(slots, environment);
+        self.start(at);
+        at
+    }
+
+    fn prepare(&mut self, slots: u32, environment: &[(&str, &str)]) -> usize {
         let at = self.nodes.len();
         let data_dir = self.directory.path().join(format!("node-{at}"));
         fs::create_dir(&data_dir).unwrap();
@@ -122,7 +146,6 @@ impl Grid {
         }
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.nodes.push(Node { data_dir, arguments, environment, child: None });
-        self.start(at);
         at
     }
 

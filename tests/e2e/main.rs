@@ -12,6 +12,8 @@ mod chaos;
 mod demo;
 #[cfg(target_os = "linux")]
 mod dice;
+#[cfg(unix)]
+mod drain;
 mod failing_units;
 mod grid;
 mod grids;

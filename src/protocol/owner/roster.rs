@@ -14,7 +14,7 @@ const COUNT_VALID: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Worker {
     /// Leases that it is willing to hold in all.
-    window: u32,
+    pub window: u32,
     pub slots: u32,
     pub leases: BTreeSet<LeaseKey>,
 }
