@@ -13,6 +13,7 @@ use crate::{
         outcome::{AttemptFailure, Outcome},
         owner::{LeaseToken, Report},
         peer::Event,
+        platform::Platform,
         trust::Prefix,
         worker::RunId,
     },
@@ -155,8 +156,9 @@ impl Node {
             return Some("a second greeting".into());
         }
         let class: Arc<str> = hello.validation_class.as_str().into();
+        let platform = Platform::named(hello.instruction_set.as_bytes());
         worker.hello = Some(WorkerIs { class: class.clone(), instruction_set: hello.instruction_set.as_str().into() });
-        self.event(Event::WorkerOpened { peer: from, class, slots: hello.slots });
+        self.event(Event::WorkerOpened { peer: from, class, platform, slots: hello.slots });
         None
     }
 
@@ -176,6 +178,7 @@ impl Node {
             }
             Some(receipts)
         };
+        let platform = Platform::named(is.instruction_set.as_bytes());
         let mut position = 0;
         for outcome in batch.outcomes {
             let mut proof: Arc<[u8]> = Arc::from([]);
@@ -183,16 +186,16 @@ impl Node {
                 proof = receipts.proof(position, &batch.signature);
                 position += 1;
             }
-            self.on_outcome(from, batch.job, outcome, proof);
+            self.on_outcome(from, batch.job, outcome, platform, proof);
         }
         None
     }
 
-    fn on_outcome(&mut self, from: PeerId, job: JobId, outcome: UnitOutcome, proof: Arc<[u8]>) {
+    fn on_outcome(&mut self, from: PeerId, job: JobId, outcome: UnitOutcome, platform: Platform, proof: Arc<[u8]>) {
         let UnitOutcome { unit, attempt, token, ordinal, outcome, output_bytes, inline_output, log, wall } = outcome;
         let output = inline_output.map(Arc::from);
-        let report =
-            Report { unit, attempt, ordinal, token: LeaseToken(token), outcome, output_bytes, output, log: log.into(), wall, proof };
+        let (token, log) = (LeaseToken(token), log.into());
+        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof };
         // Nothing is fetched for a report that will not be taken.
         let welcome = self.peer.owner().may_report(from, job, &report).is_ok();
         match report.outcome {

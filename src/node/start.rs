@@ -21,6 +21,7 @@ use crate::{
         gossip,
         ids::Digest,
         peer::{Event, Peer, PeerConfig},
+        platform::Platform,
     },
     sandbox::{SlotError, Workshop, validation_class},
     store::{Store, StoreError},
@@ -168,6 +169,7 @@ fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
     let config = PeerConfig {
         me: gossip::Contact { peer: facts.me, hint: handle.net.contact().encode().into() },
         validation_class: facts.validation_class.as_str().into(),
+        platform: Platform::named(facts.instruction_set.as_bytes()),
         slots: facts.slots,
         memory_bytes: facts.memory_bytes,
         gossip: gossip::Config::default(),

@@ -6,6 +6,7 @@ use super::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::Value,
+    platform::Platform,
 };
 use std::sync::Arc;
 
@@ -35,6 +36,11 @@ pub struct Vote {
     pub attempt: Attempt,
     /// How many votes the unit had when the lease was issued. Counts only behind votes committed before that.
     pub ordinal: u32,
+    /// Its place among the unit's votes, in the order in which the coordinator first took them: that of their commitment. Whoever
+    /// merges votes from elsewhere keeps it; of two votes at one place neither is behind the other.
+    pub position: u32,
+    /// The instruction set that it was computed on, says the receipt.
+    pub platform: Platform,
     /// What it computed.
     pub value: Value,
     /// Bytes of output.
@@ -121,7 +127,7 @@ pub struct SavedJob {
     pub secret: [u8; 32],
     /// Where it stood.
     pub state: JobState,
-    /// All votes in the order of their commitment.
+    /// All votes, in any order: each names its place.
     pub votes: Vec<Vote>,
     /// The newest verdict of each unit that has one.
     pub verdicts: Vec<(UnitIndex, Verdict)>,

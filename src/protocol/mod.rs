@@ -11,6 +11,8 @@ pub mod time;
 
 pub mod outcome;
 
+pub mod platform;
+
 pub mod job;
 
 pub mod split;

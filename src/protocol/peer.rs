@@ -16,6 +16,7 @@ use super::{
     gossip::{self, Gossip},
     ids::{JobId, PeerId, UnitIndex},
     owner::{Owner, OwnerAction, Report},
+    platform::Platform,
     time::Instant,
     worker::{Finished, Outgoing, Worker, WorkerAction},
 };
@@ -47,6 +48,8 @@ pub struct PeerConfig {
     pub me: gossip::Contact,
     /// Engine and passes: what must match between voters.
     pub validation_class: Arc<str>,
+    /// Its instruction set.
+    pub platform: Platform,
     /// Units that it runs at once; none: it lends nothing.
     pub slots: u32,
     /// Memory for units.
@@ -91,7 +94,7 @@ impl Peer {
         let mut owner = Owner::new(now, me, config.validation_class.clone(), saved, fork());
         let worker = Worker::new(config.slots, fork());
         if config.slots > 0 {
-            owner.attach(me, &config.validation_class, config.slots);
+            owner.attach(me, &config.validation_class, config.platform, config.slots);
         }
         let running: Vec<_> = owner.job_ids().filter(|&id| owner.open_units(id) > 0).collect();
         let job_repeats = running.into_iter().map(|id| (id, now)).collect();
@@ -109,8 +112,8 @@ impl Peer {
                 }
             }
             Event::Met { peer, prefix, lineage, own } => self.owner.meet(peer, prefix, lineage, own),
-            Event::WorkerOpened { peer, class, slots } => {
-                if peer == self.me() || !self.owner.attach(peer, &class, slots) {
+            Event::WorkerOpened { peer, class, platform, slots } => {
+                if peer == self.me() || !self.owner.attach(peer, &class, platform, slots) {
                     self.actions.push(Action::Refuse(peer));
                 }
             }
@@ -272,7 +275,7 @@ impl Peer {
             WorkerAction::Cancel(run) => self.actions.push(Action::Stop(run)),
             WorkerAction::Report { to, job, outcomes } if to == me => {
                 for outgoing in outcomes {
-                    self.on_report(now, me, job, own_report(outgoing));
+                    self.on_report(now, me, job, own_report(outgoing, self.config.platform));
                 }
             }
             WorkerAction::Report { to, job, outcomes } => self.actions.push(Action::SendOutcomes { to, job, outcomes }),
@@ -337,10 +340,10 @@ impl Peer {
 }
 
 /// An own outcome needs no signature: this peer believes itself.
-fn own_report(outgoing: Outgoing) -> Report {
+fn own_report(outgoing: Outgoing, platform: Platform) -> Report {
     let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
-    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, proof: Arc::from([]) }
+    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([]) }
 }
 
 #[cfg(test)]

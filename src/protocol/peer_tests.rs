@@ -15,6 +15,7 @@ fn config(slots: u32) -> PeerConfig {
     PeerConfig {
         me: gossip::Contact::bare(PeerId([1; 32])),
         validation_class: "v1".into(),
+        platform: Platform::X86_64,
         slots,
         memory_bytes: 1 << 30,
         gossip: gossip::Config::default(),
@@ -82,7 +83,7 @@ fn a_peer_alone_finishes_its_own_job_on_its_own_slots() {
 /// The events of a worker's life with this coordinator, up to its first lease.
 fn first_lease(peer: &mut Peer, now: Instant, worker: PeerId) -> Lease {
     peer.handle(now, Event::Met { peer: worker, prefix: None, lineage: None, own: false });
-    peer.handle(now, Event::WorkerOpened { peer: worker, class: "v1".into(), slots: 1 });
+    peer.handle(now, Event::WorkerOpened { peer: worker, class: "v1".into(), platform: Platform::X86_64, slots: 1 });
     peer.handle(now, Event::WorkerWindow { peer: worker, window: 1 });
     let leases = peer.take_actions(now).into_iter().find_map(|action| match action {
         Action::SendLeases { to, leases, .. } if to == worker => Some(leases),
@@ -99,7 +100,7 @@ fn a_vote_is_durable_before_it_is_acknowledged_and_before_anything_rests_on_it()
     let lease = first_lease(&mut peer, now, worker);
     let finished = finished(lease.unit);
     let Lease { unit, attempt, ordinal, token, .. } = lease;
-    let report = own_report(Outgoing { unit, attempt, ordinal, token, finished });
+    let report = own_report(Outgoing { unit, attempt, ordinal, token, finished }, Platform::X86_64);
     peer.handle(now, Event::Reported { from: worker, job, report });
     let order: Vec<_> = peer
         .take_actions(now)
@@ -119,10 +120,11 @@ fn a_worker_of_another_class_is_refused_and_a_bad_report_is_acknowledged() {
     let (now, job, worker) = (Instant(1_000_000), JobId([3; 32]), PeerId([2; 32]));
     let mut peer = Peer::new(now, config(0), Saved::default(), 1).unwrap();
     peer.take_actions(now);
-    peer.handle(now, Event::WorkerOpened { peer: worker, class: "v2".into(), slots: 1 });
+    peer.handle(now, Event::WorkerOpened { peer: worker, class: "v2".into(), platform: Platform::X86_64, slots: 1 });
     assert!(matches!(peer.take_actions(now)[..], [Action::Refuse(refused)] if refused == worker));
     let (attempt, token) = (crate::protocol::ids::Attempt(0), crate::protocol::owner::LeaseToken([0; 16]));
-    let report = own_report(Outgoing { unit: UnitIndex(0), attempt, ordinal: 0, token, finished: finished(UnitIndex(0)) });
+    let report =
+        own_report(Outgoing { unit: UnitIndex(0), attempt, ordinal: 0, token, finished: finished(UnitIndex(0)) }, Platform::X86_64);
     peer.handle(now, Event::Reported { from: worker, job, report });
     let actions = peer.take_actions(now);
     assert!(matches!(
@@ -155,7 +157,7 @@ fn throughput_of_a_coordinator_with_a_thousand_workers() {
     let mut peer = Peer::new(now, config(0), Saved { jobs: vec![], standings }, 1).unwrap();
     peer.handle(now, Event::Submitted { job, manifest: manifest(100_000), secret: JobSecret([5; 32]) });
     for number in 0..1000 {
-        peer.handle(now, Event::WorkerOpened { peer: key(number), class: "v1".into(), slots: 4 });
+        peer.handle(now, Event::WorkerOpened { peer: key(number), class: "v1".into(), platform: Platform::X86_64, slots: 4 });
         peer.handle(now, Event::WorkerWindow { peer: key(number), window: 8 });
     }
     let begun = std::time::Instant::now();
@@ -170,7 +172,7 @@ fn throughput_of_a_coordinator_with_a_thousand_workers() {
         let Some((from, lease)) = held.pop_front() else { break };
         now = now.after(Duration::from_micros(10));
         let Lease { unit, attempt, ordinal, token, .. } = lease;
-        let report = own_report(Outgoing { unit, attempt, ordinal, token, finished: finished(unit) });
+        let report = own_report(Outgoing { unit, attempt, ordinal, token, finished: finished(unit) }, Platform::X86_64);
         peer.handle(now, Event::Reported { from, job, report });
         reports += 1;
     }

@@ -7,9 +7,13 @@ use super::{
     ids::{Digest, PeerId, UnitIndex},
     job::Policy,
     outcome::Value,
+    platform::Platform,
     trust::Prefix,
 };
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// Units that others must have verified before a peer is proven.
 pub const PROVEN_UNITS: u64 = 20;
@@ -48,6 +52,10 @@ pub struct Ballot {
     pub lineage: Option<PeerId>,
     /// How many votes the unit had when this one's lease was issued.
     pub ordinal: u32,
+    /// Its place in the order of commitment. The order of ballots in a list says nothing.
+    pub position: u32,
+    /// The instruction set that it names.
+    pub platform: Platform,
     /// What it says.
     pub value: Value,
 }
@@ -102,8 +110,9 @@ pub struct Judgement {
     pub credit: Vec<PeerId>,
 }
 
-/// Judges a unit by its ballots, in the order in which they were committed.
+/// Judges a unit by its ballots. In which order they are handed in, and how often, makes no difference.
 pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
+    let ballots = &*in_order(ballots);
     if let Some(owner) = ballots.iter().find(|ballot| ballot.weight == Weight::Owner) {
         return accept_owner(ballots, owner.value);
     }
@@ -132,6 +141,20 @@ pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
         Decision::Provisional { .. } | Decision::Disputed | Decision::Want(_) => Vec::new(),
     };
     Judgement { decision, convict, credit }
+}
+
+/// The ballots in the order of their commitment, one of each worker: its first.
+fn in_order(ballots: &[Ballot]) -> Cow<'_, [Ballot]> {
+    let key = |ballot: &Ballot| (ballot.position, ballot.worker, ballot.ordinal, ballot.value);
+    let alone = |at: usize| ballots[..at].iter().all(|other| other.worker != ballots[at].worker);
+    if ballots.is_sorted_by_key(key) && (1..ballots.len()).all(alone) {
+        return Cow::Borrowed(ballots);
+    }
+    let mut ordered = ballots.to_vec();
+    ordered.sort_by_key(key);
+    let mut seen = BTreeSet::new();
+    ordered.retain(|ballot| seen.insert(ballot.worker));
+    Cow::Owned(ordered)
 }
 
 fn decide(value: Value, tally: Tally, rules: Rules) -> Decision {
@@ -188,16 +211,16 @@ fn tally(ballots: &[Ballot], value: Value) -> Tally {
     Tally { counted: counted.len(), proven }
 }
 
-/// The positions of the votes that count for `value`.
+/// Which of the ballots, which are in the order of their commitment, count for `value`.
 pub fn counted_ballots(ballots: &[Ballot], value: Value) -> Vec<usize> {
     let mut counted: Vec<usize> = Vec::new();
-    for (position, ballot) in ballots.iter().enumerate() {
+    for (at, ballot) in ballots.iter().enumerate() {
         if ballot.value != value || ballot.weight == Weight::Struck {
             continue;
         }
-        let in_sequence = |other: usize| ballot.anchor || ballots[other].anchor || ballot.ordinal as usize > other;
-        if counted.iter().all(|&other| in_sequence(other) && independent(&ballots[other], ballot)) {
-            counted.push(position);
+        let in_sequence = |other: &Ballot| ballot.anchor || other.anchor || ballot.ordinal > other.position;
+        if counted.iter().map(|&other| &ballots[other]).all(|other| in_sequence(other) && independent(other, ballot)) {
+            counted.push(at);
         }
     }
     counted

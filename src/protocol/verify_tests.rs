@@ -8,7 +8,9 @@ fn value(n: u8) -> Value {
 }
 
 fn ballot(worker: u8, weight: Weight, ordinal: u32, said: u8) -> Ballot {
-    Ballot { worker: PeerId([worker; 32]), weight, anchor: false, prefix: None, lineage: None, ordinal, value: value(said) }
+    let (anchor, prefix, lineage, platform) = (false, None, None, Platform::X86_64);
+    // As if committed when it was leased; those leased together in the order of their workers' numbers.
+    Ballot { worker: PeerId([worker; 32]), weight, anchor, prefix, lineage, ordinal, position: ordinal, platform, value: value(said) }
 }
 
 const WARM: Rules = Rules { need: 2, provisional_allowed: false };

@@ -306,6 +306,7 @@ impl Grid {
         let config = PeerConfig {
             me: gossip::Contact::bare(machine.id),
             validation_class: machine.spec.class.into(),
+            platform: machine.spec.platform,
             slots: machine.spec.slots,
             memory_bytes: 1 << 32,
             gossip: gossip::Config::default(),
@@ -396,9 +397,9 @@ impl Grid {
                 let (guest, host) = (&self.machines[worker].spec, &self.machines[coordinator].spec);
                 let own = guest.household.is_some() && guest.household == host.household;
                 let (prefix, lineage, peer) = (guest.prefix, guest.lineage, self.key(worker));
-                let (class, slots) = (guest.class.into(), guest.slots);
+                let (class, platform, slots) = (guest.class.into(), guest.platform, guest.slots);
                 self.tell(coordinator, Event::Met { peer, prefix, lineage, own });
-                self.tell(coordinator, Event::WorkerOpened { peer, class, slots });
+                self.tell(coordinator, Event::WorkerOpened { peer, class, platform, slots });
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::protocol::{
     ids::PeerId,
     owner::Report,
     peer::{Action, Event},
+    platform::Platform,
     worker::{Finished, Outgoing},
 };
 use std::sync::Arc;
@@ -68,8 +69,9 @@ impl Grid {
             }
             Action::SendWindow { to, window } => self.send_to_coordinator(me, to, |peer| Event::WorkerWindow { peer, window }),
             Action::SendOutcomes { to, job, outcomes } => {
+                let platform = self.machines[me].spec.platform;
                 for outgoing in outcomes {
-                    self.send_to_coordinator(me, to, |from| Event::Reported { from, job, report: report(outgoing) });
+                    self.send_to_coordinator(me, to, |from| Event::Reported { from, job, report: report(outgoing, platform) });
                 }
             }
             Action::SendLeases { to, job, leases } => {
@@ -170,8 +172,8 @@ impl Grid {
 }
 
 /// What the border makes of an outcome.
-pub(super) fn report(outgoing: Outgoing) -> Report {
+pub(super) fn report(outgoing: Outgoing, platform: Platform) -> Report {
     let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
-    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, proof: Arc::from([1]) }
+    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([1]) }
 }

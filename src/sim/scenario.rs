@@ -1,7 +1,7 @@
 //! A simulation as data: who takes part, what they run, and what goes wrong how often.
 
 use super::behaviour::{Behaviour, Program};
-use crate::protocol::{ids::PeerId, job::Policy, trust::Prefix};
+use crate::protocol::{ids::PeerId, job::Policy, platform::Platform, trust::Prefix};
 use core::time::Duration;
 
 /// A grid to simulate.
@@ -33,6 +33,8 @@ pub struct PeerSpec {
     pub prefix: Option<Prefix>,
     /// Through whose invitation it came.
     pub lineage: Option<PeerId>,
+    /// Its instruction set.
+    pub platform: Platform,
     /// Its validation class.
     pub class: &'static str,
 }
@@ -47,6 +49,7 @@ impl Default for PeerSpec {
             household: None,
             prefix: None,
             lineage: None,
+            platform: Platform::X86_64,
             class: "v1",
         }
     }

@@ -214,7 +214,8 @@ impl Writer {
         let key = schema::key(place.number, place.next_vote);
         let next_vote = place.next_vote.checked_add(1).ok_or(StoreError::BadRow { what: "number of votes" })?;
         let (exit_kind, exit_detail) = number::of_exit(vote.value.exit);
-        let mut insert = self.connection.prepare_cached("INSERT INTO vote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?;
+        let mut insert =
+            self.connection.prepare_cached("INSERT INTO vote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")?;
         // SQLite knows signed numbers only; the bits are kept.
         let (gas, output_bytes) = (vote.value.gas.cast_signed(), vote.output_bytes.cast_signed());
         insert.execute(params![
@@ -229,6 +230,8 @@ impl Writer {
             gas,
             output_bytes,
             &*vote.proof,
+            vote.position,
+            number::of_platform(vote.platform),
         ])?;
         drop(insert);
         self.places.insert(job, Place { next_vote, ..place });

@@ -6,8 +6,9 @@ use crate::{
         fact::{Failures, Saved, SavedJob, Standing, Verdict, Vote},
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
         outcome::{Exit, Value},
+        platform::Platform,
     },
-    wire::{manifest, number},
+    wire::{manifest, number, receipt},
 };
 use rusqlite::{Connection, Row};
 use std::sync::Arc;
@@ -94,11 +95,18 @@ fn load_exit(row: &Row<'_>, kind: usize) -> Result<Exit, StoreError> {
 /// The vote in a row of the table `vote`.
 pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
     let proof = row.get_ref(10)?.as_blob().map_err(|_| StoreError::BadRow { what: "proof" })?;
+    let platform = match row.get::<_, Option<u32>>(12)? {
+        Some(number) => number::to_platform(number).map_err(|_| StoreError::BadRow { what: "instruction set" })?,
+        // From before it was kept here: the receipt names it, and what has none was computed on this machine.
+        None => receipt::platform(proof).unwrap_or(Platform::named(std::env::consts::ARCH.as_bytes())),
+    };
     Ok(Vote {
         unit: UnitIndex(row.get(1)?),
         worker: PeerId(row.get(2)?),
         attempt: Attempt(row.get(3)?),
         ordinal: row.get(4)?,
+        position: row.get(11)?,
+        platform,
         value: Value { exit: load_exit(row, 5)?, output: Digest(row.get(7)?), gas: row.get::<_, i64>(8)?.cast_unsigned() },
         output_bytes: row.get::<_, i64>(9)?.cast_unsigned(),
         proof: Arc::from(proof),

@@ -11,7 +11,8 @@ use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 
 /// Step `i` leads from version `i` to `i + 1`. Steps are never changed once released, only added.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE draft (number INTEGER PRIMARY KEY AUTOINCREMENT) STRICT;
     CREATE TABLE job (
         number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, manifest BLOB NOT NULL, signature BLOB NOT NULL,
@@ -40,7 +41,15 @@ const STEPS: &[&str] = &["
     CREATE TABLE pin (job INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (job, digest)) STRICT, WITHOUT ROWID;
     CREATE INDEX pin_by_digest ON pin (digest);
     CREATE TABLE note (key TEXT PRIMARY KEY, bytes BLOB NOT NULL) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE vote ADD COLUMN position INTEGER NOT NULL DEFAULT 0;
+    UPDATE vote SET position = counted.position FROM (
+        SELECT key, row_number() OVER (PARTITION BY key >> 32, unit ORDER BY key) - 1 AS position FROM vote
+    ) AS counted WHERE counted.key = vote.key AND counted.position > 0;
+    ALTER TABLE vote ADD COLUMN platform INTEGER;
+",
+];
 
 /// Pages of the write-ahead log after which it is merged into the database: 16 MiB, so that bursts of votes rarely wait for it.
 const CHECKPOINT_PAGES: i64 = 4096;
@@ -116,6 +125,34 @@ mod tests {
         let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
         let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!((synchronous, journal.as_str()), (2, "wal"));
+    }
+
+    /// Votes from before they had a place get it by the order of their rows, which was that of their commitment.
+    #[test]
+    fn votes_of_the_first_schema_get_their_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("facts.sqlite");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        let insert = "INSERT INTO vote VALUES (?1, ?2, ?3, ?4, 0, 1, 0, ?3, 5, 4, x'')";
+        // Two jobs; the rows in the order of their keys vote on these units.
+        let mut rows: Vec<(i64, u32)> = [7, 8, 7, 7, 8].into_iter().enumerate().map(|(n, unit)| (key(1, n as u32), unit)).collect();
+        rows.extend([7, 7].into_iter().enumerate().map(|(n, unit)| (key(2, n as u32), unit)));
+        for (key, unit) in rows.iter().rev() {
+            old.execute(insert, rusqlite::params![key, unit, [1u8; 32], key_part(*key)]).unwrap();
+        }
+        drop(old);
+        let connection = open_writer(&path, 1 << 20, false).unwrap();
+        let mut find = connection.prepare("SELECT * FROM vote ORDER BY key").unwrap();
+        let mut found = find.query([]).unwrap();
+        let mut places = vec![];
+        while let Some(row) = found.next().unwrap() {
+            let vote = super::super::load::load_vote(row).unwrap();
+            assert_eq!(vote.platform, crate::protocol::platform::Platform::named(std::env::consts::ARCH.as_bytes()), "an own vote's");
+            places.push((vote.unit.0, vote.position));
+        }
+        assert_eq!(places, [(7, 0), (8, 0), (7, 1), (7, 2), (8, 1), (7, 0), (7, 1)]);
     }
 
     #[test]

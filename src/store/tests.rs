@@ -6,6 +6,7 @@ use crate::protocol::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::{Inputs, Manifest, Policy, Reduce, UnitRange},
     outcome::{AttemptFailure, Exit, UnitLimits, Value},
+    platform::Platform,
 };
 use std::{
     fs,
@@ -62,6 +63,8 @@ fn vote(n: u32) -> Vote {
         worker: PeerId([3; 32]),
         attempt: Attempt(n),
         ordinal: n % 2,
+        position: n % 3,
+        platform: Platform::ALL[n as usize % 5],
         value: Value { exit: Exit::Code(n), output: Digest::of(&n.to_le_bytes()), gas: u64::MAX - u64::from(n) },
         output_bytes: u64::from(n),
         proof: vec![1; 100].into(),
@@ -179,7 +182,7 @@ fn a_newer_schema_is_refused_untouched() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let before = fs::read(&database).unwrap();
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, known: 1 })));
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, known: 1.. })));
     assert_eq!(fs::read(&database).unwrap(), before);
 }
 

@@ -8,7 +8,25 @@ use crate::protocol::{
     fact::JobState,
     job::Policy,
     outcome::{AttemptFailure, Exit, Trap},
+    platform::Platform,
 };
+
+/// An instruction set's number.
+pub fn of_platform(platform: Platform) -> u32 {
+    match platform {
+        Platform::X86_64 => 1,
+        Platform::Aarch64 => 2,
+        Platform::Riscv64 => 3,
+        Platform::S390x => 4,
+        Platform::Other => 5,
+    }
+}
+
+/// The instruction set with this number.
+pub fn to_platform(number: u32) -> Result<Platform, Rejection> {
+    let known = Platform::ALL.into_iter().find(|platform| of_platform(*platform) == number);
+    known.ok_or(Rejection::UnknownNumber { what: "instruction set", found: number })
+}
 
 /// An exit's number and its detail: the exit code, or the trap's number.
 pub fn of_exit(exit: Exit) -> (u32, u32) {

@@ -18,6 +18,7 @@ use crate::protocol::{
     fact::Vote,
     ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::{Outcome, Value},
+    platform::Platform,
 };
 use iroh::SecretKey;
 use std::sync::Arc;
@@ -175,6 +176,11 @@ impl Receipts {
     }
 }
 
+/// The instruction set that a proof names. It is signed over: only for a proof that [`check`] has found good does it say anything.
+pub fn platform(proof: &[u8]) -> Option<Platform> {
+    Proof::parse(proof).map(|proof| Platform::named(proof.instruction_set))
+}
+
 /// Checks that `worker` signed `claim` about a unit of `job`.
 pub fn check(proof: &[u8], worker: PeerId, job: JobId, claim: &Claim) -> Result<(), ReceiptError> {
     let proof = Proof::parse(proof).ok_or(ReceiptError::Malformed)?;
@@ -276,6 +282,7 @@ mod tests {
                 let proof = receipts.proof(position, &signature);
                 assert!(proof.len() <= PROOF_BYTES_MAX);
                 assert_eq!(check(&proof, signing::peer_of(&key(1)), JOB, &claims[position]), Ok(()), "{position} of {count}");
+                assert_eq!(platform(&proof), Some(Platform::X86_64));
             }
         }
     }

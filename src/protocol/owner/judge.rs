@@ -73,7 +73,8 @@ impl OwnJob {
                 _ => known.weight,
             };
             let VoterFacts { weight: _, anchor, prefix, lineage } = known;
-            Ballot { worker: vote.worker, weight, anchor, prefix, lineage, ordinal: vote.ordinal, value: vote.value }
+            let UnitVote { worker, ordinal, position, platform, value, .. } = *vote;
+            Ballot { worker, weight, anchor, prefix, lineage, ordinal, position, platform, value }
         };
         votes.iter().map(ballot).collect()
     }

@@ -4,6 +4,7 @@ use super::unit::{LeaseToken, Want};
 use crate::protocol::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
     outcome::Outcome,
+    platform::Platform,
     time::Instant,
 };
 use core::time::Duration;
@@ -48,6 +49,8 @@ pub struct Report {
     pub log: Arc<[u8]>,
     /// The worker's wall-clock time; used for estimates only.
     pub wall: Duration,
+    /// The instruction set that its receipt names.
+    pub platform: Platform,
     /// The signature and what is needed to check it; empty for this peer's own.
     pub proof: Arc<[u8]>,
 }

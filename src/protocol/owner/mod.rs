@@ -16,6 +16,7 @@ mod view;
 pub use lease::{Lease, Report, ReportRejected};
 pub use own_job::{Contribution, Counts};
 pub use unit::LeaseToken;
+use unit::Unit;
 pub use view::{JobView, UnitState, UnitView, VoteView, WaitReason};
 
 use crate::protocol::{
@@ -23,6 +24,7 @@ use crate::protocol::{
     ids::{Digest, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Outcome, Value},
+    platform::Platform,
     time::Instant,
     trust::{Prefix, Trust},
     verify::{COLD_BELOW_PROVEN_PEERS, JobSecret, Weight},
@@ -231,8 +233,8 @@ impl Owner {
     }
 
     /// A worker offers itself. One whose results could not be compared with ours is not attached; `false` then.
-    pub fn attach(&mut self, worker: PeerId, class: &str, slots: u32) -> bool {
-        let attached = *class == *self.class && self.roster.attach(worker, slots);
+    pub fn attach(&mut self, worker: PeerId, class: &str, platform: Platform, slots: u32) -> bool {
+        let attached = *class == *self.class && self.roster.attach(worker, platform, slots);
         if attached {
             self.trust.set_present(worker, true);
         }
@@ -338,14 +340,15 @@ impl Owner {
     }
 
     fn on_value(&mut self, now: Instant, id: JobId, from: PeerId, value: Value, report: Report) {
-        let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, log: _, wall, proof } = report;
+        let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, log: _, wall, platform, proof } = report;
         // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight.
         let superseded = self.leases.supersede(id, unit);
         self.trust.measure(from, value.gas, wall);
         if self.trust.lineage_is_due(from) {
             self.touched.insert(from);
         }
-        let vote = Vote { unit, worker: from, attempt, ordinal, value, output_bytes, proof };
+        let position = self.jobs.get(&id).and_then(|job| job.unit(unit)).map_or(0, Unit::next_position);
+        let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, proof };
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
         let struck = from != self.me && self.trust.is_barred(from, now);
         if let Some(job) = self.jobs.get_mut(&id) {

@@ -139,13 +139,14 @@ impl OwnJob {
         (self.gas_of_verified / u128::from(self.verified_values.max(1))) as u64
     }
 
-    /// Records a vote. The caller has checked the lease's token, and that the worker has not voted on the unit yet.
+    /// Records a vote at its place. The caller has checked the lease's token, and that the worker has not voted on the unit yet.
     pub fn push_vote(&mut self, vote: &Vote, struck: bool) {
         let Some(unit) = self.units.get_mut(vote.unit.0 as usize) else { return };
         // Two votes are the rule, and a unit's memory counts.
         unit.votes.reserve_exact(1);
-        let Vote { worker, ordinal, value, output_bytes, .. } = *vote;
-        unit.votes.push(UnitVote { worker, ordinal, value, output_bytes, struck, credited: false });
+        let Vote { worker, ordinal, position, platform, value, output_bytes, .. } = *vote;
+        let at = unit.votes.partition_point(|other| (other.position, other.worker) < (position, worker));
+        unit.votes.insert(at, UnitVote { worker, ordinal, position, platform, value, output_bytes, struck, credited: false });
         unit.next_attempt = unit.next_attempt.max(vote.attempt.0.saturating_add(1));
         let phase = unit.phase;
         self.count_undecided(vote.worker, phase, |count| *count += 1);
@@ -294,6 +295,11 @@ impl OwnJob {
 impl Unit {
     fn has_succeeded(&self) -> bool {
         self.votes.iter().any(|vote| !vote.struck && vote.value.exit.is_success())
+    }
+
+    /// The place of the next vote, behind all that were taken; also the ordinal of a lease that is issued now.
+    pub fn next_position(&self) -> u32 {
+        self.votes.last().map_or(0, |vote| vote.position.saturating_add(1))
     }
 
     /// The attempt number of the next lease.

@@ -83,7 +83,7 @@ impl Desk {
     }
 
     fn worker(&mut self, worker: u8, window: u32) {
-        assert!(self.owner.attach(key(worker), "v1", 4));
+        assert!(self.owner.attach(key(worker), "v1", Platform::X86_64, 4));
         self.owner.window(key(worker), window);
         self.take();
     }
@@ -137,6 +137,7 @@ impl Desk {
             output: None,
             log: Arc::from([]),
             wall,
+            platform: Platform::X86_64,
             proof: Arc::from([]),
         };
         let may = self.owner.may_report(key(worker), JOB, &report);
@@ -344,7 +345,7 @@ fn no_window_is_taken_at_its_word_beyond_the_bound_and_newcomers_get_few() {
 #[test]
 fn a_worker_of_another_class_is_not_attached() {
     let mut desk = Desk::new(&[]).submit(1);
-    assert!(!desk.owner.attach(key(1), "v2", 1));
+    assert!(!desk.owner.attach(key(1), "v2", Platform::X86_64, 1));
     desk.owner.window(key(1), 5);
     desk.nothing_else();
 }

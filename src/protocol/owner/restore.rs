@@ -34,7 +34,10 @@ impl OwnJob {
         let verified: BTreeMap<UnitIndex, Value> = saved.verdicts.iter().filter_map(verified).collect();
         let caught = |worker: PeerId| worker != owner && trust.standing(worker).strikes > 0;
         let struck = |vote: &Vote| caught(vote.worker) && verified.get(&vote.unit) != Some(&vote.value);
-        for vote in &saved.votes {
+        // In whatever order they come, and however often: of a worker's votes on a unit the first that was committed holds.
+        let mut votes: Vec<&Vote> = saved.votes.iter().collect();
+        votes.sort_by_key(|vote| (vote.unit, vote.position, vote.worker, vote.attempt, vote.ordinal, vote.value));
+        for vote in votes {
             let known = job.unit(vote.unit).is_none_or(|unit| unit.votes.iter().any(|other| other.worker == vote.worker));
             if !known {
                 job.push_vote(vote, struck(vote));

@@ -1,7 +1,7 @@
 //! The workers that are attached now: what they offer and what they hold.
 
 use super::lease::LeaseKey;
-use crate::protocol::{ids::PeerId, time::Instant, trust::Trust, worker::WINDOW_MAX};
+use crate::protocol::{ids::PeerId, platform::Platform, time::Instant, trust::Trust, worker::WINDOW_MAX};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +16,8 @@ pub(super) struct Worker {
     /// Leases that it is willing to hold in all.
     pub window: u32,
     pub slots: u32,
+    /// Its instruction set, as it says.
+    pub platform: Platform,
     pub leases: BTreeSet<LeaseKey>,
 }
 
@@ -37,12 +39,13 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// Takes a worker in, or learns that it has other slots now. False when there is no place.
-    pub fn attach(&mut self, peer: PeerId, slots: u32) -> bool {
+    /// Takes a worker in, or learns that it is another machine now. False when there is no place.
+    pub fn attach(&mut self, peer: PeerId, platform: Platform, slots: u32) -> bool {
         if self.workers.len() >= WORKERS_MAX && !self.workers.contains_key(&peer) {
             return false;
         }
-        self.workers.entry(peer).or_insert_with(|| Worker { window: 0, slots, leases: BTreeSet::new() }).slots = slots;
+        let worker = self.workers.entry(peer).or_insert_with(|| Worker { window: 0, slots, platform, leases: BTreeSet::new() });
+        (worker.slots, worker.platform) = (slots, platform);
         self.counted_at = None;
         true
     }

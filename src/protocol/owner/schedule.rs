@@ -197,7 +197,7 @@ impl Owner {
         let unit = &mut job.units[index.0 as usize];
         unit.leased = unit.leased.saturating_add(1);
         let attempt = unit.take_attempt();
-        let ordinal = unit.votes.len() as u32;
+        let ordinal = unit.next_position();
         let token = LeaseToken::make(&job.secret, id, index, attempt, ordinal, worker);
         let key = LeaseKey { job: id, unit: index, attempt };
         let want = want.unwrap_or(Want::First);

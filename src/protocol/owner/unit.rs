@@ -4,6 +4,7 @@ use crate::protocol::{
     fact::Failures,
     ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::Value,
+    platform::Platform,
     time::Instant,
     verify::{JobSecret, Voter},
 };
@@ -13,7 +14,7 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unit {
     pub phase: Phase,
-    /// In the order of their commitment.
+    /// In the order of their commitment, one of each worker.
     pub votes: Vec<UnitVote>,
     /// Leases that are out now.
     pub leased: u8,
@@ -53,6 +54,8 @@ impl Phase {
 pub(super) struct UnitVote {
     pub worker: PeerId,
     pub ordinal: u32,
+    pub position: u32,
+    pub platform: Platform,
     pub value: Value,
     /// Bytes of output.
     pub output_bytes: u64,

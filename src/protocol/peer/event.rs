@@ -6,6 +6,7 @@ use crate::protocol::{
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
     owner::{Lease, Report},
+    platform::Platform,
     trust::Prefix,
     verify::JobSecret,
     worker::{Finished, RunId},
@@ -41,6 +42,8 @@ pub enum Event {
         peer: PeerId,
         /// Its validation class.
         class: Arc<str>,
+        /// Its instruction set, as it says.
+        platform: Platform,
         /// Its slots.
         slots: u32,
     },
