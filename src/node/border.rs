@@ -61,6 +61,7 @@ impl Node {
                 self.event(Event::Gossip(gossip::Event::Learned(vec![gossip::Contact { peer, hint }])));
                 self.acquaintances.meet(peer, &hello.contact);
                 self.connected.insert(peer, hello);
+                self.look_at(peer);
             }
             NetEvent::PeerDisconnected { peer } => {
                 self.connected.remove(&peer);
@@ -288,6 +289,7 @@ impl Node {
                 }
                 (Goal::Module { coordinator, job }, result) => self.on_module(coordinator, job, result),
                 (Goal::Input { run }, result) => self.on_input(run, result),
+                (Goal::Mend { digest }, result) => self.on_mended(digest, result),
             }
         }
         self.fetches.start(&self.net, &self.store);
@@ -331,6 +333,8 @@ pub(super) enum Goal {
     Module { coordinator: PeerId, job: JobId },
     /// A unit's input.
     Input { run: RunId },
+    /// An own job that this disk has lost it of.
+    Mend { digest: Digest },
 }
 
 type Fetched = (Fetch, Result<(), String>);

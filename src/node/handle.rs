@@ -32,6 +32,8 @@ pub struct NodeFacts {
     pub started: std::time::Instant,
     /// How long units that run may take to end when the node is to stop.
     pub drain: Duration,
+    /// What was put away that a node killed before had left.
+    pub leftovers: Option<super::Leftovers>,
 }
 
 /// A running node. Cheap to clone.
@@ -61,6 +63,8 @@ pub(super) enum End {
     Stop,
     /// It begins again with other settings: another grid.
     Restart,
+    /// The database is damaged.
+    Damaged,
 }
 
 impl End {
@@ -68,7 +72,7 @@ impl End {
     pub fn is_now(self) -> bool {
         match self {
             Self::Drain => false,
-            Self::Stop | Self::Restart => true,
+            Self::Stop | Self::Restart | Self::Damaged => true,
         }
     }
 }

@@ -14,6 +14,8 @@ mod start;
 
 mod drain;
 mod handle;
+mod leftovers;
+mod mend;
 
 mod run_loop;
 
@@ -32,6 +34,7 @@ mod runs;
 mod slots;
 
 pub use handle::{Closed, Handle, NodeFacts};
+pub use leftovers::Leftovers;
 pub use options::NodeOptions;
 pub(crate) use run_loop::Node;
 pub use settings::{Settings, SettingsError};

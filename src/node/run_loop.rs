@@ -15,14 +15,17 @@ use super::{
 };
 use crate::{
     protocol::{
-        ids::{GridId, JobId, PeerId},
+        ids::{Digest, GridId, JobId, PeerId},
         peer::{Event, Peer},
         time::Instant,
     },
     store::Store,
     wire::peer as pb,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -82,6 +85,8 @@ pub struct Node {
     pub(super) looks: Vec<Look>,
     /// Why nothing can be made durable at the moment, for people.
     pub(super) stalled: Option<String>,
+    /// Blobs of own jobs that turned out to be damaged and were not found elsewhere so far.
+    pub(super) lost: BTreeSet<Digest>,
     /// How far its ending has come.
     pub(super) drain: Option<Drain>,
 }
@@ -128,6 +133,10 @@ impl Node {
             }
             self.take_more(&mut inputs);
             self.turn(&mut inputs).await;
+            if self.store.damage().is_some() {
+                return End::Damaged;
+            }
+            self.look_after_blobs();
             if self.is_drained() {
                 return End::Drain;
             }

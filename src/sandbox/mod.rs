@@ -27,6 +27,8 @@ mod instrument;
 mod jail;
 mod nan;
 #[cfg(unix)]
+mod orphans;
+#[cfg(unix)]
 mod slot;
 #[cfg(unix)]
 mod stopper;
@@ -43,6 +45,8 @@ pub use inspect::{Facts, Looks, MAX_MODULE_BYTES, MAX_TABLES, Rejection, admit};
 pub use instrument::instrument;
 #[cfg(unix)]
 pub use jail::Protection;
+#[cfg(unix)]
+pub use orphans::end_orphans;
 #[cfg(unix)]
 pub use slot::{SLOT_ARGUMENT, slot_main};
 #[cfg(unix)]

@@ -35,15 +35,17 @@ impl Files {
         Ok(files)
     }
 
-    /// Empties `tmp`; only with the lock held.
-    pub(super) fn empty_tmp(&self) -> Result<(), StoreError> {
+    /// Empties `tmp`; only with the lock held. How many files there were.
+    pub(super) fn empty_tmp(&self) -> Result<usize, StoreError> {
         let tmp = self.root.join("tmp");
+        let found = fs::read_dir(&tmp).map_or(0, Iterator::count);
         match fs::remove_dir_all(&tmp) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::io("empty", tmp)(error)),
         }
-        make_private(&tmp)
+        make_private(&tmp)?;
+        Ok(found)
     }
 
     /// The database.

@@ -54,8 +54,12 @@ fn load_jobs(connection: &Connection) -> Result<Vec<SavedJob>, StoreError> {
     while let Some(row) = rows.next()? {
         let job: i64 = row.get(0)?;
         let encoded = row.get_ref(2)?.as_blob().map_err(|_| StoreError::BadRow { what: "manifest" })?;
+        let id = JobId(row.get(1)?);
+        if manifest::job_id(encoded) != id {
+            return Err(StoreError::damaged_row("manifest"));
+        }
         jobs.push(SavedJob {
-            id: JobId(row.get(1)?),
+            id,
             manifest: manifest::decode(encoded).map_err(|_| StoreError::BadRow { what: "manifest" })?,
             secret: row.get(3)?,
             state: number::to_job_state(row.get(4)?).map_err(|_| StoreError::BadRow { what: "job state" })?,

@@ -11,7 +11,11 @@ mod bad_input;
 mod chaos;
 mod demo;
 #[cfg(target_os = "linux")]
+mod damage;
+#[cfg(target_os = "linux")]
 mod dice;
+#[cfg(feature = "fault-injection")]
+mod disk;
 #[cfg(unix)]
 mod drain;
 mod failing_units;

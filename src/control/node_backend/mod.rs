@@ -14,6 +14,7 @@ mod jobs;
 
 mod logs;
 
+mod mend;
 mod own_slot;
 
 mod pause;

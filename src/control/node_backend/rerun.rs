@@ -8,7 +8,7 @@ use crate::{
         job::{Manifest, unit_seed},
         outcome::{Outcome, Value},
     },
-    sandbox::{SlotProcess, Task},
+    sandbox::{Report, SlotProcess, Task},
     store::{Store, StoreError},
 };
 use std::sync::Arc;
@@ -28,6 +28,17 @@ pub(super) fn start(handle: &Handle, job: JobId, manifest: Arc<Manifest>, units:
             let all = units.into_iter().map(|unit| (unit, Err(reason.clone())));
             all.map(|rerun| results.blocking_send(rerun)).take_while(Result::is_ok).for_each(drop);
         }
+    })
+}
+
+/// Starts to run a unit of `job` for its output alone; why there is none, for people.
+pub(super) fn output(handle: &Handle, job: JobId, manifest: Arc<Manifest>, unit: UnitIndex) -> OwnSlot<Result<Vec<u8>, String>> {
+    let memory_bytes = manifest.limits.memory_bytes;
+    let work = Work { store: handle.store.clone(), job, manifest };
+    OwnSlot::start(handle, memory_bytes, move |slot, outputs| {
+        let report = slot.map_err(|error| error.to_string()).and_then(|mut slot| work.report(&mut slot, unit));
+        // Whoever wanted it may have gone.
+        drop(outputs.blocking_send(report.map(|report| report.output)));
     })
 }
 
@@ -53,15 +64,18 @@ impl Work {
     }
 
     fn run_one(&self, slot: &mut SlotProcess, unit: UnitIndex) -> Result<Value, String> {
+        match self.report(slot, unit)?.outcome {
+            Outcome::Value(value) => Ok(value),
+            Outcome::Failed(failure) => Err(failure.to_string()),
+        }
+    }
+
+    fn report(&self, slot: &mut SlotProcess, unit: UnitIndex) -> Result<Report, String> {
         own_slot::load(slot, &self.store, self.manifest.module).map_err(|error| error.to_string())?;
         let task = self.task(unit).map_err(|error| error.to_string())?.ok_or("its input is not here")?;
-        let mut outcome = None;
-        slot.run_batch(std::slice::from_ref(&task), &mut |_, report| outcome = Some(report.outcome));
-        match outcome {
-            Some(Outcome::Value(value)) => Ok(value),
-            Some(Outcome::Failed(failure)) => Err(failure.to_string()),
-            None => Err("the slot reported nothing".to_owned()),
-        }
+        let mut ended = None;
+        slot.run_batch(std::slice::from_ref(&task), &mut |_, report| ended = Some(report));
+        ended.ok_or_else(|| "the slot reported nothing".to_owned())
     }
 
     /// What the unit was given when it first ran; none when its input is not here.

@@ -72,6 +72,10 @@ fn of_loop(node: &Node) -> Status {
     let (peer, now) = (node.peer(), node.now());
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let estimate = peer.board().estimate(now);
+    let lost = Some(node.lost_blobs()).filter(|lost| *lost > 0).map(|lost| {
+        let what = "damaged on this disk, and no connected peer holds them: outputs are computed again when results are read";
+        format!("{lost} blobs of your jobs are {what}; submit a job again whose module or inputs are among them")
+    });
     let stalled = node.stalled().map(|reason| format!("nothing can be kept, so the node waits: {reason}"));
     Status {
         peers_connected: count(node.connected().len()),
@@ -84,7 +88,7 @@ fn of_loop(node: &Node) -> Status {
         jobs_heard: count(peer.board().open_jobs(now).count()),
         grid_peers_estimate: estimate.peers,
         grid_slots_estimate: estimate.slots,
-        warnings: stalled.into_iter().collect(),
+        warnings: stalled.into_iter().chain(lost).collect(),
         ..Status::default()
     }
 }
