@@ -32,7 +32,7 @@ impl Drain {
 impl Node {
     /// Takes no new leases and hands back what has not begun. What runs has so much time; nothing where the user has paused it.
     pub(super) fn begin_drain(&mut self, within: Duration) {
-        let frozen = self.peer.worker().is_paused();
+        let frozen = self.pause.by_user;
         let within = if frozen { Duration::ZERO } else { within };
         self.drain = Some(Drain::Finishing(Instant::now() + within));
         // Straight to the core: the user's pause freezes what runs as well.

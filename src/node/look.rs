@@ -35,6 +35,16 @@ impl Node {
         self.runs.given().1
     }
 
+    /// Whether the user lends nothing for now.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pause.by_user
+    }
+
+    /// Whether no leases are taken because the disk takes no writes.
+    pub(crate) fn is_held_up_by_disk(&self) -> bool {
+        self.pause.by_disk.is_some()
+    }
+
     /// Why nothing can be made durable at the moment, if so.
     pub(crate) fn stalled(&self) -> Option<&str> {
         self.stalled.as_deref()

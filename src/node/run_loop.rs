@@ -36,6 +36,8 @@ use tokio::{
 const TURN_INPUTS_MAX: usize = 256;
 /// How soon a slow stream is tried again.
 const PUMP_AFTER: Duration = Duration::from_millis(20);
+/// How soon a disk that refused to be written is tried again.
+const DISK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// How many peers may follow jobs here at once.
 const WATCHERS_MAX: usize = 64;
 
@@ -85,10 +87,21 @@ pub struct Node {
     pub(super) looks: Vec<Look>,
     /// Why nothing can be made durable at the moment, for people.
     pub(super) stalled: Option<String>,
+    /// Whether the user lends nothing for now, and whether the disk does not let the node lend.
+    pub(super) pause: Pause,
     /// Blobs of own jobs that turned out to be damaged and were not found elsewhere so far.
     pub(super) lost: BTreeSet<Digest>,
     /// How far its ending has come.
     pub(super) drain: Option<Drain>,
+}
+
+/// Why no leases are taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pause {
+    /// The user says so.
+    pub by_user: bool,
+    /// The disk takes no writes; it is tried again then.
+    pub by_disk: Option<tokio::time::Instant>,
 }
 
 /// What a run loop is fed from.
@@ -107,6 +120,8 @@ enum Input {
     Fetched,
     Timer,
     Pump,
+    /// The disk is to be tried again.
+    DiskDue,
     /// A step of the node's ending has had its time.
     DrainDue,
     End(End),
@@ -132,6 +147,7 @@ impl Node {
                 input => self.take(input),
             }
             self.take_more(&mut inputs);
+            self.mind_the_disk();
             self.turn(&mut inputs).await;
             if self.store.damage().is_some() {
                 return End::Damaged;
@@ -146,7 +162,7 @@ impl Node {
     async fn next(&mut self, inputs: &mut Inputs) -> Input {
         let pump = self.coordinators.values().any(Stream::is_waiting) || self.workers.values().any(|worker| worker.stream.is_waiting());
         let deadline = self.clock.at(self.peer.deadline());
-        let draining = self.drain;
+        let (draining, disk_due) = (self.drain, self.pause.by_disk);
         let ends = |end: &Option<End>| end.is_some_and(|end| end.is_now() || draining.is_none());
         tokio::select! {
             biased;
@@ -160,6 +176,7 @@ impl Node {
             Some(event) = inputs.net.recv() => Input::Net(event),
             () = sleep_until(deadline) => Input::Timer,
             () = tokio::time::sleep(PUMP_AFTER), if pump => Input::Pump,
+            () = sleep_until(disk_due.unwrap_or(deadline)), if disk_due.is_some() => Input::DiskDue,
             () = sleep_until(draining.map_or(deadline, Drain::deadline)), if draining.is_some() => Input::DrainDue,
         }
     }
@@ -198,6 +215,11 @@ impl Node {
             }
             Input::Fetched => self.on_fetched(),
             Input::Timer => self.event(Event::Timer),
+            Input::DiskDue => {
+                // It notes itself how that went.
+                drop(tokio::task::block_in_place(|| self.store.try_writing()));
+                self.pause.by_disk = Some(tokio::time::Instant::now() + DISK_AGAIN_AFTER);
+            }
             Input::Pump | Input::DrainDue | Input::End(_) => {}
         }
         while self.watchers.try_join_next().is_some() {}
@@ -205,10 +227,29 @@ impl Node {
 
     /// Hands an event to the peer.
     pub(super) fn event(&mut self, event: Event) {
-        if let Event::Pause(paused) = event {
-            self.runs.set_paused(paused);
+        match event {
+            Event::Pause(paused) => {
+                self.runs.set_paused(paused);
+                self.pause.by_user = paused;
+                self.tell_pause();
+            }
+            event => self.peer.handle(self.clock.now(), event),
         }
-        self.peer.handle(self.clock.now(), event);
+    }
+
+    /// Takes no leases while the disk takes no writes: what a unit needs or leaves could not be kept.
+    fn mind_the_disk(&mut self) {
+        let refuses = self.store.takes_no_writes();
+        if refuses != self.pause.by_disk.is_some() {
+            self.pause.by_disk = refuses.then(|| tokio::time::Instant::now() + DISK_AGAIN_AFTER);
+            tracing::warn!(refuses, "whether this disk refuses to be written has changed");
+            self.tell_pause();
+        }
+    }
+
+    fn tell_pause(&mut self) {
+        let paused = self.pause.by_user || self.pause.by_disk.is_some() || self.drain.is_some();
+        self.peer.handle(self.clock.now(), Event::Pause(paused));
     }
 
     /// Performs what the peer wants, until it wants nothing more.

@@ -12,7 +12,7 @@ use super::{
     },
     leftovers::{self, Leftovers},
     options::NodeOptions,
-    run_loop::{Clock, Inputs, Node},
+    run_loop::{Clock, Inputs, Node, Pause},
     runs::Runs,
     settings::{Settings, SettingsError},
     slots::Slots,
@@ -235,6 +235,7 @@ fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
         replies: Vec::new(),
         looks: Vec::new(),
         stalled: None,
+        pause: Pause::default(),
         lost: BTreeSet::new(),
         drain: None,
     })

@@ -133,6 +133,18 @@ impl Store {
         self.0.recovery
     }
 
+    /// Whether the last attempt to write failed because the disk is full or takes no writes.
+    pub fn takes_no_writes(&self) -> bool {
+        self.0.files.takes_no_writes()
+    }
+
+    /// Tries whether the disk takes writes again, with a file that is gone afterwards. Blocks.
+    pub fn try_writing(&self) -> Result<(), StoreError> {
+        let mut writer = self.blob_writer();
+        writer.write(&[0; SMALL_BYTES_MAX * 4])?;
+        writer.finish().map(drop)
+    }
+
     /// The damage to the database that was found since it was opened, if any was: nothing that it says can be believed any more.
     pub fn damage(&self) -> Option<StoreError> {
         self.0.mailbox.damage()

@@ -230,7 +230,7 @@ impl Writer {
                 self.take_back(pending);
             }
         }
-        result.map_err(|error| error.in_database(&self.files.database()))
+        self.files.note(result.map_err(|error| error.in_database(&self.files.database())))
     }
 
     fn attempt<'a>(&mut self, requests: impl Iterator<Item = &'a [Change]>) -> Result<Vec<Done>, StoreError> {

@@ -78,6 +78,7 @@ fn damaged_outputs_inputs_and_modules_are_fetched_again_and_never_handed_out() {
     let mut grid = Grid::new();
     grid.add(0);
     grid.add(1);
+    grid.add(1);
     grid.join_own_devices();
     let (job, expected) = run_books(&grid);
     stop(&mut grid, 0);
@@ -85,7 +86,7 @@ fn damaged_outputs_inputs_and_modules_are_fetched_again_and_never_handed_out() {
     assert_eq!(blobs.len(), 7, "a module, three inputs and three outputs");
     blobs.iter().for_each(|blob| flip(blob));
     grid.start(0);
-    grid.wait_for_peers(0, 1);
+    grid.wait_for_peers(0, 2);
     assert_eq!(grid.run(0, &["results", &job]).ok(), expected);
     // Checking it needs the module and the inputs. Each is missed once, and looked for.
     until("the job can be checked again", || (grid.run(0, &["verify", &job]).code == Some(0)).then_some(()));

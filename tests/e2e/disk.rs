@@ -3,7 +3,8 @@
 
 use crate::{
     grid::{Grid, until},
-    modules::slow_echo,
+    large::{table, text},
+    modules::{bundled, slow_echo},
 };
 use std::fs;
 
@@ -49,4 +50,25 @@ fn a_full_disk_is_waited_out() {
 #[test]
 fn a_disk_that_became_read_only_is_waited_out() {
     the_submitter_waits_and_goes_on("readonly", "read-only");
+}
+
+#[test]
+fn a_worker_without_room_takes_no_units_and_goes_on_when_there_is() {
+    let mut grid = Grid::new();
+    grid.add(0);
+    let fault = format!("nospace@blob-begins:{}", grid.directory().join("fault").display());
+    grid.add_with(1, &[("MANYHANDS_STORE_FAULT", &fault)]);
+    grid.add(1);
+    grid.join_own_devices();
+    let fault = grid.file("fault", "");
+    for file in 0..3 {
+        grid.file(&format!("book-{file}.txt"), text(file).0);
+    }
+    let job = grid.submit(0, &[&bundled("wordcount.wasm"), "--files", "book-*.txt"]);
+    until("the worker says that it takes no units", || warnings(&grid, 1).contains("no units are taken").then_some(()));
+    fs::remove_file(fault).unwrap();
+    until("the worker goes on", || warnings(&grid, 1).is_empty().then_some(()));
+    assert_eq!(grid.wait(0, &job)["state"], "done");
+    let expected: String = (0..3).map(|file| table(&text(file).1)).collect();
+    assert_eq!(grid.run(0, &["results", &job]).ok(), expected);
 }

@@ -16,7 +16,7 @@ use std::{
 use tempfile::TempDir;
 
 /// Nothing here takes so long, also on a slow machine that does other things besides.
-const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Nodes, and a directory for them and for a test's files.

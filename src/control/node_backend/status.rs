@@ -76,19 +76,21 @@ fn of_loop(node: &Node) -> Status {
         let what = "damaged on this disk, and no connected peer holds them: outputs are computed again when results are read";
         format!("{lost} blobs of your jobs are {what}; submit a job again whose module or inputs are among them")
     });
+    let held_up = node.is_held_up_by_disk() && node.stalled().is_none();
+    let held_up = held_up.then(|| "the disk takes no writes, so no units are taken until it does".to_owned());
     let stalled = node.stalled().map(|reason| format!("nothing can be kept, so the node waits: {reason}"));
     Status {
         peers_connected: count(node.connected().len()),
         peers_known: count(peer.gossip().sizes().contacts.max(node.connected().len())),
         slots_busy: node.busy_slots(),
-        paused: peer.worker().is_paused(),
+        paused: node.is_paused(),
         units_run: node.units_run(),
         gas_given: node.gas_given(),
         jobs_open_here: count(peer.owner().job_ids().filter(|job| peer.owner().open_units(*job) > 0).count()),
         jobs_heard: count(peer.board().open_jobs(now).count()),
         grid_peers_estimate: estimate.peers,
         grid_slots_estimate: estimate.slots,
-        warnings: stalled.into_iter().chain(lost).collect(),
+        warnings: stalled.into_iter().chain(held_up).chain(lost).collect(),
         ..Status::default()
     }
 }
