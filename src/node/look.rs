@@ -1,6 +1,10 @@
 //! What others may look at while they hold a [`Handle::view`](super::Handle::view): read-only, and nothing that waits.
 
-use super::{handle::{End, Handle}, net::PeerHello, run_loop::Node};
+use super::{
+    handle::{End, Handle},
+    net::PeerHello,
+    run_loop::Node,
+};
 use crate::protocol::{ids::PeerId, peer::Peer, time::Instant};
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 use super::{
     error::StoreError,
     files::StagedBlob,
-    schema,
+    rows, schema,
     writer::{Place, Writer},
 };
 use crate::{
@@ -195,9 +195,8 @@ impl Writer {
             Fact::Verdict(job, unit, verdict) => self.insert_verdict(*job, *unit, *verdict),
             Fact::Failures(job, unit, Failures { count, last }) => {
                 let key = schema::key(self.place(*job)?.number, unit.0);
-                let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO failures VALUES (?1, ?2, ?3)")?;
-                insert.execute(params![key, count, number::of_failure(*last)])?;
-                Ok(())
+                let sql = "INSERT OR REPLACE INTO failures VALUES (?1, ?2, ?3, ?4)";
+                rows::write(&self.connection, sql, params![key, count, number::of_failure(*last)])
             }
             Fact::JobState(job, state) => {
                 let number = self.place(*job)?.number;
@@ -214,11 +213,10 @@ impl Writer {
         let key = schema::key(place.number, place.next_vote);
         let next_vote = place.next_vote.checked_add(1).ok_or(StoreError::BadRow { what: "number of votes" })?;
         let (exit_kind, exit_detail) = number::of_exit(vote.value.exit);
-        let mut insert =
-            self.connection.prepare_cached("INSERT INTO vote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")?;
+        let sql = "INSERT INTO vote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
         // SQLite knows signed numbers only; the bits are kept.
         let (gas, output_bytes) = (vote.value.gas.cast_signed(), vote.output_bytes.cast_signed());
-        insert.execute(params![
+        let values = params![
             key,
             vote.unit.0,
             vote.worker.0,
@@ -232,29 +230,36 @@ impl Writer {
             &*vote.proof,
             vote.position,
             number::of_platform(vote.platform),
-        ])?;
-        drop(insert);
+        ];
+        rows::write(&self.connection, sql, values)?;
         self.places.insert(job, Place { next_vote, ..place });
         Ok(())
     }
 
     fn insert_verdict(&mut self, job: JobId, unit: UnitIndex, verdict: Verdict) -> Result<(), StoreError> {
         let key = schema::key(self.place(job)?.number, unit.0);
-        let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
-        match verdict {
-            Verdict::Open => insert.execute(params![key, 1, None::<u32>, None::<u32>, None::<[u8; 32]>, None::<i64>, None::<bool>])?,
-            Verdict::Verified { value, by_owner } => {
-                let (exit_kind, exit_detail) = number::of_exit(value.exit);
-                insert.execute(params![key, 2, exit_kind, exit_detail, value.output.0, value.gas.cast_signed(), by_owner])?
-            }
-            Verdict::Failed => insert.execute(params![key, 3, None::<u32>, None::<u32>, None::<[u8; 32]>, None::<i64>, None::<bool>])?,
+        let (kind, value) = match verdict {
+            Verdict::Open => (1, None),
+            Verdict::Verified { value, by_owner } => (2, Some((value, by_owner))),
+            Verdict::Failed => (3, None),
         };
-        Ok(())
+        let exit = value.map(|(value, _)| number::of_exit(value.exit));
+        let sql = "INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let values = params![
+            key,
+            kind,
+            exit.map(|(kind, _)| kind),
+            exit.map(|(_, detail)| detail),
+            value.map(|(value, _)| value.output.0),
+            value.map(|(value, _)| value.gas.cast_signed()),
+            value.map(|(_, by_owner)| by_owner),
+        ];
+        rows::write(&self.connection, sql, values)
     }
 
     fn insert_standing(&mut self, peer: PeerId, standing: &Standing) -> Result<(), StoreError> {
-        let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO standing VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
-        insert.execute(params![
+        let sql = "INSERT OR REPLACE INTO standing VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let values = params![
             peer.0,
             standing.verified_units.cast_signed(),
             standing.verified_gas.cast_signed(),
@@ -263,8 +268,8 @@ impl Writer {
             standing.gas_per_second,
             standing.anchor,
             standing.lineage.map(|peer| peer.0),
-        ])?;
-        Ok(())
+        ];
+        rows::write(&self.connection, sql, values)
     }
 
     fn insert_unit(&mut self, draft: i64, index: u32, name: &str, input: &StagedBlob) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! Facts from rows: what a restarted peer is rebuilt from.
 
-use super::{Store, error::StoreError, schema};
+use super::{Store, error::StoreError, rows, schema};
 use crate::{
     protocol::{
         fact::{Failures, Saved, SavedJob, Standing, Verdict, Vote},
@@ -98,6 +98,7 @@ fn load_exit(row: &Row<'_>, kind: usize) -> Result<Exit, StoreError> {
 
 /// The vote in a row of the table `vote`.
 pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
+    rows::check(row, "vote")?;
     let proof = row.get_ref(10)?.as_blob().map_err(|_| StoreError::BadRow { what: "proof" })?;
     let platform = match row.get::<_, Option<u32>>(12)? {
         Some(number) => number::to_platform(number).map_err(|_| StoreError::BadRow { what: "instruction set" })?,
@@ -119,6 +120,7 @@ pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
 
 /// The verdict in a row of the table `verdict`.
 pub(super) fn load_verdict(row: &Row<'_>) -> Result<Verdict, StoreError> {
+    rows::check(row, "verdict")?;
     match row.get(1)? {
         1 => Ok(Verdict::Open),
         2 => {
@@ -131,13 +133,17 @@ pub(super) fn load_verdict(row: &Row<'_>) -> Result<Verdict, StoreError> {
 }
 
 fn load_failures(row: &Row<'_>) -> Result<Failures, StoreError> {
+    rows::check(row, "count of failures")?;
     let last = number::to_failure(row.get(2)?).map_err(|_| StoreError::BadRow { what: "failure" })?;
     Ok(Failures { count: row.get(1)?, last })
 }
 
 fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, StoreError> {
     let mut find = connection.prepare_cached("SELECT * FROM standing ORDER BY peer")?;
-    let rows = find.query_map([], |row| {
+    let mut found = find.query([])?;
+    let mut standings = vec![];
+    while let Some(row) = found.next()? {
+        rows::check(row, "standing")?;
         let standing = Standing {
             verified_units: row.get::<_, i64>(1)?.cast_unsigned(),
             verified_gas: row.get::<_, i64>(2)?.cast_unsigned(),
@@ -147,7 +153,7 @@ fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, St
             anchor: row.get(6)?,
             lineage: row.get::<_, Option<[u8; 32]>>(7)?.map(PeerId),
         };
-        Ok((PeerId(row.get(0)?), standing))
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+        standings.push((PeerId(row.get(0)?), standing));
+    }
+    Ok(standings)
 }

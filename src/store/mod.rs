@@ -32,6 +32,8 @@ mod apply;
 
 mod reader;
 
+mod rows;
+
 mod load;
 
 mod blobs;
@@ -44,6 +46,9 @@ mod submission;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod damage_tests;
 
 pub use apply::{NOTE_BYTES_MAX, NOTE_KEY_BYTES_MAX, Write};
 pub use blobs::READ_BYTES_MAX;
@@ -125,7 +130,16 @@ impl Store {
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(requests));
         let thread = thread.map_err(StoreError::io("start the thread of", files.database()))?;
         let readers = reader::Readers::new(files.database());
-        Ok(Self(Arc::new(Inner { files, readers, mailbox, recovery, whole: Mutex::default(), queue: Some(queue), thread: Some(thread), lock: Some(lock) })))
+        Ok(Self(Arc::new(Inner {
+            files,
+            readers,
+            mailbox,
+            recovery,
+            whole: Mutex::default(),
+            queue: Some(queue),
+            thread: Some(thread),
+            lock: Some(lock),
+        })))
     }
 
     /// What was found and put right when the store was opened; none when it had been closed in order.

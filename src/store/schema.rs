@@ -49,7 +49,17 @@ const STEPS: &[&str] = &[
     ) AS counted WHERE counted.key = vote.key AND counted.position > 0;
     ALTER TABLE vote ADD COLUMN platform INTEGER;
 ",
+    "
+    ALTER TABLE vote ADD COLUMN sum INTEGER;
+    ALTER TABLE verdict ADD COLUMN sum INTEGER;
+    ALTER TABLE failures ADD COLUMN sum INTEGER;
+    ALTER TABLE standing ADD COLUMN sum INTEGER;
+",
 ];
+
+/// The present version.
+#[cfg(test)]
+pub(super) const VERSION: usize = STEPS.len();
 
 /// Pages of the write-ahead log after which it is merged into the database: 16 MiB, so that bursts of votes rarely wait for it.
 const CHECKPOINT_PAGES: i64 = 4096;

@@ -10,7 +10,11 @@ const UNITS: u32 = 60;
 
 /// Submits a job whose units take about a tenth of a second; its id.
 fn submit(grid: &Grid) -> String {
-    let module = grid.file("slow.wasm", slow_echo(100_000_000));
+    submit_slow(grid, 100_000_000)
+}
+
+fn submit_slow(grid: &Grid, rounds: u64) -> String {
+    let module = grid.file("slow.wasm", slow_echo(rounds));
     let range = format!("0..{UNITS}");
     grid.submit(0, &[&module, "--range", &range, "--per-unit", "1", "--", "{index}"])
 }
@@ -93,4 +97,28 @@ fn what_a_killed_node_ran_ends_with_it() {
     // What has ended, and waits only for somebody to ask how, has no memory map any more.
     let gone = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/maps")).map_or(true, |maps| maps.is_empty());
     until("slots have ended", || children.iter().all(gone).then_some(()));
+}
+
+/// Nodes are frozen as by a closed lid: their clocks stand still for those who wait in them, and time jumps when they go on.
+#[cfg(unix)]
+#[test]
+fn frozen_nodes_go_on_where_they_were() {
+    use rustix::process::Signal;
+    let grid = Grid::of_own_devices(3);
+    let job = submit_slow(&grid, 300_000_000);
+    wait_verified(&grid, &job, 5);
+    // Longer than a connection lasts without a sign of life; `MANYHANDS_FROZEN_SECONDS=40` is longer than a lease, too.
+    let frozen = std::env::var("MANYHANDS_FROZEN_SECONDS").map_or(12, |seconds| seconds.parse().unwrap());
+    let before = verified_votes(&grid, &job);
+    assert!(before.len() < UNITS as usize, "the job ended too soon for this test");
+    for at in [0, 1] {
+        grid.signal(at, Signal::STOP);
+        std::thread::sleep(std::time::Duration::from_secs(frozen));
+        grid.signal(at, Signal::CONT);
+    }
+    check(&grid, &job);
+    let after = verified_votes(&grid, &job);
+    for (unit, votes) in before {
+        assert_eq!(after[&unit], votes, "unit {unit} stays as it was");
+    }
 }

@@ -9,9 +9,9 @@ mod audit;
 mod bad_input;
 #[cfg(target_os = "linux")]
 mod chaos;
-mod demo;
 #[cfg(target_os = "linux")]
 mod damage;
+mod demo;
 #[cfg(target_os = "linux")]
 mod dice;
 #[cfg(feature = "fault-injection")]
