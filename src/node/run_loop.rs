@@ -272,6 +272,10 @@ impl Node {
             // Whoever asked may have gone.
             let _ = reply.send(());
         }
+        self.answer_looks();
+    }
+
+    fn answer_looks(&mut self) {
         for look in std::mem::take(&mut self.looks) {
             look(self);
         }
@@ -284,6 +288,8 @@ impl Node {
 
     /// Answers views, and nothing else, while nothing can be made durable.
     pub(super) async fn wait_answering_views(&mut self, inputs: &mut Inputs, duration: Duration) {
+        // Those that came with what cannot be made durable do not wait for it either.
+        self.answer_looks();
         let until = tokio::time::Instant::now() + duration;
         loop {
             tokio::select! {

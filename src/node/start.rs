@@ -256,3 +256,21 @@ impl BlobSource for Blobs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements_go_on_counting_when_the_clock_was_set_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let first = first_sequence(&store).unwrap();
+        let later = first_sequence(&store).unwrap();
+        assert!(later >= first + (1 << 32), "behind all that were announced, though the clock has hardly moved");
+        let day = 86_400_000_000;
+        let ahead = (first + 365 * day).to_le_bytes().to_vec();
+        store.commit_blocking(vec![Write::Note { key: "announcements".to_owned(), bytes: Some(ahead) }]).unwrap();
+        assert_eq!(first_sequence(&store).unwrap(), first + 365 * day, "the clock was a year ahead then");
+    }
+}

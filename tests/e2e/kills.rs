@@ -122,3 +122,33 @@ fn frozen_nodes_go_on_where_they_were() {
         assert_eq!(after[&unit], votes, "unit {unit} stays as it was");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_killed_node_left_is_put_away_and_told() {
+    use std::{
+        fs,
+        os::unix::process::ExitStatusExt as _,
+        process::{Command, Stdio},
+    };
+    let mut grid = Grid::alone();
+    let process = grid.process(0).to_string();
+    grid.kill(0);
+    for draft in ["control.json.4711", "settings.json.0123.tmp", "tmp/9"] {
+        fs::write(grid.data_dir(0).join(draft), "half of it").unwrap();
+    }
+    // As a slot looks that has outlived its node, which ours do not.
+    grid.file("__slot", "read forever");
+    let mut orphan = Command::new("/bin/sh");
+    orphan.args(["__slot", "run", "1", &process]).current_dir(grid.directory()).stdin(Stdio::piped());
+    let mut orphan = orphan.spawn().unwrap();
+    grid.start(0);
+    let told = "the last run was not ended in order: 3 unfinished files removed, 1 slot processes ended";
+    assert!(grid.log(0).contains(told), "{}", grid.log(0));
+    assert_eq!(orphan.wait().unwrap().signal(), Some(9));
+    let _ = grid.run(0, &["stop"]).ok();
+    assert!(grid.ends_within(0, crate::grid::DEADLINE).is_some());
+    assert_eq!(crate::audit::Audit::of(grid.data_dir(0)).findings(), Vec::<String>::new());
+    grid.start(0);
+    assert_eq!(grid.log(0).matches("not ended in order").count(), 1, "once");
+}
