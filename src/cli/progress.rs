@@ -112,7 +112,8 @@ pub fn ending(job: &Job) -> Vec<String> {
     use crate::wire::control::JobState;
     let (id, took) = (human::short_id(job), human::duration(job.elapsed_ms));
     let units = human::count(job.units, "unit");
-    match job.state() {
+    let differs = (!job.nondeterminism.is_empty()).then(|| format!("! {}", human::shown(&job.nondeterminism)));
+    let mut lines = match job.state() {
         JobState::Done => vec![
             format!("✓ done: {units} verified in {took} · {}", human::pace(job)),
             format!("results: manyhands results {id}     proof: manyhands verify {id}"),
@@ -128,7 +129,12 @@ pub fn ending(job: &Job) -> Vec<String> {
             vec![format!("• cancelled"), format!("what is verified: manyhands results {id} --partial")]
         }
         JobState::Running | JobState::Unspecified => vec![format!("• {}   watch: manyhands watch {id}", human::state(job))],
+    };
+    // Behind what the job came to, before what to do next.
+    if let Some(differs) = differs {
+        lines.insert(1.min(lines.len()), differs);
     }
+    lines
 }
 
 #[cfg(test)]

@@ -37,6 +37,12 @@ pub struct JobJson<'a> {
     module: &'a str,
     args: &'a [String],
     contributors: Vec<ContributorJson<'a>>,
+    clean_audits: u32,
+    audit_rate: f64,
+    caught: u32,
+    collusion: bool,
+    contradicted: u32,
+    nondeterminism: Option<&'a str>,
 }
 
 /// Why something is as it is.
@@ -121,6 +127,12 @@ impl<'a> From<&'a Job> for JobJson<'a> {
             module: &job.module,
             args: &job.args,
             contributors: contributors.collect(),
+            clean_audits: job.clean_audits,
+            audit_rate: job.audit_rate,
+            caught: job.caught,
+            collusion: job.collusion,
+            contradicted: job.contradicted,
+            nondeterminism: (!job.nondeterminism.is_empty()).then_some(&job.nondeterminism),
         }
     }
 }
@@ -235,6 +247,9 @@ pub struct UnitJson<'a> {
     name: &'a str,
     state: &'a str,
     standing: &'a str,
+    votes_needed: u32,
+    /// `1 - 0.01^k` of k who agree; none where nothing is verified, and where this machine says so itself.
+    confidence: Option<f64>,
     exit: &'a str,
     output: &'a str,
     gas: u64,
@@ -250,6 +265,8 @@ impl<'a> From<&'a UnitView> for UnitJson<'a> {
             name: &unit.name,
             state: &unit.state,
             standing: &unit.standing,
+            votes_needed: unit.votes_needed,
+            confidence: (unit.confidence > 0.0).then_some(unit.confidence),
             exit: &unit.exit,
             output: &unit.output,
             gas: unit.gas,

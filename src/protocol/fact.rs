@@ -6,9 +6,11 @@ use super::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::Value,
-    platform::Platform,
+    platform::{Platform, Platforms},
+    verify::AuditState,
 };
-use std::sync::Arc;
+use core::time::Duration;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Something that must be durable before the actions after it are performed.
 #[derive(Clone, PartialEq, Debug)]
@@ -21,6 +23,8 @@ pub enum Fact {
     Failures(JobId, UnitIndex, Failures),
     /// A job's state changed.
     JobState(JobId, JobState),
+    /// What the checks of a job have brought to light; replaces what was said before.
+    Findings(JobId, Findings),
     /// What this peer has observed about another key; replaces what was said before.
     Standing(PeerId, Standing),
 }
@@ -72,6 +76,26 @@ pub struct Failures {
     pub count: u32,
     /// Why the last one failed.
     pub last: super::outcome::AttemptFailure,
+}
+
+/// What checking a job's units has brought to light.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Findings {
+    /// What the audit rate follows.
+    pub audit: AuditState,
+    /// Machines of different instruction sets disagree on what its units are.
+    pub nondeterminism: Option<Nondeterminism>,
+}
+
+/// Machines of one instruction set agree with one another, and not with those of another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nondeterminism {
+    /// The first unit on which that was seen.
+    pub unit: UnitIndex,
+    /// Whose votes do not count any more in this job.
+    pub set_aside: Platforms,
+    /// Who they were compared with.
+    pub against: Platforms,
 }
 
 /// Where a job stands.
@@ -133,6 +157,8 @@ pub struct SavedJob {
     pub verdicts: Vec<(UnitIndex, Verdict)>,
     /// Units with failed attempts.
     pub failures: Vec<(UnitIndex, Failures)>,
+    /// What its checks have brought to light; none where that was never said.
+    pub findings: Option<Findings>,
 }
 
 /// What a restarted peer is rebuilt from.
@@ -142,4 +168,6 @@ pub struct Saved {
     pub jobs: Vec<SavedJob>,
     /// What is known about workers.
     pub standings: Vec<(PeerId, Standing)>,
+    /// What is left of the quarantines of those convicted; one that is not named begins anew.
+    pub quarantines: BTreeMap<PeerId, Duration>,
 }

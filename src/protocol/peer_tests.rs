@@ -154,7 +154,7 @@ fn throughput_of_a_coordinator_with_a_thousand_workers() {
     let key = |number: u32| PeerId(Digest::of(&number.to_le_bytes()).0);
     let standing = super::super::fact::Standing { verified_units: 1000, verified_gas: 1_000_000_000, ..Default::default() };
     let standings = (0..1000).map(|number| (key(number), standing)).collect();
-    let mut peer = Peer::new(now, config(0), Saved { jobs: vec![], standings }, 1).unwrap();
+    let mut peer = Peer::new(now, config(0), Saved { standings, ..Saved::default() }, 1).unwrap();
     peer.handle(now, Event::Submitted { job, manifest: manifest(100_000), secret: JobSecret([5; 32]) });
     for number in 0..1000 {
         peer.handle(now, Event::WorkerOpened { peer: key(number), class: "v1".into(), platform: Platform::X86_64, slots: 4 });

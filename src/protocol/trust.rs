@@ -17,6 +17,9 @@ const RECORDS_MAX: usize = 65_536;
 const REST: Duration = Duration::from_secs(10);
 /// The longest such rest.
 const REST_MAX: Duration = Duration::from_secs(600);
+/// How long a newcomer whose dissent its instruction set may explain gets no lease of any job, so that whoever claims a rare one to
+/// be excused cannot spoil every job anew.
+const EXCUSED_REST: Duration = Duration::from_secs(3600);
 /// Weight of the newest measurement in the smoothed speed.
 const SPEED_SMOOTHING: f64 = 0.2;
 
@@ -43,6 +46,8 @@ struct Record {
     unanswered: u32,
     /// Until when it gets no lease because of that.
     rests_until: Option<Instant>,
+    /// Until when it gets no lease because its dissent had to be excused before it was proven.
+    excused_until: Option<Instant>,
 }
 
 /// What decides how much a vote weighs.
@@ -73,19 +78,22 @@ impl Record {
 }
 
 impl Trust {
-    /// Rebuilds the table. A convicted peer's quarantine begins anew, since no clock outlives a restart. Of more than are remembered
+    /// Rebuilds the table. A convicted peer's quarantine lasts for what the shell says is left of it, and begins anew where it cannot
+    /// say, since no clock of this machine's outlives a restart. Of more than are remembered
     /// those stay of whom something is known, the convicted last among them.
-    pub fn restore(now: Instant, saved: impl IntoIterator<Item = (PeerId, Standing)>) -> Self {
-        let record = |standing: Standing| Record {
+    pub fn restore(now: Instant, saved: impl IntoIterator<Item = (PeerId, Standing)>, quarantines: &BTreeMap<PeerId, Duration>) -> Self {
+        let left = |peer: PeerId| quarantines.get(&peer).map_or(QUARANTINE, |left| (*left).min(QUARANTINE));
+        let record = |peer: PeerId, standing: Standing| Record {
             standing,
             prefix: None,
             lineage_kept: standing.lineage,
             present: false,
             unanswered: 0,
             rests_until: None,
-            quarantined_until: (standing.strikes > 0).then(|| now.after(QUARANTINE)),
+            excused_until: None,
+            quarantined_until: (standing.strikes > 0).then(|| now.after(left(peer))),
         };
-        let mut records: Vec<_> = saved.into_iter().map(|(peer, standing)| (peer, record(standing))).collect();
+        let mut records: Vec<_> = saved.into_iter().map(|(peer, standing)| (peer, record(peer, standing))).collect();
         if records.len() > RECORDS_MAX {
             records.sort_by_key(|(_, record)| (record.is_stranger(), record.standing.strikes > 0));
             records.truncate(RECORDS_MAX);
@@ -166,7 +174,14 @@ impl Trust {
         let record = self.records.get(&peer).copied().unwrap_or_default();
         let weight = if record.is_proven(gas) { Weight::Proven } else { Weight::Newcomer };
         let anchor = record.standing.anchor && record.standing.strikes == 0;
-        VoterFacts { weight, anchor, prefix: record.prefix, lineage: record.standing.lineage }
+        VoterFacts { weight, anchor, prefix: record.prefix, lineage: self.lineage(peer) }
+    }
+
+    /// The guest through whose invitation it came; none where the owner's own device or a friend invited it.
+    pub fn lineage(&self, peer: PeerId) -> Option<PeerId> {
+        let inviter = self.records.get(&peer).and_then(|record| record.standing.lineage)?;
+        let trusted = self.records.get(&inviter).is_some_and(|record| record.standing.anchor && record.standing.strikes == 0);
+        (!trusted).then_some(inviter)
     }
 
     /// Whether it gets work.
@@ -234,6 +249,24 @@ impl Trust {
         }
     }
 
+    /// Its dissent had to be excused. Costs a newcomer time, and nobody trust.
+    pub fn excuse(&mut self, peer: PeerId, gas: u64, now: Instant) {
+        let record = self.remember(peer);
+        if !record.is_proven(gas) {
+            record.excused_until = Some(now.after(EXCUSED_REST));
+        }
+    }
+
+    /// Whether it gets no lease of any job because of that.
+    pub fn is_excused(&self, peer: PeerId, now: Instant) -> bool {
+        self.records.get(&peer).and_then(|record| record.excused_until).is_some_and(|until| until > now)
+    }
+
+    /// Whether a record of `standing` would make a peer proven for units of about `gas`.
+    pub fn would_be_proven(standing: Standing, gas: u64) -> bool {
+        Record { standing, ..Record::default() }.is_proven(gas)
+    }
+
     /// Whether it has answered nothing since leases of its ran out, and until when it gets none.
     pub fn rest(&self, peer: PeerId) -> Option<Instant> {
         self.records.get(&peer).filter(|record| record.unanswered > 0).and_then(|record| record.rests_until)
@@ -243,6 +276,70 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn peer(number: u8) -> PeerId {
+        PeerId([number; 32])
+    }
+
+    #[test]
+    fn whom_an_anchor_invited_has_no_lineage_and_whom_a_guest_invited_has() {
+        let mut trust = Trust::default();
+        trust.meet(peer(1), None, None, true);
+        trust.meet(peer(2), None, None, false);
+        trust.meet(peer(3), None, Some(peer(1)), false);
+        trust.meet(peer(4), None, Some(peer(2)), false);
+        assert_eq!([3, 4].map(|number| trust.lineage(peer(number))), [None, Some(peer(2))]);
+        trust.convict(peer(1), Instant(0));
+        assert_eq!(trust.lineage(peer(3)), Some(peer(1)), "it was no friend");
+    }
+
+    #[test]
+    fn a_first_conviction_is_quarantine_and_a_second_is_for_good() {
+        let mut trust = Trust::default();
+        (0..30).for_each(|_| trust.credit(peer(1), 10));
+        assert!(trust.is_proven(peer(1), 10));
+        let now = Instant(5);
+        trust.convict(peer(1), now);
+        assert!(!trust.is_proven(peer(1), 10) && trust.is_barred(peer(1), now));
+        assert!(!trust.is_barred(peer(1), now.after(QUARANTINE)));
+        trust.convict(peer(1), now);
+        assert!(trust.is_barred(peer(1), now.after(QUARANTINE).after(QUARANTINE)));
+    }
+
+    #[test]
+    fn a_quarantine_goes_on_after_a_restart() {
+        let caught = Standing { strikes: 1, ..Standing::default() };
+        let saved = [(peer(1), caught), (peer(2), caught), (peer(3), caught)];
+        let hour = Duration::from_secs(3600);
+        let left = BTreeMap::from([(peer(1), hour), (peer(2), QUARANTINE * 9)]);
+        let trust = Trust::restore(Instant(0), saved, &left);
+        let barred = |number: u8, after: Duration| trust.is_barred(peer(number), Instant(0).after(after));
+        assert!(barred(1, hour - Duration::from_secs(1)) && !barred(1, hour));
+        assert!(!barred(2, QUARANTINE), "no clock that was set makes it longer");
+        assert!(barred(3, hour) && !barred(3, QUARANTINE), "nothing is known: anew");
+    }
+
+    #[test]
+    fn what_is_not_handed_in_costs_no_trust() {
+        let mut trust = Trust::default();
+        (0..30).for_each(|_| trust.credit(peer(1), 10));
+        for _ in 0..100 {
+            trust.drop_lease(peer(1));
+            trust.let_run_out(peer(1), Instant(0));
+            trust.excuse(peer(1), 10, Instant(0));
+        }
+        assert!(trust.is_proven(peer(1), 10) && !trust.is_barred(peer(1), Instant(0)) && !trust.is_excused(peer(1), Instant(0)));
+        assert_eq!(trust.record_in_units(peer(1), 10), 30);
+        trust.excuse(peer(2), 10, Instant(0));
+        assert!(trust.is_excused(peer(2), Instant(0)) && !trust.is_excused(peer(2), Instant(0).after(EXCUSED_REST)));
+    }
+
+    #[test]
+    fn work_on_small_units_proves_nobody_for_large_ones() {
+        let mut trust = Trust::default();
+        (0..1000).for_each(|_| trust.credit(peer(1), 10));
+        assert!(trust.is_proven(peer(1), 500) && !trust.is_proven(peer(1), 501));
+    }
 
     #[test]
     fn of_more_peers_than_are_remembered_strangers_go_first_at_a_restart() {
@@ -255,7 +352,7 @@ mod tests {
         let caught = Standing { strikes: 1, ..Standing::default() };
         let strangers = (0..RECORDS_MAX).map(|number| (key(number), Standing::default()));
         let others = [(key(RECORDS_MAX), known), (key(RECORDS_MAX + 1), caught)];
-        let trust = Trust::restore(Instant(0), strangers.chain(others));
+        let trust = Trust::restore(Instant(0), strangers.chain(others), &BTreeMap::new());
         assert_eq!(trust.standings().count(), RECORDS_MAX);
         assert!(others.iter().all(|(peer, standing)| trust.standing(*peer) == *standing));
     }

@@ -1,5 +1,23 @@
 //! When a unit's result counts: `accept`, a pure function of ballots and rules (TRUST.md, "Rules").
 //!
+//! # What instruction sets may explain
+//!
+//! Machines of different instruction sets should agree, and an engine may have a bug. So a dissent convicts nobody until the owner, or
+//! somebody proven, of the *same* instruction set contradicts it. What a receipt says about its own is a claim that nothing proves, and
+//! the rule is made so that a false one gains little:
+//!
+//! - A liar who claims what others here have too is convicted as ever, one execution later: somebody proven of it, drawn at random, is asked.
+//! - One who claims what nobody proven here has is excused. None of its votes in the job counts any more, also where it had agreed, so
+//!   what it alone vouched for is re-opened as by a conviction; it gets nothing more of the job and, while it is a newcomer, nothing at all
+//!   for an hour. What remains to it: its record, so that a proven one may try once in each job. It cannot make anything wrong count.
+//! - Who wants an instruction set to be set aside must be the one who is asked *after* the quarrel was known: two who agree beforehand to lie
+//!   alike do not suffice. The chance is the share of liars among its proven workers, and the stake is conviction.
+//! - Two who agreed on a lie on the owner's rarer side are compared with the owner's own machine, which always decides between sides; without
+//!   it, the sides must have no instruction set in common, and the one that stays must be confirmed by somebody drawn afterwards.
+//! - Who runs another instruction set than it claims, in a program that really is not deterministic, can have an honest dissenter convicted, if
+//!   it is proven and is drawn. Only a proof of the machine could prevent that.
+//! - When only machines of one instruction set vote on a unit, nothing shows that others would differ.
+//!
 //! A ballot is a vote together with what the owner knows about the voter at this moment. Nothing is decided anywhere else, and
 //! nothing here remembers anything: whoever changes a vote or the standing of a voter calls `accept` again.
 
@@ -7,13 +25,11 @@ use super::{
     ids::{Digest, PeerId, UnitIndex},
     job::Policy,
     outcome::Value,
-    platform::Platform,
+    platform::{Platform, Platforms},
     trust::Prefix,
 };
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use core::cmp::Reverse;
+use std::{borrow::Cow, collections::BTreeSet};
 
 /// Units that others must have verified before a peer is proven.
 pub const PROVEN_UNITS: u64 = 20;
@@ -33,6 +49,10 @@ pub enum Weight {
     Proven,
     /// Anyone else.
     Newcomer,
+    /// Its dissent somewhere in this job may be its instruction set's doing: not counted; not compared, unless to convict it.
+    Excused,
+    /// Its instruction set is set aside for this job: not counted, not compared, never convicted.
+    SetAside,
     /// Convicted after it cast this vote: not counted, not compared.
     Struck,
 }
@@ -67,6 +87,29 @@ pub struct Rules {
     pub need: usize,
     /// Fewer than [`COLD_BELOW_PROVEN_PEERS`] proven peers are online and nobody was seen to collude.
     pub provisional_allowed: bool,
+    /// Who could be asked whether an instruction set explains a dissent.
+    pub reach: Reach,
+}
+
+/// Who is here to say what an instruction set makes of the unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reach {
+    /// The owner's own instruction set, while its machine runs units.
+    pub owner: Option<Platform>,
+    /// Of these a proven worker is attached that is independent of all who voted.
+    pub at_hand: Platforms,
+    /// Who is attached or has voted in this job, by instruction set in the order of [`Platform::ALL`].
+    pub trusted: [Trusted; Platform::ALL.len()],
+}
+
+/// Workers of one instruction set whose votes count in this job. Where instruction sets disagree, that of more of the owner's own
+/// devices and friends stays, and where that does not tell, that of more proven workers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Trusted {
+    /// The owner's own devices and friends.
+    pub anchors: u32,
+    /// All who are proven, those included.
+    pub proven: u32,
 }
 
 /// What is to be done about a unit.
@@ -88,6 +131,14 @@ pub enum Decision {
     Disputed,
     /// Exactly one more vote is wanted.
     Want(Voter),
+    /// Machines of one instruction set say one thing, those of others another. Those are set aside for the whole job, and the unit is
+    /// judged again.
+    SetAside {
+        /// Whose votes count no longer.
+        platforms: Platforms,
+        /// Whose stay.
+        against: Platforms,
+    },
 }
 
 /// Whose vote is wanted.
@@ -97,6 +148,8 @@ pub enum Voter {
     Anyone,
     /// A proven peer's, or the owner's.
     Proven,
+    /// A proven peer's of this instruction set: does it explain a dissent?
+    OnPlatform(Platform),
 }
 
 /// A decision, and what follows for the voters.
@@ -106,6 +159,11 @@ pub struct Judgement {
     pub decision: Decision,
     /// Voters proven wrong.
     pub convict: Vec<PeerId>,
+    /// Voters whose dissent their instruction set could explain, and nobody of it is here to be asked: not convicted, and not counted
+    /// anywhere in this job.
+    pub excuse: Vec<PeerId>,
+    /// Two keys signed the same wrong value.
+    pub collusion: bool,
     /// Voters whom another proven voter, or the owner, backs. Empty unless accepted.
     pub credit: Vec<PeerId>,
 }
@@ -114,38 +172,24 @@ pub struct Judgement {
 pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
     let ballots = &*in_order(ballots);
     if let Some(owner) = ballots.iter().find(|ballot| ballot.weight == Weight::Owner) {
-        return accept_owner(ballots, owner.value);
+        return settle(ballots, owner.value, true, rules);
     }
-    let mut groups: BTreeMap<Value, Tally> = BTreeMap::new();
-    for ballot in ballots.iter().filter(|ballot| ballot.weight != Weight::Struck) {
-        groups.entry(ballot.value).or_insert_with(|| tally(ballots, ballot.value));
+    let values: BTreeSet<Value> = ballots.iter().filter(|ballot| is_live(ballot)).map(|ballot| ballot.value).collect();
+    let held = |value: &&Value| ballots.iter().any(|ballot| ballot.value == **value && ballot.weight == Weight::Proven);
+    let held: Vec<Value> = values.iter().filter(held).copied().collect();
+    match (values.first(), values.len(), &held[..]) {
+        (None, ..) => Judgement::of(Decision::Want(Voter::Anyone)),
+        (Some(value), 1, _) => settle(ballots, *value, false, rules),
+        (Some(_), _, []) => Judgement::of(Decision::Want(Voter::Proven)),
+        (Some(_), _, [leader]) if tally(ballots, *leader).proven >= 2 => settle(ballots, *leader, false, rules),
+        (Some(_), _, [_]) => Judgement::of(Decision::Want(Voter::Proven)),
+        (Some(_), _, several) => adjudicate(ballots, several, rules),
     }
-    let mut convict = Vec::new();
-    let backed = groups.values().filter(|tally| tally.proven > 0).count();
-    let leader = match (groups.len(), backed) {
-        (0, _) => return Judgement::want(Voter::Anyone),
-        (1, _) => groups.first_key_value(),
-        (_, 0) => return Judgement::want(Voter::Proven),
-        (_, 1) => {
-            let leader = groups.iter().find(|(_, tally)| tally.proven >= 2);
-            let Some((value, _)) = leader else { return Judgement::want(Voter::Proven) };
-            convict = voters(ballots, |ballot| ballot.value != *value);
-            leader
-        }
-        (_, _) => return Judgement { decision: Decision::Disputed, convict, credit: Vec::new() },
-    };
-    let Some((&value, tally)) = leader else { return Judgement::want(Voter::Anyone) };
-    let decision = decide(value, *tally, rules);
-    let credit = match decision {
-        Decision::Accept { .. } => backed_voters(ballots, value),
-        Decision::Provisional { .. } | Decision::Disputed | Decision::Want(_) => Vec::new(),
-    };
-    Judgement { decision, convict, credit }
 }
 
 /// The ballots in the order of their commitment, one of each worker: its first.
 fn in_order(ballots: &[Ballot]) -> Cow<'_, [Ballot]> {
-    let key = |ballot: &Ballot| (ballot.position, ballot.worker, ballot.ordinal, ballot.value);
+    let key = |ballot: &Ballot| (ballot.position, ballot.worker, ballot.ordinal, ballot.value, ballot.platform);
     let alone = |at: usize| ballots[..at].iter().all(|other| other.worker != ballots[at].worker);
     if ballots.is_sorted_by_key(key) && (1..ballots.len()).all(alone) {
         return Cow::Borrowed(ballots);
@@ -155,6 +199,66 @@ fn in_order(ballots: &[Ballot]) -> Cow<'_, [Ballot]> {
     let mut seen = BTreeSet::new();
     ordered.retain(|ballot| seen.insert(ballot.worker));
     Cow::Owned(ordered)
+}
+
+/// Whether the ballot is compared with others.
+fn is_live(ballot: &Ballot) -> bool {
+    matches!(ballot.weight, Weight::Owner | Weight::Proven | Weight::Newcomer)
+}
+
+/// Proven voters stand behind several values: the owner decides. Where its machine runs nothing, and no instruction set has proven
+/// voters on two sides, more votes can: of the side whose instruction sets have more proven workers here, which must be confirmed by
+/// somebody who was drawn when the quarrel was known, so that no two who happened to meet decide it.
+fn adjudicate(ballots: &[Ballot], held: &[Value], rules: Rules) -> Judgement {
+    let sides: Vec<Side> = held.iter().map(|value| Side::new(ballots, *value, &rules.reach)).collect();
+    let apart = (1..sides.len()).all(|at| sides[..at].iter().all(|other| !other.platforms.meets(sides[at].platforms)));
+    let strongest = sides.iter().max_by_key(|side| (side.here, side.tally.proven, Reverse(side.value)));
+    let (Some(leader), None, true) = (strongest, rules.reach.owner, apart) else { return Judgement::of(Decision::Disputed) };
+    let known_at = sides.iter().map(|side| side.first_proven).max().unwrap_or(0);
+    let confirms = |ballot: &Ballot| ballot.value == leader.value && ballot.weight == Weight::Proven && ballot.ordinal > known_at;
+    if leader.tally.proven >= 2 && ballots.iter().any(confirms) {
+        return settle(ballots, leader.value, false, rules);
+    }
+    let asked = leader.platforms.iter().find(|platform| rules.reach.at_hand.contains(*platform));
+    Judgement::of(asked.map_or(Decision::Disputed, |platform| Decision::Want(Voter::OnPlatform(platform))))
+}
+
+/// One of several values that proven voters stand behind.
+struct Side {
+    value: Value,
+    tally: Tally,
+    /// Of its proven voters.
+    platforms: Platforms,
+    /// Where the first of them stands.
+    first_proven: u32,
+    /// Workers of its instruction sets.
+    here: Trusted,
+}
+
+impl Side {
+    fn new(ballots: &[Ballot], value: Value, reach: &Reach) -> Self {
+        let proven = || ballots.iter().filter(|ballot| ballot.value == value && ballot.weight == Weight::Proven);
+        let platforms: Platforms = proven().map(|ballot| ballot.platform).collect();
+        let here = Platform::ALL.iter().zip(reach.trusted).filter(|(platform, _)| platforms.contains(**platform));
+        let here =
+            here.fold(Trusted::default(), |sum, (_, one)| Trusted { anchors: sum.anchors + one.anchors, proven: sum.proven + one.proven });
+        let first_proven = proven().map(|ballot| ballot.position).min().unwrap_or(0);
+        Self { value, tally: tally(ballots, value), platforms, first_proven, here }
+    }
+}
+
+/// The unit's value is this one, if enough vote for it; what becomes of those who say something else.
+fn settle(ballots: &[Ballot], value: Value, by_owner: bool, rules: Rules) -> Judgement {
+    let Dissent { convict, excuse, open } = dissent(ballots, value, by_owner, rules.reach);
+    let decision = match open {
+        Some(open) => open,
+        None if by_owner => Decision::Accept { value, by_owner },
+        None => decide(value, tally(ballots, value), rules),
+    };
+    let accepted = matches!(decision, Decision::Accept { .. });
+    let credit = if accepted { backed_voters(ballots, value) } else { Vec::new() };
+    let collusion = (accepted || !convict.is_empty()) && same_wrong_value(ballots, value, &convict);
+    Judgement { decision, convict, excuse, collusion, credit }
 }
 
 fn decide(value: Value, tally: Tally, rules: Rules) -> Decision {
@@ -169,31 +273,82 @@ fn decide(value: Value, tally: Tally, rules: Rules) -> Decision {
     }
 }
 
-fn accept_owner(ballots: &[Ballot], value: Value) -> Judgement {
-    Judgement {
-        decision: Decision::Accept { value, by_owner: true },
-        convict: voters(ballots, |ballot| ballot.value != value),
-        credit: backed_voters(ballots, value),
+/// What follows for those who say something else than the value that stands.
+#[derive(Default)]
+struct Dissent {
+    convict: Vec<PeerId>,
+    excuse: Vec<PeerId>,
+    /// What must happen before the unit is decided.
+    open: Option<Decision>,
+}
+
+/// Nobody is convicted for what its instruction set could explain: only where the owner, or somebody proven, of the same one stands
+/// behind the value. Where nobody does, one more of that instruction set is asked if one is at hand, and otherwise the voter is
+/// excused. When one who was asked because of the quarrel sides with the dissenter, it is the instruction set that differs.
+fn dissent(ballots: &[Ballot], value: Value, by_owner: bool, reach: Reach) -> Dissent {
+    let loses = |ballot: &&Ballot| ballot.value != value && (is_live(ballot) || ballot.weight == Weight::Excused);
+    let platforms: Platforms = ballots.iter().filter(loses).map(|ballot| ballot.platform).collect();
+    let stands = |ballot: &&Ballot| ballot.value == value && is_live(ballot);
+    let mut found = Dissent::default();
+    for platform in platforms.iter() {
+        let losers = || ballots.iter().filter(loses).filter(|ballot| ballot.platform == platform);
+        let alike = || ballots.iter().filter(stands).filter(|ballot| ballot.platform == platform);
+        if alike().any(|ballot| matches!(ballot.weight, Weight::Owner | Weight::Proven)) {
+            found.convict.extend(losers().map(|ballot| ballot.worker));
+            continue;
+        }
+        // Where the quarrel could be seen: behind the first of each side.
+        let first = |position: Option<u32>| position.unwrap_or(0);
+        let known_at =
+            first(losers().map(|ballot| ballot.position).min()).max(first(ballots.iter().filter(stands).map(|b| b.position).min()));
+        let agrees = |asked: &Ballot| losers().any(|other| other.value == asked.value && independent(other, asked));
+        let asked = |ballot: &&Ballot| ballot.weight == Weight::Proven && ballot.ordinal > known_at && agrees(ballot);
+        let differs = alike().next().is_none() && losers().any(|ballot| asked(&ballot));
+        let owner = reach.owner.filter(|_| !by_owner);
+        let open = if differs && owner.is_none() {
+            let against = ballots.iter().filter(stands).map(|ballot| ballot.platform).collect();
+            Some(Decision::SetAside { platforms: Platforms::from_iter([platform]), against })
+        } else if differs {
+            // The owner's machine is the best witness.
+            Some(Decision::Disputed)
+        } else if !losers().any(is_live) {
+            None
+        } else if reach.at_hand.contains(platform) {
+            Some(Decision::Want(Voter::OnPlatform(platform)))
+        } else {
+            (owner == Some(platform)).then_some(Decision::Disputed)
+        };
+        match open {
+            Some(open) => found.open = Some(found.open.unwrap_or(open)),
+            None => found.excuse.extend(losers().filter(|ballot| is_live(ballot)).map(|ballot| ballot.worker)),
+        }
     }
+    found
+}
+
+/// Whether two of those convicted, now or before, said the same wrong thing.
+fn same_wrong_value(ballots: &[Ballot], value: Value, convicted: &[PeerId]) -> bool {
+    let mut said = BTreeSet::new();
+    let caught = |ballot: &&Ballot| ballot.weight == Weight::Struck || convicted.contains(&ballot.worker);
+    ballots.iter().filter(caught).filter(|ballot| ballot.value != value).any(|ballot| !said.insert(ballot.value))
 }
 
 impl Judgement {
-    fn want(voter: Voter) -> Self {
-        Self { decision: Decision::Want(voter), convict: Vec::new(), credit: Vec::new() }
+    fn of(decision: Decision) -> Self {
+        Self { decision, convict: Vec::new(), excuse: Vec::new(), collusion: false, credit: Vec::new() }
     }
 }
 
-/// The workers, neither struck nor the owner, whose ballots are `chosen`.
-fn voters(ballots: &[Ballot], chosen: impl Fn(&Ballot) -> bool) -> Vec<PeerId> {
-    let other = |ballot: &&Ballot| !matches!(ballot.weight, Weight::Struck | Weight::Owner);
-    ballots.iter().filter(other).filter(|ballot| chosen(ballot)).map(|ballot| ballot.worker).collect()
-}
-
-/// Those voters for `value` who are backed by the owner, or by a proven voter other than themselves: an accepted unit adds to their
-/// records.
+/// Those voters for `value` who are backed by the owner, or by a proven voter that is independent of them: an accepted unit adds to
+/// their records.
 pub fn backed_voters(ballots: &[Ballot], value: Value) -> Vec<PeerId> {
-    let backs = |ballot: &Ballot| ballot.value == value && matches!(ballot.weight, Weight::Owner | Weight::Proven);
-    voters(ballots, |ballot| ballot.value == value && ballots.iter().any(|other| backs(other) && other.worker != ballot.worker))
+    let backs = |other: &Ballot, ballot: &Ballot| match other.weight {
+        Weight::Owner => other.value == value,
+        Weight::Proven => other.value == value && independent(other, ballot),
+        Weight::Newcomer | Weight::Excused | Weight::SetAside | Weight::Struck => false,
+    };
+    let voted = ballots.iter().filter(|ballot| ballot.value == value && matches!(ballot.weight, Weight::Proven | Weight::Newcomer));
+    voted.filter(|ballot| ballots.iter().any(|other| backs(other, ballot))).map(|ballot| ballot.worker).collect()
 }
 
 /// How many votes for one value count, and how many of those are proven.
@@ -215,7 +370,7 @@ fn tally(ballots: &[Ballot], value: Value) -> Tally {
 pub fn counted_ballots(ballots: &[Ballot], value: Value) -> Vec<usize> {
     let mut counted: Vec<usize> = Vec::new();
     for (at, ballot) in ballots.iter().enumerate() {
-        if ballot.value != value || ballot.weight == Weight::Struck {
+        if ballot.value != value || !is_live(ballot) {
             continue;
         }
         let in_sequence = |other: &Ballot| ballot.anchor || other.anchor || ballot.ordinal > other.position;
@@ -231,6 +386,11 @@ fn independent(a: &Ballot, b: &Ballot) -> bool {
     let same_network = a.prefix.is_some() && a.prefix == b.prefix;
     let same_line = same(a.lineage, b.lineage) || a.lineage == Some(b.worker) || b.lineage == Some(a.worker);
     a.worker != b.worker && !same_network && !same_line
+}
+
+/// How sure `agreeing` independent votes make, where one in a hundred of all voters conspires with the others.
+pub fn confidence(agreeing: usize) -> f64 {
+    1.0 - 0.01f64.powf(agreeing as f64)
 }
 
 /// How many votes a unit needs. `lottery` draws the unit's number for the economy policy;
@@ -276,7 +436,7 @@ impl JobSecret {
 }
 
 /// A job's audit rate: rises when proven peers are convicted, calms with finished units, and is total once collusion is seen.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AuditState {
     /// Proven peers convicted while this job ran.
     pub convicted: u32,
@@ -298,3 +458,7 @@ impl AuditState {
 #[cfg(test)]
 #[path = "verify_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "verify_properties.rs"]
+mod properties;

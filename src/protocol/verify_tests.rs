@@ -13,8 +13,9 @@ fn ballot(worker: u8, weight: Weight, ordinal: u32, said: u8) -> Ballot {
     Ballot { worker: PeerId([worker; 32]), weight, anchor, prefix, lineage, ordinal, position: ordinal, platform, value: value(said) }
 }
 
-const WARM: Rules = Rules { need: 2, provisional_allowed: false };
-const COLD: Rules = Rules { need: 2, provisional_allowed: true };
+const NOBODY: Reach = Reach { owner: None, at_hand: Platforms::NONE, trusted: [Trusted { anchors: 0, proven: 0 }; 5] };
+const WARM: Rules = Rules { need: 2, provisional_allowed: false, reach: NOBODY };
+const COLD: Rules = Rules { need: 2, provisional_allowed: true, reach: NOBODY };
 use Weight::{Newcomer, Owner, Proven, Struck};
 
 fn decide(ballots: &[Ballot], rules: Rules) -> Decision {

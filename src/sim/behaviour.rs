@@ -4,6 +4,7 @@ use super::scenario::JobSpec;
 use crate::protocol::{
     ids::{Digest, JobId, PeerId, UnitIndex},
     outcome::{AttemptFailure, Exit, Outcome, Value},
+    platform::Platform,
 };
 
 /// What the units of a job do on an honest machine.
@@ -17,6 +18,8 @@ pub enum Program {
     NeverEnds,
     /// Every so-manieth runs for longer than the job allows.
     SometimesNeverEnds(u32),
+    /// They succeed, and what every so-manieth writes depends on the instruction set.
+    DependsOnPlatform(u32),
 }
 
 /// What a machine does with the units that it gets.
@@ -42,21 +45,32 @@ pub enum Behaviour {
 
 /// What a unit is on an honest machine: the truth that the checkers know.
 pub fn truth(spec: &JobSpec, job: JobId, unit: UnitIndex) -> Outcome {
+    truth_on(Platform::default(), spec, job, unit)
+}
+
+/// What a unit is on an honest machine of this instruction set; the same on all, but for programs that are not deterministic.
+pub fn truth_on(platform: Platform, spec: &JobSpec, job: JobId, unit: UnitIndex) -> Outcome {
+    let flavour = match spec.program {
+        Program::DependsOnPlatform(every) if unit.0.is_multiple_of(every.max(1)) => platform as u8,
+        Program::DependsOnPlatform(_) | Program::Works | Program::Exits(_) | Program::NeverEnds | Program::SometimesNeverEnds(_) => 0,
+    };
     let value = |exit| {
-        Outcome::Value(Value { exit, output: Digest::of_parts(&[job.as_bytes(), &unit.0.to_le_bytes()]), gas: gas(spec, job, unit) })
+        let mut output = Digest::of_parts(&[job.as_bytes(), &unit.0.to_le_bytes()]);
+        output.0[0] ^= flavour;
+        Outcome::Value(Value { exit, output, gas: gas(spec, job, unit) })
     };
     match spec.program {
         Program::Works => value(Exit::Code(0)),
         Program::Exits(code) => value(Exit::Code(code)),
         Program::NeverEnds => Outcome::Failed(AttemptFailure::TimeOut),
         Program::SometimesNeverEnds(every) if unit.0 % every.max(1) == 1 => Outcome::Failed(AttemptFailure::TimeOut),
-        Program::SometimesNeverEnds(_) => value(Exit::Code(0)),
+        Program::SometimesNeverEnds(_) | Program::DependsOnPlatform(_) => value(Exit::Code(0)),
     }
 }
 
 /// What this machine says about a unit; `None`: nothing, ever.
-pub fn answer(behaviour: Behaviour, me: PeerId, spec: &JobSpec, job: JobId, unit: UnitIndex) -> Option<Outcome> {
-    let honest = truth(spec, job, unit);
+pub fn answer(behaviour: Behaviour, platform: Platform, me: PeerId, spec: &JobSpec, job: JobId, unit: UnitIndex) -> Option<Outcome> {
+    let honest = truth_on(platform, spec, job, unit);
     let lie = |salt: &[u8], per_mille: u32| {
         let drawn = draw(&[b"whether", salt, job.as_bytes(), &unit.0.to_le_bytes()]) % 1000;
         let output = Digest::of_parts(&[b"lie", salt, job.as_bytes(), &unit.0.to_le_bytes()]);

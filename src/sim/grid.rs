@@ -349,7 +349,10 @@ impl Grid {
             let Some((_, spec)) = self.jobs.get(&run.job).copied() else { continue };
             let machine = &self.machines[number];
             self.checkers.executions.start(run);
-            let Some(outcome) = behaviour::answer(machine.spec.behaviour, machine.id, &spec, run.job, run.unit) else { continue };
+            let Some(outcome) = behaviour::answer(machine.spec.behaviour, machine.spec.platform, machine.id, &spec, run.job, run.unit)
+            else {
+                continue;
+            };
             let gas = behaviour::gas(&spec, run.job, run.unit);
             let took = Duration::from_secs_f64(gas as f64 / machine.spec.gas_per_second as f64);
             let (outcome, wall) = match outcome {

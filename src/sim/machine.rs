@@ -2,7 +2,7 @@
 
 use super::scenario::PeerSpec;
 use crate::protocol::{
-    fact::{Fact, Failures, JobState, Saved, SavedJob, Standing, Verdict},
+    fact::{Fact, Failures, Findings, JobState, Saved, SavedJob, Standing, Verdict},
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
     peer::Peer,
@@ -86,14 +86,15 @@ struct OnDisk {
     votes: Vec<crate::protocol::fact::Vote>,
     verdicts: BTreeMap<UnitIndex, Verdict>,
     failures: BTreeMap<UnitIndex, Failures>,
+    findings: Option<Findings>,
 }
 
 impl Disk {
     /// Keeps a submitted job.
     pub fn keep_job(&mut self, id: JobId, manifest: Manifest, secret: JobSecret) {
         self.order.push(id);
-        let (votes, verdicts, failures) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        self.jobs.insert(id, OnDisk { manifest, secret, state: JobState::Running, votes, verdicts, failures });
+        let (votes, verdicts, failures, findings) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), None);
+        self.jobs.insert(id, OnDisk { manifest, secret, state: JobState::Running, votes, verdicts, failures, findings });
     }
 
     /// Keeps a fact.
@@ -103,6 +104,7 @@ impl Disk {
             Fact::Verdict(job, unit, verdict) => drop(self.job(job).verdicts.insert(unit, verdict)),
             Fact::Failures(job, unit, failures) => drop(self.job(job).failures.insert(unit, failures)),
             Fact::JobState(job, state) => self.job(job).state = state,
+            Fact::Findings(job, findings) => self.job(job).findings = Some(findings),
             Fact::Standing(peer, standing) => drop(self.standings.insert(peer, standing)),
         }
     }
@@ -129,10 +131,14 @@ impl Disk {
     /// What a restarted peer is given.
     pub fn saved(&self) -> Saved {
         let job = |id: &JobId| {
-            let OnDisk { manifest, secret, state, votes, verdicts, failures } = self.jobs[id].clone();
+            let OnDisk { manifest, secret, state, votes, verdicts, failures, findings } = self.jobs[id].clone();
             let (verdicts, failures) = (verdicts.into_iter().collect(), failures.into_iter().collect());
-            SavedJob { id: *id, manifest, secret: secret.0, state, votes, verdicts, failures }
+            SavedJob { id: *id, manifest, secret: secret.0, state, votes, verdicts, failures, findings }
         };
-        Saved { jobs: self.order.iter().map(job).collect(), standings: self.standings.iter().map(|(p, s)| (*p, *s)).collect() }
+        Saved {
+            jobs: self.order.iter().map(job).collect(),
+            standings: self.standings.iter().map(|(p, s)| (*p, *s)).collect(),
+            ..Saved::default()
+        }
     }
 }

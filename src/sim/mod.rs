@@ -25,4 +25,6 @@ pub use machine::Disk;
 pub use scenario::{Faults, JobSpec, PeerSpec, Scenario};
 
 #[cfg(test)]
+mod platform_tests;
+#[cfg(test)]
 mod tests;

@@ -8,12 +8,13 @@ use super::{
 };
 use crate::{
     protocol::{
-        fact::{Fact, Failures, JobState, Standing, Verdict, Vote},
+        fact::{Fact, Failures, Findings, JobState, Standing, Verdict, Vote},
         ids::{Digest, JobId, PeerId, UnitIndex},
     },
     wire::number,
 };
 use rusqlite::{OptionalExtension as _, params};
+use std::time::UNIX_EPOCH;
 
 /// The most bytes of a note's key.
 pub const NOTE_KEY_BYTES_MAX: usize = 128;
@@ -195,7 +196,7 @@ impl Writer {
             Fact::Verdict(job, unit, verdict) => self.insert_verdict(*job, *unit, *verdict),
             Fact::Failures(job, unit, Failures { count, last }) => {
                 let key = schema::key(self.place(*job)?.number, unit.0);
-                let sql = "INSERT OR REPLACE INTO failures VALUES (?1, ?2, ?3, ?4)";
+                let sql = "INSERT OR REPLACE INTO failures (key, count, last, sum) VALUES (?1, ?2, ?3, ?4)";
                 rows::write(&self.connection, sql, params![key, count, number::of_failure(*last)])
             }
             Fact::JobState(job, state) => {
@@ -204,6 +205,7 @@ impl Writer {
                 update.execute(params![number, number::of_job_state(*state)])?;
                 Ok(())
             }
+            Fact::Findings(job, findings) => self.insert_findings(*job, findings),
             Fact::Standing(peer, standing) => self.insert_standing(*peer, standing),
         }
     }
@@ -213,7 +215,9 @@ impl Writer {
         let key = schema::key(place.number, place.next_vote);
         let next_vote = place.next_vote.checked_add(1).ok_or(StoreError::BadRow { what: "number of votes" })?;
         let (exit_kind, exit_detail) = number::of_exit(vote.value.exit);
-        let sql = "INSERT INTO vote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        let sql = "INSERT INTO vote
+            (key, unit, worker, attempt, ordinal, exit_kind, exit_detail, output, gas, output_bytes, proof, position, platform, sum)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
         // SQLite knows signed numbers only; the bits are kept.
         let (gas, output_bytes) = (vote.value.gas.cast_signed(), vote.output_bytes.cast_signed());
         let values = params![
@@ -244,7 +248,8 @@ impl Writer {
             Verdict::Failed => (3, None),
         };
         let exit = value.map(|(value, _)| number::of_exit(value.exit));
-        let sql = "INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let sql = "INSERT OR REPLACE INTO verdict (key, kind, exit_kind, exit_detail, output, gas, by_owner, sum)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let values = params![
             key,
             kind,
@@ -257,9 +262,28 @@ impl Writer {
         rows::write(&self.connection, sql, values)
     }
 
+    fn insert_findings(&mut self, job: JobId, findings: &Findings) -> Result<(), StoreError> {
+        let Findings { audit, nondeterminism } = findings;
+        let key = schema::key(self.place(job)?.number, 0);
+        let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO findings VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let (unit, set_aside, against) = match nondeterminism {
+            Some(found) => (Some(found.unit.0), Some(found.set_aside.bits()), Some(found.against.bits())),
+            None => (None, None, None),
+        };
+        insert.execute(params![key, audit.convicted, audit.collusion, unit, set_aside, against])?;
+        Ok(())
+    }
+
     fn insert_standing(&mut self, peer: PeerId, standing: &Standing) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO standing VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        let values = params![
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO standing VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (peer) DO UPDATE SET
+                verified_units = excluded.verified_units, verified_gas = excluded.verified_gas, strikes = excluded.strikes,
+                drops = excluded.drops, gas_per_second = excluded.gas_per_second, anchor = excluded.anchor, lineage = excluded.lineage,
+                struck_unix = iif(excluded.strikes > strikes, excluded.struck_unix, struck_unix)",
+        )?;
+        // When it was convicted: the core has no clock, and its quarantine outlives this process.
+        let struck = (standing.strikes > 0).then(|| UNIX_EPOCH.elapsed().unwrap_or_default().as_secs().cast_signed());
+        insert.execute(params![
             peer.0,
             standing.verified_units.cast_signed(),
             standing.verified_gas.cast_signed(),
@@ -268,8 +292,9 @@ impl Writer {
             standing.gas_per_second,
             standing.anchor,
             standing.lineage.map(|peer| peer.0),
-        ];
-        rows::write(&self.connection, sql, values)
+            struck,
+        ])?;
+        Ok(())
     }
 
     fn insert_unit(&mut self, draft: i64, index: u32, name: &str, input: &StagedBlob) -> Result<(), StoreError> {

@@ -3,15 +3,21 @@
 use super::{Store, error::StoreError, rows, schema};
 use crate::{
     protocol::{
-        fact::{Failures, Saved, SavedJob, Standing, Verdict, Vote},
+        fact::{Failures, Findings, Nondeterminism, Saved, SavedJob, Standing, Verdict, Vote},
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
         outcome::{Exit, Value},
-        platform::Platform,
+        platform::{Platform, Platforms},
+        trust::QUARANTINE,
+        verify::AuditState,
     },
     wire::{manifest, number, receipt},
 };
 use rusqlite::{Connection, Row};
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 /// What a worker is shown of a job before its first lease.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,7 +31,10 @@ pub struct SignedManifest {
 impl Store {
     /// Everything that a restarted peer needs, in one consistent state. Blocks; a million votes take about a second.
     pub fn load(&self) -> Result<Saved, StoreError> {
-        self.read(|connection| Ok(Saved { jobs: load_jobs(connection)?, standings: load_standings(connection)? }))
+        self.read(|connection| {
+            let (jobs, standings) = (load_jobs(connection)?, load_standings(connection)?);
+            Ok(Saved { jobs, standings, quarantines: load_quarantines(connection)? })
+        })
     }
 
     /// A job's encoded manifest and its owner's signature on it.
@@ -66,6 +75,7 @@ fn load_jobs(connection: &Connection) -> Result<Vec<SavedJob>, StoreError> {
             votes: of_job(connection, job, "vote", load_vote)?,
             verdicts: of_job(connection, job, "verdict", |row| Ok((unit_of(row)?, load_verdict(row)?)))?,
             failures: of_job(connection, job, "failures", |row| Ok((unit_of(row)?, load_failures(row)?)))?,
+            findings: of_job(connection, job, "findings", load_findings)?.pop(),
         });
     }
     Ok(jobs)
@@ -138,12 +148,25 @@ fn load_failures(row: &Row<'_>) -> Result<Failures, StoreError> {
     Ok(Failures { count: row.get(1)?, last })
 }
 
+fn load_findings(row: &Row<'_>) -> Result<Findings, StoreError> {
+    let audit = AuditState { convicted: row.get(1)?, collusion: row.get(2)? };
+    let platforms =
+        |bits: Option<u8>| bits.and_then(Platforms::from_bits).ok_or(StoreError::BadRow { what: "instruction sets of a finding" });
+    let nondeterminism = match row.get::<_, Option<u32>>(3)? {
+        Some(unit) => {
+            let (set_aside, against) = (platforms(row.get(4)?)?, platforms(row.get(5)?)?);
+            Some(Nondeterminism { unit: UnitIndex(unit), set_aside, against })
+        }
+        None => None,
+    };
+    Ok(Findings { audit, nondeterminism })
+}
+
 fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, StoreError> {
     let mut find = connection.prepare_cached("SELECT * FROM standing ORDER BY peer")?;
     let mut found = find.query([])?;
     let mut standings = vec![];
     while let Some(row) = found.next()? {
-        rows::check(row, "standing")?;
         let standing = Standing {
             verified_units: row.get::<_, i64>(1)?.cast_unsigned(),
             verified_gas: row.get::<_, i64>(2)?.cast_unsigned(),
@@ -156,4 +179,15 @@ fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, St
         standings.push((PeerId(row.get(0)?), standing));
     }
     Ok(standings)
+}
+
+/// What is left of quarantines, by this machine's clock; where that was set back they have just begun.
+fn load_quarantines(connection: &Connection) -> Result<BTreeMap<PeerId, Duration>, StoreError> {
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let mut find = connection.prepare_cached("SELECT peer, struck_unix FROM standing WHERE strikes > 0 AND struck_unix IS NOT NULL")?;
+    let rows = find.query_map([], |row| {
+        let gone = now.saturating_sub(u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0));
+        Ok((PeerId(row.get(0)?), QUARANTINE.saturating_sub(Duration::from_secs(gone))))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }

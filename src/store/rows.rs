@@ -1,15 +1,21 @@
-//! Rows that carry a sum over their other columns in their last one, so that a changed bit is noticed where SQLite's own structure is
+//! Rows that carry a sum over their other columns in one named `sum`, so that a changed bit is noticed where SQLite's own structure is
 //! intact. It finds a disk's mistakes; whoever may write the database could write the sums as well.
+//!
+//! A column is known by its place among the others, and one that is null adds nothing: so a column that is added later, empty in the
+//! rows that there are, leaves their sums right.
 //!
 //! Rows from before there were sums have none, and are taken as they are until they are written again.
 
 use super::error::StoreError;
 use rusqlite::{
     Connection, Row, ToSql,
-    types::{ToSqlOutput, Value, ValueRef},
+    types::{ToSqlOutput, ValueRef},
 };
 
-/// A sum over columns (FNV-1a of their types, lengths and bytes): quick enough for a million rows at a start.
+/// The column of the sum.
+const COLUMN: &str = "sum";
+
+/// A sum over columns (FNV-1a of their places, types, lengths and bytes): quick enough for a million rows at a start.
 struct Sum(u64);
 
 impl Sum {
@@ -21,9 +27,13 @@ impl Sum {
         }
     }
 
-    fn add(&mut self, value: ValueRef<'_>) {
+    fn add(&mut self, place: usize, value: ValueRef<'_>) {
+        if value == ValueRef::Null {
+            return;
+        }
+        self.bytes(&(place as u64).to_le_bytes());
         match value {
-            ValueRef::Null => self.bytes(&[0]),
+            ValueRef::Null => {}
             ValueRef::Integer(number) => {
                 self.bytes(&[1]);
                 self.bytes(&number.to_le_bytes());
@@ -45,16 +55,16 @@ impl Sum {
     }
 }
 
-/// Executes `sql`, whose last parameter is the sum of all before it.
+/// Executes `sql`, which writes all columns of a row: `values` in the order of the table's columns, and behind them the sum.
 pub(super) fn write(connection: &Connection, sql: &str, values: &[&dyn ToSql]) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut sum = Sum::EMPTY;
     for (at, value) in values.iter().enumerate() {
         match value.to_sql()? {
-            ToSqlOutput::Borrowed(value) => sum.add(value),
-            ToSqlOutput::Owned(value) => sum.add(ValueRef::from(&value)),
+            ToSqlOutput::Borrowed(value) => sum.add(at, value),
+            ToSqlOutput::Owned(value) => sum.add(at, ValueRef::from(&value)),
             // Nothing of ours is of another kind; with a wrong sum it would be noticed at once.
-            _ => sum.add(ValueRef::from(&Value::Null)),
+            _ => sum.add(at, ValueRef::Integer(0)),
         }
         statement.raw_bind_parameter(at + 1, value)?;
     }
@@ -63,13 +73,13 @@ pub(super) fn write(connection: &Connection, sql: &str, values: &[&dyn ToSql]) -
     Ok(())
 }
 
-/// Compares a whole row with its sum, where it has one.
+/// Compares a row, of which all columns were asked for in the table's order, with its sum, where it has one.
 pub(super) fn check(row: &Row<'_>, what: &str) -> Result<(), StoreError> {
-    let last = row.as_ref().column_count() - 1;
-    let Some(expected) = row.get::<_, Option<i64>>(last)? else { return Ok(()) };
+    let (columns, at_sum) = (row.as_ref().column_count(), row.as_ref().column_index(COLUMN)?);
+    let Some(expected) = row.get::<_, Option<i64>>(at_sum)? else { return Ok(()) };
     let mut sum = Sum::EMPTY;
-    for at in 0..last {
-        sum.add(row.get_ref(at)?);
+    for (place, column) in (0..columns).filter(|column| *column != at_sum).enumerate() {
+        sum.add(place, row.get_ref(column)?);
     }
     if sum.finish() == expected { Ok(()) } else { Err(StoreError::damaged_row(what)) }
 }

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::protocol::{
-    fact::{Fact, Failures, JobState, Standing, Verdict, Vote},
+    fact::{Fact, Failures, Findings, JobState, Nondeterminism, Standing, Verdict, Vote},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::{Inputs, Manifest, Policy, Reduce, UnitRange},
     outcome::{AttemptFailure, Exit, UnitLimits, Value},
-    platform::Platform,
+    platform::{Platform, Platforms},
+    verify::AuditState,
 };
 use std::{
     fs,
@@ -103,6 +104,9 @@ fn what_was_committed_is_loaded_again() {
     let failures = Failures { count: 3, last: AttemptFailure::StackOverflow };
     let standing = Standing { verified_gas: u64::MAX, gas_per_second: 1.5, anchor: true, lineage: Some(OWNER), ..Standing::default() };
     let votes = [vote(4), vote(3), vote(5)];
+    let (set_aside, against) = (Platforms::from_iter([Platform::Aarch64, Platform::Other]), Platforms::from_iter([Platform::X86_64]));
+    let nondeterminism = Some(Nondeterminism { unit: UnitIndex(3), set_aside, against });
+    let findings = Findings { audit: AuditState { convicted: 2, collusion: true }, nondeterminism };
     let writes = votes.iter().map(|vote| Fact::Vote(first.job, vote.clone())).chain([
         Fact::Vote(second.job, vote(8)),
         Fact::Verdict(first.job, UnitIndex(4), Verdict::Failed),
@@ -110,6 +114,8 @@ fn what_was_committed_is_loaded_again() {
         Fact::Verdict(first.job, UnitIndex(4), verified),
         Fact::Failures(first.job, UnitIndex(6), failures),
         Fact::JobState(second.job, JobState::Stopped),
+        Fact::Findings(first.job, Findings::default()),
+        Fact::Findings(first.job, findings),
         Fact::Standing(PeerId([5; 32]), Standing::default()),
         Fact::Standing(PeerId([5; 32]), standing),
     ]);
@@ -128,6 +134,7 @@ fn what_was_committed_is_loaded_again() {
     assert_eq!(two.votes, [vote(8)]);
     assert_eq!(one.verdicts, [(UnitIndex(2), Verdict::Open), (UnitIndex(4), verified)]);
     assert_eq!(one.failures, [(UnitIndex(6), failures)]);
+    assert_eq!((one.findings, two.findings), (Some(findings), None));
     assert_eq!(saved.standings, [(PeerId([5; 32]), standing)]);
     assert_eq!(store.output(first.job, UnitIndex(4)).unwrap(), Some(Output { value, by_owner: true, size: None }));
     assert_eq!(store.output(first.job, UnitIndex(2)).unwrap(), None);
@@ -171,6 +178,31 @@ fn a_second_node_is_refused() {
     assert!(refused.hint().is_some());
     drop(store);
     open(&dir);
+}
+
+#[test]
+fn a_quarantine_goes_on_while_the_node_is_down() {
+    let dir = dir();
+    let store = open(&dir);
+    let caught = Standing { strikes: 1, ..Standing::default() };
+    let keep = |store: &Store, peer: u8, standing| store.commit_blocking(vec![Write::Fact(Fact::Standing(PeerId([peer; 32]), standing))]);
+    keep(&store, 1, Standing::default()).unwrap();
+    (1..=3).for_each(|peer| keep(&store, peer, caught).unwrap());
+    drop(store);
+    let connection = rusqlite::Connection::open(dir.path().join("facts.sqlite")).unwrap();
+    let back = "UPDATE standing SET struck_unix = struck_unix - ?2 WHERE peer = ?1";
+    connection.execute(back, rusqlite::params![[1u8; 32], 3600]).unwrap();
+    connection.execute(back, rusqlite::params![[2u8; 32], 1_000_000]).unwrap();
+    drop(connection);
+    let store = open(&dir);
+    // What is said of it later does not begin it anew.
+    keep(&store, 1, Standing { drops: 5, ..caught }).unwrap();
+    let left = |store: &Store, peer: u8| store.load().unwrap().quarantines[&PeerId([peer; 32])].as_secs();
+    assert!((22 * 3600..=23 * 3600).contains(&left(&store, 1)), "{}", left(&store, 1));
+    assert_eq!(left(&store, 2), 0);
+    assert!(left(&store, 3) > 23 * 3600);
+    keep(&store, 2, Standing { strikes: 2, ..caught }).unwrap();
+    assert!(left(&store, 2) > 23 * 3600, "convicted again");
 }
 
 #[test]

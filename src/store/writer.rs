@@ -331,7 +331,7 @@ impl Writer {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let (first, last) = schema::keys(number);
         let mut swept = 0;
-        for table in ["unit", "vote", "verdict", "failures", "log"] {
+        for table in ["unit", "vote", "verdict", "failures", "log", "findings"] {
             let sql = format!("DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE key BETWEEN ?1 AND ?2 LIMIT ?3)");
             swept += self.connection.prepare_cached(&sql)?.execute([first, last, SWEEP_MAX])?;
         }

@@ -7,6 +7,7 @@ use crate::{
         fact::JobState,
         ids::JobId,
         owner::{JobView, UnitState, UnitView, WaitReason},
+        verify::AuditState,
     },
     wire::control::{ExplainResponse, Reason, Status},
 };
@@ -95,11 +96,52 @@ pub(super) fn idle_reason(status: &Status) -> Vec<Reason> {
 
 /// What a job's line says: why it does not go on, if so.
 pub(super) fn job_reason(view: &JobView) -> Option<Reason> {
-    match view.state {
+    let reason = match view.state {
         JobState::Done | JobState::Cancelled => None,
         JobState::Running => view.waiting.map(|waiting| wait_reason(waiting, view)),
         JobState::Failed | JobState::Stopped => ended_reason(view),
-    }
+    };
+    reason.or_else(|| differing_machines(view))
+}
+
+/// That machines of different instruction sets disagree on the job's units, if they do.
+pub(super) fn nondeterminism(view: &JobView) -> Option<String> {
+    let found = view.nondeterminism?;
+    let (dissent, against) = (found.dissenting, found.against);
+    let units = if found.units == 1 { "1 unit".to_owned() } else { format!("{} units", grouped(found.units)) };
+    let first = format!("machines of different instruction sets disagree on {units} (first: unit {})", found.first);
+    Some(if found.set_aside {
+        format!("{first}: {dissent} against {against}; votes of {dissent} do not count")
+    } else {
+        format!("{first}: {dissent} against {against}; nobody else on {dissent} could be asked, so the workers who said so do not count")
+    })
+}
+
+fn differing_machines(view: &JobView) -> Option<Reason> {
+    let id = view.id.short();
+    let hints = [&*format!("manyhands verify {id}          (runs units here)"), "manyhands peers"];
+    nondeterminism(view).map(|text| reason("NONDETERMINISM", text, &hints))
+}
+
+/// What third votes have shown so far, and how far that reaches.
+fn audits(view: &JobView) -> Option<Reason> {
+    let clean = view.clean_audits;
+    let collusion = view.findings.audit.collusion.then(|| {
+        let text = "two keys signed the same wrong value: every unit gets one more vote than usual, and nothing is provisional";
+        reason("COLLUSION", text, &["manyhands peers"])
+    });
+    let percent = 300.0 / f64::from(clean.max(1));
+    collusion.or_else(|| {
+        (percent < 100.0).then(|| {
+            let digits = if percent >= 10.0 { 0 } else { 2 };
+            let text = format!(
+                "{} verified units were audited and nobody disagreed: with 95 % certainty at most {percent:.digits$} % of the verified \
+                 results are wrong",
+                grouped(clean)
+            );
+            reason("AUDITED", text, &[&format!("manyhands verify {}", view.id.short())])
+        })
+    })
 }
 
 fn job_reasons(view: &JobView) -> Vec<Reason> {
@@ -128,12 +170,18 @@ fn job_reasons(view: &JobView) -> Vec<Reason> {
         reasons.push(reason("DISPUTED", text, &[&format!("manyhands verify {}", view.id.short())]));
     }
     if counts.rechecking > 0 {
-        let text = format!("{} accepted units are judged again, because a contributor was caught", grouped(counts.rechecking));
+        let why = match view.nondeterminism {
+            Some(_) if view.findings.audit == AuditState::default() => "machines of different instruction sets disagree",
+            Some(_) | None => "a contributor was caught",
+        };
+        let text = format!("{} accepted units are judged again, because {why}", grouped(counts.rechecking));
         reasons.push(reason("RECHECKING", text, &["manyhands peers"]));
     }
+    reasons.extend(differing_machines(view));
     if reasons.is_empty() {
         reasons.push(reason("STARTING", "units are about to be handed out", &[&format!("manyhands watch {}", view.id.short())]));
     }
+    reasons.extend(audits(view));
     reasons
 }
 

@@ -260,7 +260,7 @@ fn message(chronicle: &Chronicle, store: &Store, ids: &[JobId], seen: Seen) -> R
 }
 
 fn describe(chronicle: &Chronicle, times: Times, ids: &[JobId], seen: &Seen) -> Job {
-    let JobView { id, manifest, state, counts, awaiting, running, workers, gas, contributors, waiting: _ } = &seen.view;
+    let JobView { id, manifest, state, counts, awaiting, running, workers, gas, contributors, .. } = &seen.view;
     let elapsed = times.elapsed(unix_ms());
     let is_running = !state.has_ended();
     let eta = Some(()).filter(|()| is_running).and_then(|()| chronicle.estimate(*id, elapsed, counts.units, counts.decided()));
@@ -302,6 +302,12 @@ fn describe(chronicle: &Chronicle, times: Times, ids: &[JobId], seen: &Seen) -> 
         contributors: contributors.collect(),
         module: manifest.module.to_string(),
         args: manifest.args.clone(),
+        clean_audits: seen.view.clean_audits,
+        audit_rate: seen.view.audit_rate,
+        caught: seen.view.findings.audit.convicted,
+        collusion: seen.view.findings.audit.collusion,
+        contradicted: seen.view.nondeterminism.map_or(0, |found| found.units),
+        nondeterminism: explain::nondeterminism(&seen.view).unwrap_or_default(),
         ..Job::default()
     };
     job.set_state(wire_state(*state));

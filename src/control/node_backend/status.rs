@@ -79,6 +79,11 @@ fn of_loop(node: &Node) -> Status {
     let held_up = node.is_held_up_by_disk() && node.stalled().is_none();
     let held_up = held_up.then(|| "the disk takes no writes, so no units are taken until it does".to_owned());
     let stalled = node.stalled().map(|reason| format!("nothing can be kept, so the node waits: {reason}"));
+    let open = || peer.owner().job_ids().filter(|job| peer.owner().open_units(*job) > 0);
+    let differing = open().filter_map(|job| peer.owner().job_view(job)).filter_map(|view| {
+        let differing = explain::nondeterminism(&view)?;
+        Some(format!("job {}: {differing}", view.id.short()))
+    });
     Status {
         peers_connected: count(node.connected().len()),
         peers_known: count(peer.gossip().sizes().contacts.max(node.connected().len())),
@@ -86,11 +91,11 @@ fn of_loop(node: &Node) -> Status {
         paused: node.is_paused(),
         units_run: node.units_run(),
         gas_given: node.gas_given(),
-        jobs_open_here: count(peer.owner().job_ids().filter(|job| peer.owner().open_units(*job) > 0).count()),
+        jobs_open_here: count(open().count()),
         jobs_heard: count(peer.board().open_jobs(now).count()),
         grid_peers_estimate: estimate.peers,
         grid_slots_estimate: estimate.slots,
-        warnings: stalled.into_iter().chain(held_up).chain(lost).collect(),
+        warnings: stalled.into_iter().chain(held_up).chain(lost).chain(differing).collect(),
         ..Status::default()
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     },
     wire::control::{ListUnitsRequest, ListUnitsResponse, UnitView as WireUnit, VoteView as WireVote},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Units that one look at the run loop takes in: it is not held up for longer than a millisecond or two.
 pub(super) const LOOK_UNITS: usize = 1024;
@@ -86,6 +86,8 @@ fn message(view: &UnitView, names: &BTreeMap<u32, String>) -> WireUnit {
         gas: view.value.map_or(0, |value| value.gas),
         failed_attempts: failures.map_or(0, |failures| failures.count),
         last_failure: failures.map(|failures| failures.last.to_string()).unwrap_or_default(),
+        votes_needed: view.need,
+        confidence: view.confidence.unwrap_or_default(),
     }
 }
 
@@ -98,6 +100,8 @@ fn vote(vote: &crate::protocol::owner::VoteView) -> WireVote {
         counted: vote.counted,
         struck: vote.struck,
         exit: vote.value.exit.to_string(),
+        set_aside: vote.set_aside,
+        instruction_set: vote.platform.to_string(),
     }
 }
 
@@ -118,17 +122,26 @@ fn state_word(state: UnitState) -> &'static str {
 fn standing(view: &UnitView) -> String {
     let counted = view.votes.iter().filter(|vote| vote.counted).count();
     let proven = view.votes.iter().filter(|vote| vote.counted && vote.proven).count();
-    let live = view.votes.iter().filter(|vote| !vote.struck).count();
+    let live = view.votes.iter().filter(|vote| !vote.struck && !vote.set_aside).count();
+    let need = usize::try_from(view.need).unwrap_or(usize::MAX).max(counted);
+    let networks = if view.different_networks { ", different networks" } else { "" };
+    let values: BTreeSet<_> = view.votes.iter().filter(|vote| !vote.struck && !vote.set_aside).map(|vote| vote.value).collect();
     match view.state {
         UnitState::Waiting => "not run yet".to_owned(),
         UnitState::Running => "runs now".to_owned(),
-        UnitState::AwaitingVote => format!("{live} of 2 or more votes"),
+        UnitState::AwaitingVote if values.len() > 1 => format!("{live} votes, which disagree; one more is wanted"),
+        UnitState::AwaitingVote => format!("{live} of {} votes", need.max(live + 1)),
         UnitState::Provisional => format!("provisional: {counted} newcomers agree, nobody proven has said anything"),
         UnitState::Disputed => "in dispute: proven voters disagree".to_owned(),
-        UnitState::Rechecking => "re-checking: a contributor was caught, or an audit was called".to_owned(),
+        UnitState::Rechecking if view.votes.iter().any(|vote| vote.struck) => "re-checking: a contributor was caught".to_owned(),
+        UnitState::Rechecking if view.votes.iter().any(|vote| vote.set_aside) => {
+            "re-checking: a vote does not count any more, since machines of different instruction sets disagree".to_owned()
+        }
+        UnitState::Rechecking => "re-checking: one more vote is wanted".to_owned(),
         UnitState::Verified if view.by_owner => "checked by you".to_owned(),
-        UnitState::Verified => format!("verified {counted} of {live} ({proven} proven)"),
-        UnitState::Failed if view.value.is_some() => format!("failed, and {counted} of {live} agree on how"),
+        UnitState::Verified => format!("verified {counted} of {need} ({proven} proven{networks})"),
+        UnitState::Failed if view.by_owner => "failed, and so it does here".to_owned(),
+        UnitState::Failed if view.value.is_some() => format!("failed, and {counted} of {need} agree on how ({proven} proven{networks})"),
         UnitState::Failed => "failed on several machines".to_owned(),
     }
 }
@@ -140,16 +153,36 @@ mod tests {
         ids::{Digest, PeerId},
         outcome::{Exit, Value},
         owner::VoteView,
+        platform::Platform,
     };
 
     #[test]
     fn a_standing_counts_votes_and_says_who_checked() {
         let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 5 };
-        let vote = |peer, proven, counted, struck| VoteView { worker: PeerId([peer; 32]), value, counted, proven, struck };
+        let vote = |peer, proven, counted, struck| {
+            let (worker, platform) = (PeerId([peer; 32]), Platform::X86_64);
+            VoteView { worker, value, counted, proven, struck, set_aside: false, platform }
+        };
         let votes = vec![vote(1, true, true, false), vote(2, false, true, false), vote(3, false, false, true)];
-        let mut view =
-            UnitView { unit: UnitIndex(3), state: UnitState::Verified, value: Some(value), by_owner: false, votes, failures: None };
+        let mut view = UnitView {
+            unit: UnitIndex(3),
+            state: UnitState::Verified,
+            value: Some(value),
+            by_owner: false,
+            need: 2,
+            confidence: Some(0.9999),
+            different_networks: false,
+            votes,
+            failures: None,
+        };
         assert_eq!(standing(&view), "verified 2 of 2 (1 proven)");
+        view.different_networks = true;
+        assert_eq!(standing(&view), "verified 2 of 2 (1 proven, different networks)");
+        view.state = UnitState::Rechecking;
+        assert_eq!(standing(&view), "re-checking: a contributor was caught");
+        view.state = UnitState::AwaitingVote;
+        assert_eq!(standing(&view), "2 of 3 votes");
+        view.state = UnitState::Verified;
         view.by_owner = true;
         assert_eq!(standing(&view), "checked by you");
         view.state = UnitState::Disputed;

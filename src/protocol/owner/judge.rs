@@ -8,14 +8,16 @@ use super::{
     unit::{FAILED_WORKERS_KEPT, FailureRecord, Phase, Unit, UnitVote, Want},
 };
 use crate::protocol::{
-    fact::{Fact, Failures, Verdict},
+    fact::{Fact, Failures, Nondeterminism, Verdict},
     ids::{PeerId, UnitIndex},
-    outcome::{AttemptFailure, Value},
+    job::Policy,
+    outcome::AttemptFailure,
+    platform::{Platform, Platforms},
     time::Instant,
     trust::{Trust, VoterFacts},
-    verify::{self, Ballot, Decision, Judgement, Rules, Voter, Weight},
+    verify::{self, Ballot, Decision, Judgement, Reach, Rules, Voter, Weight},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// So many proven peers, each counted once, and attempts of the owner's own failed: then the unit has failed.
 const FAILURES_BY_PROVEN_MAX: usize = 3;
@@ -42,23 +44,120 @@ impl OwnJob {
     /// Judges one unit and applies the judgement.
     pub fn judge(&mut self, index: UnitIndex, trust: &mut Trust, around: &Surroundings<'_>, out: &mut Consequences) {
         let ballots = self.ballots(&self.units[index.0 as usize].votes, trust, around.owner);
-        let Judgement { decision, convict, credit } = verify::accept(&ballots, self.rules(index, &ballots, trust, around.cold));
-        self.audit.collusion |= same_wrong_value(&ballots, &convict);
+        let rules = Rules { reach: self.reach(index, &ballots, trust, around), ..self.rules(index, &ballots, trust, around.cold) };
+        let Judgement { decision, convict, excuse, collusion, credit } = verify::accept(&ballots, rules);
+        if let Decision::SetAside { platforms, against } = decision {
+            self.set_aside_for_good(index, platforms, against, out);
+            return;
+        }
+        self.audit.collusion |= collusion;
         out.convict.extend(convict);
+        excuse.into_iter().for_each(|worker| self.excuse(worker, &ballots, out));
         let failed = matches!(self.units[index.0 as usize].phase, Phase::Failed);
         let exhausted = failed || self.failures.get(&index).is_some_and(|record| self.is_exhausted(record, trust, around));
         let phase = match decision {
             Decision::Accept { value, by_owner } => Phase::Verified { value, by_owner },
-            Decision::Provisional { .. } | Decision::Disputed | Decision::Want(_) if exhausted => Phase::Failed,
+            Decision::Provisional { .. } | Decision::Disputed | Decision::SetAside { .. } | Decision::Want(_) if exhausted => Phase::Failed,
             Decision::Provisional { value } => Phase::Provisional(value),
             Decision::Disputed => Phase::Disputed,
-            Decision::Want(_) => match self.units[index.0 as usize].phase {
+            Decision::SetAside { .. } | Decision::Want(_) => match self.units[index.0 as usize].phase {
                 Phase::Verified { .. } | Phase::Reopened => Phase::Reopened,
                 Phase::Open | Phase::Failed | Phase::Provisional(_) | Phase::Disputed => Phase::Open,
             },
         };
         self.settle(index, phase, &credit, trust, out);
+        self.note_checks(index, &ballots);
         self.want(index, decision, around);
+    }
+
+    /// Machines of these instruction sets say something else than the others: none of their votes counts from now on.
+    fn set_aside_for_good(&mut self, index: UnitIndex, platforms: Platforms, against: Platforms, out: &mut Consequences) {
+        let before = self.nondeterminism.unwrap_or(Nondeterminism { unit: index, set_aside: Platforms::NONE, against });
+        let (set_aside, against) = (before.set_aside.union(platforms), before.against.union(against));
+        self.nondeterminism = Some(Nondeterminism { set_aside, against, ..before });
+        out.set_aside = platforms;
+        let concerned = |unit: &Unit| unit.votes.iter().any(|vote| platforms.contains(vote.platform));
+        out.again.extend((0..).map(UnitIndex).zip(&self.units).filter(|(_, unit)| concerned(unit)).map(|(index, _)| index));
+    }
+
+    /// The worker's dissent may be its instruction set's doing: none of its votes in this job counts from now on.
+    fn excuse(&mut self, worker: PeerId, ballots: &[Ballot], out: &mut Consequences) {
+        let platforms = ballots.iter().filter(|ballot| ballot.worker == worker).map(|ballot| ballot.platform).collect();
+        if self.excused.insert(worker, platforms).is_none() {
+            out.excused.insert(worker);
+            out.again.extend(self.voted_on.get(&worker).into_iter().flatten());
+        }
+    }
+
+    /// Who could say whether an instruction set explains a dissent. Looked for only where there may be one.
+    fn reach(&self, index: UnitIndex, ballots: &[Ballot], trust: &Trust, around: &Surroundings<'_>) -> Reach {
+        let quarrel = ballots.iter().any(|ballot| ballot.value != ballots[0].value && ballot.weight != Weight::Struck);
+        if !quarrel || ballots.iter().all(|ballot| ballot.platform == ballots[0].platform) {
+            return Reach::default();
+        }
+        let owner = around.roster.get(around.owner).filter(|_| around.roster.is_working(around.owner)).map(|worker| worker.platform);
+        let mut reach = Reach { owner, ..Reach::default() };
+        let gas = self.gas_estimate();
+        // Those who are away now are known by their votes: what a split of the network hides must not decide which machines stay.
+        let mut trusted: BTreeMap<PeerId, Platform> = BTreeMap::new();
+        for (peer, units) in &self.voted_on {
+            let votes = units.last().and_then(|unit| self.unit(*unit)).map_or(&[][..], |unit| &unit.votes);
+            trusted.extend(votes.iter().filter(|vote| vote.worker == *peer).map(|vote| (*peer, vote.platform)));
+        }
+        for peer in around.roster.working() {
+            let Some(worker) = around.roster.get(peer) else { continue };
+            trusted.insert(peer, worker.platform);
+            let failed = self.failures.get(&index).is_some_and(|record| record.workers.contains(&peer));
+            let may_vote = peer != around.owner && trust.is_proven(peer, gas) && !self.bars(peer, worker.platform);
+            if may_vote && !failed && trust.rest(peer).is_none() && self.is_independent(index, peer, trust) {
+                reach.at_hand.insert(worker.platform);
+            }
+        }
+        for (peer, platform) in trusted {
+            let may_count = peer != around.owner && trust.is_proven(peer, gas) && !self.bars(peer, platform);
+            let here = &mut reach.trusted[platform as usize];
+            here.proven += u32::from(may_count);
+            here.anchors += u32::from(may_count && trust.voter(peer, gas).anchor);
+        }
+        reach
+    }
+
+    /// Whether a vote of this worker's would be independent of all that the unit has.
+    pub fn is_independent(&self, index: UnitIndex, worker: PeerId, trust: &Trust) -> bool {
+        let Some(unit) = self.unit(index) else { return false };
+        let (prefix, lineage) = (trust.prefix(worker), trust.lineage(worker));
+        unit.votes.iter().filter(|vote| vote.worker == worker || !vote.struck).all(|vote| {
+            let other = trust.lineage(vote.worker);
+            vote.worker != worker
+                && (prefix.is_none() || trust.prefix(vote.worker) != prefix)
+                && (lineage.is_none() || (other != lineage && lineage != Some(vote.worker)))
+                && other != Some(worker)
+        })
+    }
+
+    /// Keeps count of what the decided unit's votes say beyond its decision.
+    pub fn note_checks(&mut self, index: UnitIndex, ballots: &[Ballot]) {
+        let unit = &mut self.units[index.0 as usize];
+        let (mut clean, mut contradicted) = (false, false);
+        if let Phase::Verified { value, by_owner } = unit.phase {
+            let unanimous = ballots.iter().all(|ballot| ballot.value == value);
+            // One more than the policy asks for, or the owner's machine beside another's.
+            let usual = match self.manifest.policy {
+                Policy::Economy => 1,
+                Policy::Standard => 2,
+                Policy::Strict => 3,
+            };
+            let beyond = if by_owner { ballots.len() > 1 } else { verify::counted_ballots(ballots, value).len() > usual };
+            clean = unanimous && beyond;
+            let explained = |ballot: &Ballot| matches!(ballot.weight, Weight::Excused | Weight::SetAside);
+            contradicted = ballots.iter().any(|ballot| ballot.value != value && explained(ballot));
+        }
+        self.clean_audits = self.clean_audits + u32::from(clean) - u32::from(core::mem::replace(&mut unit.clean_audit, clean));
+        if contradicted {
+            self.contradicted.insert(index);
+        } else {
+            self.contradicted.remove(&index);
+        }
     }
 
     /// The votes with what is known about the voters now.
@@ -70,6 +169,8 @@ impl OwnJob {
             let weight = match vote {
                 vote if vote.worker == owner => Weight::Owner,
                 UnitVote { struck: true, .. } => Weight::Struck,
+                vote if self.set_aside().contains(vote.platform) => Weight::SetAside,
+                vote if self.excused.contains_key(&vote.worker) => Weight::Excused,
                 _ => known.weight,
             };
             let VoterFacts { weight: _, anchor, prefix, lineage } = known;
@@ -79,20 +180,22 @@ impl OwnJob {
         votes.iter().map(ballot).collect()
     }
 
-    fn rules(&self, index: UnitIndex, ballots: &[Ballot], trust: &Trust, cold: bool) -> Rules {
+    /// What holds for a unit with these votes.
+    pub fn rules(&self, index: UnitIndex, ballots: &[Ballot], trust: &Trust, cold: bool) -> Rules {
         // The owner's vote stands whatever the rules are, and the secret numbers cost a digest each.
         if ballots.is_empty() || ballots.iter().any(|ballot| ballot.weight == Weight::Owner) {
-            return Rules { need: 2, provisional_allowed: false };
+            return Rules { need: 2, provisional_allowed: false, reach: Reach::default() };
         }
         // The owner's own devices and friends are not audited: two of them alone could finish no job.
-        let anchored = ballots.iter().filter(|ballot| ballot.weight != Weight::Struck).all(|ballot| ballot.anchor);
+        let live = || ballots.iter().filter(|ballot| matches!(ballot.weight, Weight::Proven | Weight::Newcomer));
+        let anchored = live().all(|ballot| ballot.anchor);
         let audited = !anchored && self.secret.audit_number(index) < self.audit_rate;
-        let first = ballots.iter().find(|ballot| ballot.weight != Weight::Struck);
-        let record = first
+        let record = live()
+            .next()
             .filter(|ballot| ballot.weight == Weight::Proven)
             .map(|ballot| trust.record_in_units(ballot.worker, self.gas_estimate()).max(verify::PROVEN_UNITS));
         let need = verify::votes_needed(self.manifest.policy, audited, || self.secret.lottery_number(index), record, self.audit_rate);
-        Rules { need, provisional_allowed: cold && !self.audit.collusion }
+        Rules { need, provisional_allowed: cold && !self.audit.collusion, reach: Reach::default() }
     }
 
     /// Brings the unit into `phase`, with all that hangs on it.
@@ -117,7 +220,10 @@ impl OwnJob {
             let due = !vote.struck && credit.contains(&vote.worker);
             match (vote.credited, due) {
                 (false, true) => trust.credit(vote.worker, vote.value.gas),
-                (true, false) if !vote.struck => trust.discredit(vote.worker, vote.value.gas),
+                (true, false) if !vote.struck => {
+                    out.before.entry(vote.worker).or_insert_with(|| trust.standing(vote.worker));
+                    trust.discredit(vote.worker, vote.value.gas);
+                }
                 (true, false | true) | (false, false) => {
                     vote.credited = due;
                     continue;
@@ -137,7 +243,8 @@ impl OwnJob {
         }
         let beyond_newcomers = |record: &FailureRecord| record.seen.count >= FAILURES_BY_NEWCOMERS_MAX && around.proven_within_reach;
         let want = match decision {
-            Decision::Accept { .. } => return,
+            Decision::Accept { .. } | Decision::SetAside { .. } => return,
+            Decision::Want(Voter::OnPlatform(platform)) => Want::Another(Voter::OnPlatform(platform)),
             Decision::Provisional { .. } => Want::Another(Voter::Proven),
             Decision::Disputed => Want::Owner,
             Decision::Want(_) if self.failures.get(&index).is_some_and(beyond_newcomers) => Want::Another(Voter::Proven),
@@ -159,7 +266,8 @@ impl OwnJob {
         record.seen = Failures { count: record.seen.count.saturating_add(1), last: failure };
         match (weight, failure) {
             // What befell the owner's machine says nothing about the unit.
-            (Weight::Owner, AttemptFailure::Killed | AttemptFailure::MissingBlob) | (Weight::Newcomer | Weight::Struck, _) => {}
+            (Weight::Owner, AttemptFailure::Killed | AttemptFailure::MissingBlob)
+            | (Weight::Newcomer | Weight::Excused | Weight::SetAside | Weight::Struck, _) => {}
             (Weight::Owner, _) => record.own = record.own.saturating_add(1),
             (Weight::Proven, _) if record.proven.len() < FAILURES_BY_PROVEN_MAX => drop(record.proven.insert(worker)),
             (Weight::Proven, _) => {}
@@ -187,9 +295,10 @@ impl OwnJob {
         all_failed || record.workers.len() >= FAILED_WORKERS_KEPT
     }
 
-    /// Strikes all votes of a convicted worker. Returns the units to judge again: those that the owner did not check itself.
-    pub fn strike(&mut self, worker: PeerId, was_proven: bool) -> Vec<UnitIndex> {
-        let mut again = Vec::new();
+    /// Strikes all votes of a convicted worker. Returns the units to judge again: those that the owner did not check itself; none where
+    /// it had not voted.
+    pub fn strike(&mut self, worker: PeerId, was_proven: bool) -> Option<Vec<UnitIndex>> {
+        let (mut again, mut any) = (Vec::new(), false);
         for &index in self.voted_on.get(&worker).into_iter().flatten() {
             let unit = &mut self.units[index.0 as usize];
             let mut found = false;
@@ -198,14 +307,19 @@ impl OwnJob {
                 vote.credited = false;
                 found = true;
             }
+            any |= found;
             if found && !matches!(unit.phase, Phase::Verified { by_owner: true, .. }) {
                 again.push(index);
             }
         }
-        if was_proven && !again.is_empty() {
-            self.audit.convicted += 1;
-        }
-        again
+        self.audit.convicted += u32::from(was_proven && any);
+        any.then_some(again)
+    }
+
+    /// The accepted units that the worker voted on: judged again when it is proven no longer.
+    pub fn rest_on(&self, worker: PeerId) -> impl Iterator<Item = UnitIndex> {
+        let stands = |index: &UnitIndex| matches!(self.units[index.0 as usize].phase, Phase::Verified { by_owner: false, .. });
+        self.voted_on.get(&worker).into_iter().flatten().copied().filter(stands)
     }
 
     /// Follows the audit rate. Returns the accepted units which a higher rate now selects.
@@ -216,7 +330,10 @@ impl OwnJob {
             return Vec::new();
         }
         let selected = |&index: &UnitIndex| {
-            let number = self.secret.audit_number(index);
+            let number = match self.manifest.policy {
+                Policy::Standard | Policy::Strict => self.secret.audit_number(index),
+                Policy::Economy => self.secret.lottery_number(index),
+            };
             before <= number && number < self.audit_rate
         };
         let provisional = |unit: &Unit| self.audit.collusion && matches!(unit.phase, Phase::Provisional(_));
@@ -224,13 +341,4 @@ impl OwnJob {
         let units = (0..).map(UnitIndex).zip(&self.units);
         units.filter(|(index, unit)| provisional(unit) || (standing(unit) && selected(index))).map(|(index, _)| index).collect()
     }
-}
-
-/// Whether somebody convicted now said the same wrong thing as somebody else who was convicted, now or before.
-fn same_wrong_value(ballots: &[Ballot], convicted: &[PeerId]) -> bool {
-    let caught = |ballot: &Ballot| convicted.contains(&ballot.worker);
-    let wrong = |value: Value, liar: PeerId| {
-        ballots.iter().any(|other| other.value == value && other.worker != liar && (caught(other) || other.weight == Weight::Struck))
-    };
-    ballots.iter().filter(|ballot| caught(ballot)).any(|ballot| wrong(ballot.value, ballot.worker))
 }

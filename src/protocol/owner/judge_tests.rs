@@ -17,7 +17,7 @@ fn a_caught_liar_gets_nothing_more_and_what_it_vouched_for_is_judged_again_even_
     desk.owner.submit(other, Arc::new(manifest(1, Policy::Standard)), SECRET);
     let consequences = Consequences { convict: BTreeSet::from([key(2)]), ..Consequences::default() };
     let mut queue = VecDeque::new();
-    desk.owner.apply(desk.now, consequences, &mut queue);
+    desk.owner.apply(desk.now, other, consequences, &mut queue);
     assert_eq!(queue, [(JOB, UnitIndex(0))]);
     desk.owner.cancel(other);
     desk.owner.judge_all(desk.now, queue);

@@ -17,7 +17,7 @@ pub use lease::{Lease, Report, ReportRejected};
 pub use own_job::{Contribution, Counts};
 pub use unit::LeaseToken;
 use unit::Unit;
-pub use view::{JobView, UnitState, UnitView, VoteView, WaitReason};
+pub use view::{Disagreement, JobView, UnitState, UnitView, VoteView, WaitReason};
 
 use crate::protocol::{
     fact::{Fact, JobState, Saved, Standing, Vote},
@@ -109,6 +109,8 @@ pub struct Owner {
     actions: Vec<OwnerAction>,
     /// Standings to be made durable.
     touched: BTreeSet<PeerId>,
+    /// Somebody went, or rests: units may wait for nobody now.
+    somebody_left: bool,
     /// Something changed that may let a unit be leased.
     schedule_due: bool,
     /// When a unit may be leased although nothing changes until then.
@@ -118,7 +120,7 @@ pub struct Owner {
 impl Owner {
     /// Rebuilds the coordinator from what was durable.
     pub fn new(now: Instant, me: PeerId, class: Arc<str>, saved: Saved, rng: ChaCha8Rng) -> Self {
-        let trust = Trust::restore(now, saved.standings);
+        let trust = Trust::restore(now, saved.standings, &saved.quarantines);
         let mut owner = Self {
             me,
             class,
@@ -130,6 +132,7 @@ impl Owner {
             rng,
             actions: Vec::new(),
             touched: BTreeSet::new(),
+            somebody_left: false,
             schedule_due: true,
             wake: None,
         };
@@ -151,6 +154,9 @@ impl Owner {
 
     /// What is to be done, leases for newly open units included.
     pub fn take_actions(&mut self, now: Instant) -> Vec<OwnerAction> {
+        if self.somebody_left {
+            self.judge_all(now, VecDeque::new());
+        }
         if core::mem::take(&mut self.schedule_due) {
             self.proven_online(now);
             self.schedule(now);
@@ -244,6 +250,7 @@ impl Owner {
     /// How many leases the worker is willing to hold.
     pub fn window(&mut self, worker: PeerId, window: u32) {
         self.schedule_due |= self.roster.set_window(worker, window);
+        self.somebody_left |= window == 0;
     }
 
     /// The worker is gone; its units are offered again at once.
@@ -253,6 +260,7 @@ impl Owner {
             self.trust.drop_lease(worker);
         }
         self.trust.set_present(worker, false);
+        self.somebody_left = true;
         self.drop_leases(now, dropped);
     }
 
@@ -266,6 +274,7 @@ impl Owner {
         for worker in late {
             self.trust.drop_lease(worker);
             self.trust.let_run_out(worker, now);
+            self.somebody_left = true;
         }
         self.drop_leases(now, dropped);
         if self.wake.is_some_and(|wake| wake <= now) {
@@ -366,6 +375,7 @@ impl Owner {
         let cold = self.proven_online(now) < COLD_BELOW_PROVEN_PEERS;
         let proven_within_reach = self.proven_within_reach();
         let mut touched = BTreeSet::new();
+        queue.extend(self.stranded());
         while !queue.is_empty() {
             while let Some((id, unit)) = queue.pop_front() {
                 let Some(job) = self.jobs.get_mut(&id) else { continue };
@@ -373,7 +383,7 @@ impl Owner {
                 let around = Surroundings { owner: self.me, cold, proven_within_reach, roster: &self.roster };
                 job.judge(unit, &mut self.trust, &around, &mut consequences);
                 touched.insert(id);
-                self.apply(now, consequences, &mut queue);
+                touched.extend(self.apply(now, id, consequences, &mut queue));
             }
             // The audit rate rises only by convictions, whose consequences are complete here.
             for id in &touched {
@@ -382,34 +392,83 @@ impl Owner {
             }
         }
         for id in touched {
+            self.keep_findings(id);
             self.advance(now, id);
         }
         self.schedule_due = true;
     }
 
-    fn apply(&mut self, now: Instant, consequences: Consequences, queue: &mut VecDeque<(JobId, UnitIndex)>) {
+    fn keep_findings(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let findings = job.findings();
+        if core::mem::replace(&mut job.findings_kept, findings) != findings {
+            self.actions.push(OwnerAction::Persist(Fact::Findings(id, findings)));
+        }
+    }
+
+    /// Units that wait for a worker of some instruction set, or for the owner's machine, when such a one has just gone.
+    fn stranded(&mut self) -> Vec<(JobId, UnitIndex)> {
+        if !core::mem::take(&mut self.somebody_left) {
+            return Vec::new();
+        }
+        let waiting = self.running.iter().flat_map(|id| self.jobs[id].wanted.for_whom_is_here().map(|unit| (*id, unit)));
+        waiting.collect()
+    }
+
+    /// What follows from a judgement in the job `id`, here and in others. Returns the jobs that are concerned.
+    fn apply(&mut self, now: Instant, id: JobId, consequences: Consequences, queue: &mut VecDeque<(JobId, UnitIndex)>) -> BTreeSet<JobId> {
+        let mut concerned = BTreeSet::new();
         self.actions.extend(consequences.facts.into_iter().map(OwnerAction::Persist));
+        queue.extend(consequences.again.into_iter().map(|unit| (id, unit)));
+        let gas = self.jobs.get(&id).map_or(0, OwnJob::gas_estimate);
+        for worker in consequences.excused {
+            self.trust.excuse(worker, gas, now);
+            self.withdraw(worker, Some(id), queue);
+        }
+        for worker in self.roster.on_platforms(consequences.set_aside) {
+            self.withdraw(worker, Some(id), queue);
+        }
         for worker in consequences.convict {
             let gas = self.running.iter().map(|id| self.jobs[id].gas_estimate()).min().unwrap_or(0);
             let was_proven = self.trust.is_proven(worker, gas);
             self.trust.convict(worker, now);
             self.touched.insert(worker);
             for (id, job) in &mut self.jobs {
-                queue.extend(job.strike(worker, was_proven).into_iter().map(|unit| (*id, unit)));
+                let Some(again) = job.strike(worker, was_proven) else { continue };
+                concerned.insert(*id);
+                queue.extend(again.into_iter().map(|unit| (*id, unit)));
             }
             self.expel(worker, queue);
+        }
+        for (worker, before) in consequences.before {
+            for (id, job) in &self.jobs {
+                let gas = job.gas_estimate();
+                if Trust::would_be_proven(before, gas) && !self.trust.is_proven(worker, gas) {
+                    // It vouches for nothing any more.
+                    queue.extend(job.rest_on(worker).map(|unit| (*id, unit)));
+                }
+            }
         }
         for worker in consequences.touched {
             self.note_standing(worker);
             self.touched.insert(worker);
         }
+        concerned
     }
 
     /// A convicted worker gets no more work, and what it holds is offered to others.
     fn expel(&mut self, worker: PeerId, queue: &mut VecDeque<(JobId, UnitIndex)>) {
         self.roster.recount();
         self.roster.set_window(worker, 0);
-        let held = self.roster.get(worker).map(|state| state.leases.clone()).unwrap_or_default();
+        self.withdraw(worker, None, queue);
+        self.somebody_left = true;
+        queue.extend(self.stranded());
+    }
+
+    /// What the worker holds, of this job or of all, is offered to others.
+    fn withdraw(&mut self, worker: PeerId, of: Option<JobId>, queue: &mut VecDeque<(JobId, UnitIndex)>) {
+        let mut held = self.roster.get(worker).map(|state| state.leases.clone()).unwrap_or_default();
+        held.retain(|key| of.is_none_or(|job| job == key.job));
         for key in &held {
             self.release(key);
             queue.push_back((key.job, key.unit));

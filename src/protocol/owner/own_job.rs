@@ -2,10 +2,11 @@
 
 use super::unit::{FailureRecord, Phase, Unit, UnitVote, Want, Wanted};
 use crate::protocol::{
-    fact::{Fact, Failures, JobState, Verdict, Vote},
+    fact::{Fact, Failures, Findings, JobState, Nondeterminism, Standing, Verdict, Vote},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Value},
+    platform::{Platform, Platforms},
     time::Instant,
     verify::{self, AuditState, JobSecret},
 };
@@ -36,6 +37,16 @@ pub(super) struct OwnJob {
     pub audit: AuditState,
     /// The rate at which units were last selected for audit.
     pub audit_rate: f64,
+    /// Machines of different instruction sets disagree.
+    pub nondeterminism: Option<Nondeterminism>,
+    /// Workers whose dissent their instruction set may explain: none of their votes on this job counts, and they get no more of it.
+    pub excused: BTreeMap<PeerId, Platforms>,
+    /// Decided units on which a vote that was excused or set aside says something else.
+    pub contradicted: BTreeSet<UnitIndex>,
+    /// Verified units on which more agreed than had to, and nobody disagreed.
+    pub clean_audits: u32,
+    /// What was last made durable.
+    pub findings_kept: Findings,
     pub failures: BTreeMap<UnitIndex, FailureRecord>,
     /// What each worker gave, by votes.
     pub contributions: BTreeMap<PeerId, Contribution>,
@@ -101,6 +112,14 @@ pub(super) struct Consequences {
     pub convict: BTreeSet<PeerId>,
     /// Standings that changed.
     pub touched: BTreeSet<PeerId>,
+    /// Standings as they were before they lost a unit.
+    pub before: BTreeMap<PeerId, Standing>,
+    /// Units of the same job that are to be judged again.
+    pub again: Vec<UnitIndex>,
+    /// Who gets nothing more of the job.
+    pub excused: BTreeSet<PeerId>,
+    /// Whose instruction set is set aside for the job.
+    pub set_aside: Platforms,
 }
 
 impl OwnJob {
@@ -116,6 +135,11 @@ impl OwnJob {
             counts: Counts { units, ..Counts::default() },
             audit: AuditState::default(),
             audit_rate: verify::AUDIT_RATE,
+            nondeterminism: None,
+            excused: BTreeMap::new(),
+            contradicted: BTreeSet::new(),
+            clean_audits: 0,
+            findings_kept: Findings::default(),
             failures: BTreeMap::new(),
             contributions: BTreeMap::new(),
             voted_on: BTreeMap::new(),
@@ -212,6 +236,21 @@ impl OwnJob {
         if undecided.provisional + undecided.others == 0 {
             self.undecided.remove(&worker);
         }
+    }
+
+    /// What its checks have brought to light.
+    pub fn findings(&self) -> Findings {
+        Findings { audit: self.audit, nondeterminism: self.nondeterminism }
+    }
+
+    /// Instruction sets whose votes do not count in this job.
+    pub fn set_aside(&self) -> Platforms {
+        self.nondeterminism.map(|found| found.set_aside).unwrap_or_default()
+    }
+
+    /// Whether the worker, of this instruction set, gets nothing of the job.
+    pub fn bars(&self, worker: PeerId, platform: Platform) -> bool {
+        self.excused.contains_key(&worker) || self.set_aside().contains(platform)
     }
 
     /// Units that wait for a decision and that the worker voted on. Provisional ones are as far as they can come while nobody

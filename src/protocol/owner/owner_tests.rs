@@ -16,6 +16,8 @@ const JOB: JobId = JobId([9; 32]);
 const SECRET: JobSecret = JobSecret([15; 32]);
 const GAS: u64 = 1000;
 
+#[path = "audit_tests.rs"]
+mod audit;
 #[path = "judge_tests.rs"]
 mod judge;
 #[path = "restart_tests.rs"]
@@ -65,7 +67,7 @@ fn proven() -> Standing {
 impl Desk {
     /// With proven workers of these numbers known from earlier.
     fn new(known: &[u8]) -> Self {
-        Self::restored(Saved { jobs: vec![], standings: known.iter().map(|&worker| (key(worker), proven())).collect() })
+        Self::restored(Saved { jobs: vec![], standings: known.iter().map(|&worker| (key(worker), proven())).collect(), ..Saved::default() })
     }
 
     fn restored(saved: Saved) -> Self {
@@ -180,8 +182,8 @@ impl Desk {
     /// What a crash leaves: the first so many of the facts.
     fn saved(&self, facts: usize, units: u32) -> Saved {
         let manifest = manifest(units, Policy::Standard);
-        let (state, votes, verdicts, failures) = (JobState::Running, vec![], vec![], vec![]);
-        let mut job = SavedJob { id: JOB, manifest, secret: SECRET.0, state, votes, verdicts, failures };
+        let (state, votes, verdicts, failures, findings) = (JobState::Running, vec![], vec![], vec![], None);
+        let mut job = SavedJob { id: JOB, manifest, secret: SECRET.0, state, votes, verdicts, failures, findings };
         let mut standings: BTreeMap<PeerId, Standing> = BTreeMap::new();
         let mut newest: BTreeMap<UnitIndex, Verdict> = BTreeMap::new();
         for fact in self.facts[..facts].iter().cloned() {
@@ -190,11 +192,12 @@ impl Desk {
                 Fact::Verdict(_, unit, verdict) => drop(newest.insert(unit, verdict)),
                 Fact::Failures(_, unit, failures) => job.failures.push((unit, failures)),
                 Fact::JobState(_, state) => job.state = state,
+                Fact::Findings(_, findings) => job.findings = Some(findings),
                 Fact::Standing(peer, standing) => drop(standings.insert(peer, standing)),
             }
         }
         job.verdicts = newest.into_iter().collect();
-        Saved { jobs: vec![job], standings: standings.into_iter().collect() }
+        Saved { jobs: vec![job], standings: standings.into_iter().collect(), ..Saved::default() }
     }
 }
 

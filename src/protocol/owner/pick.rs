@@ -3,9 +3,10 @@
 use super::{lease::LeaseKey, own_job::OwnJob, unit::Want};
 use crate::protocol::{
     ids::{PeerId, UnitIndex},
+    platform::Platform,
     time::Instant,
     trust::Trust,
-    verify::{PROVEN_UNITS, Voter},
+    verify::{COLD_BELOW_PROVEN_PEERS, PROVEN_UNITS, Voter},
 };
 use core::{cell::Cell, time::Duration};
 use std::collections::BTreeSet;
@@ -23,6 +24,8 @@ pub(super) struct Picker<'a> {
     pub trust: &'a Trust,
     pub worker: PeerId,
     pub me: PeerId,
+    /// Its instruction set.
+    pub platform: Platform,
     /// The worker's vote can carry a verdict.
     pub proven: bool,
     /// Leases that the worker holds, of any job.
@@ -46,6 +49,9 @@ impl Picker<'_> {
         };
         let from = |want: Want| self.best_of(want).map(|unit| (unit, Some(want)));
         let (any, proven) = (Want::Another(Voter::Anyone), Want::Another(Voter::Proven));
+        if self.worker != self.me && self.job.bars(self.worker, self.platform) {
+            return None;
+        }
         if self.worker == self.me {
             let judge = from(Want::Owner);
             // The owner's own votes settle a unit at once. While nobody else is proven they prove the first newcomers.
@@ -56,7 +62,8 @@ impl Picker<'_> {
             };
         }
         if self.proven {
-            return from(proven).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh);
+            let witness = from(Want::Another(Voter::OnPlatform(self.platform)));
+            return witness.or_else(|| from(proven)).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh);
         }
         if !self.newcomer_may_have_more() {
             return None;
@@ -69,7 +76,9 @@ impl Picker<'_> {
         let allowed = match want {
             _ if self.worker == self.me => true,
             Want::Owner => false,
+            _ if self.job.bars(self.worker, self.platform) => false,
             Want::Another(Voter::Proven) => self.proven,
+            Want::Another(Voter::OnPlatform(platform)) => self.proven && self.platform == platform,
             Want::First | Want::Another(Voter::Anyone) => self.proven || self.newcomer_may_have_more(),
         };
         allowed && self.suits(unit)
@@ -79,7 +88,8 @@ impl Picker<'_> {
         self.job.pending(self.worker, self.proven_within_reach) as usize + self.holds.len() < NEWCOMER_PENDING_MAX as usize
     }
 
-    /// A suitable unit of a set, beginning at a random place. The owner prefers units whose voters are nearest to being proven.
+    /// A suitable unit of a set, beginning at a random place. While few are proven, those whose votes prove others prefer units whose
+    /// voters are nearest to it.
     fn best_of(&self, want: Want) -> Option<UnitIndex> {
         let set = self.job.wanted.set(want);
         if set.is_empty() {
@@ -88,7 +98,9 @@ impl Picker<'_> {
         let pivot = UnitIndex(self.pivot % self.job.counts.units.max(1));
         let around = set.range(pivot..).chain(set.range(..pivot)).take(CANDIDATES_MAX).copied();
         let mut suitable = around.filter(|&unit| self.suits(unit));
-        if self.worker == self.me && self.proven_online == 0 {
+        let proves_others =
+            self.worker == self.me && self.proven_online == 0 || self.proven && self.proven_online < COLD_BELOW_PROVEN_PEERS;
+        if proves_others && matches!(want, Want::Another(_)) {
             suitable.max_by_key(|&unit| self.nearest_record(unit))
         } else {
             suitable.next()
@@ -119,13 +131,7 @@ impl Picker<'_> {
         if self.failed_lately(index) {
             return false;
         }
-        let (prefix, lineage) = (self.trust.prefix(self.worker), self.trust.standing(self.worker).lineage);
-        unit.votes.iter().filter(|vote| !vote.struck).all(|vote| {
-            let other = self.trust.standing(vote.worker).lineage;
-            (prefix.is_none() || self.trust.prefix(vote.worker) != prefix)
-                && (lineage.is_none() || (other != lineage && lineage != Some(vote.worker)))
-                && other != Some(self.worker)
-        })
+        self.job.is_independent(index, self.worker, self.trust)
     }
 
     /// Whoever failed on a unit is asked again when everybody else has failed as well, or after a while.

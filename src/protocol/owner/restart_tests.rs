@@ -100,7 +100,7 @@ fn receipts_in_any_order_and_repeated_rebuild_the_same_job() {
 fn what_a_worker_said_after_its_quarantine_stands_after_a_restart() {
     let pardoned = Standing { strikes: 1, ..proven() };
     let standings = vec![(key(1), pardoned), (key(2), proven())];
-    let mut desk = Desk::restored(Saved { jobs: vec![], standings: standings.clone() }).submit(1);
+    let mut desk = Desk::restored(Saved { jobs: vec![], standings: standings.clone(), ..Saved::default() }).submit(1);
     desk.pass(crate::protocol::trust::QUARANTINE);
     for worker in [1, 2] {
         desk.worker(worker, 1);

@@ -27,6 +27,8 @@ impl OwnJob {
     pub fn restore(saved: SavedJob, owner: PeerId, trust: &Trust) -> Self {
         let mut job = Self::new(saved.id, Arc::new(saved.manifest), JobSecret(saved.secret));
         job.state = saved.state;
+        job.findings_kept = saved.findings.unwrap_or_default();
+        job.nondeterminism = job.findings_kept.nondeterminism;
         let verified = |(unit, verdict): &(UnitIndex, Verdict)| match *verdict {
             Verdict::Verified { value, by_owner: _ } => Some((*unit, value)),
             Verdict::Open | Verdict::Failed => None,
@@ -36,7 +38,7 @@ impl OwnJob {
         let struck = |vote: &Vote| caught(vote.worker) && verified.get(&vote.unit) != Some(&vote.value);
         // In whatever order they come, and however often: of a worker's votes on a unit the first that was committed holds.
         let mut votes: Vec<&Vote> = saved.votes.iter().collect();
-        votes.sort_by_key(|vote| (vote.unit, vote.position, vote.worker, vote.attempt, vote.ordinal, vote.value));
+        votes.sort_by_key(|vote| (vote.unit, vote.position, vote.worker, vote.attempt, vote.ordinal, vote.value, vote.platform));
         for vote in votes {
             let known = job.unit(vote.unit).is_none_or(|unit| unit.votes.iter().any(|other| other.worker == vote.worker));
             if !known {
@@ -52,7 +54,11 @@ impl OwnJob {
             job.restore_verdict(unit, verdict);
         }
         job.restore_credit(owner, trust);
-        job.restore_audit(trust);
+        match saved.findings {
+            Some(findings) => job.audit = findings.audit,
+            None => job.derive_audit(trust),
+        }
+        job.audit_rate = job.audit.rate(job.counts.decided());
         // It went on although nothing had succeeded: its owner wanted it so.
         job.insisted = job.state == JobState::Running && job.has_only_failures();
         job
@@ -75,21 +81,23 @@ impl OwnJob {
     fn restore_credit(&mut self, owner: PeerId, trust: &Trust) {
         for at in 0..self.units.len() {
             let Phase::Verified { value, by_owner: _ } = self.units[at].phase else { continue };
-            let credit = verify::backed_voters(&self.ballots(&self.units[at].votes, trust, owner), value);
+            let ballots = self.ballots(&self.units[at].votes, trust, owner);
+            let credit = verify::backed_voters(&ballots, value);
             for vote in &mut self.units[at].votes {
                 vote.credited = credit.contains(&vote.worker);
             }
+            self.note_checks(UnitIndex(at as u32), &ballots);
         }
     }
 
-    /// Convictions and collusion as the votes still show them.
-    fn restore_audit(&mut self, trust: &Trust) {
+    /// Convictions and collusion as the votes still show them, where nothing was said about them: before there were findings, and
+    /// where a crash took them.
+    fn derive_audit(&mut self, trust: &Trust) {
         let convicted = |worker: &PeerId| trust.standing(*worker).strikes > 0;
         // A newcomer has few units pending; whoever voted on more before it was caught was proven.
         let proven = self.voted_on.iter().filter(|(worker, units)| convicted(worker) && units.len() as u64 > PROVEN_UNITS);
         self.audit.convicted = proven.count() as u32;
         self.audit.collusion = self.units.iter().any(Unit::shows_collusion);
-        self.audit_rate = self.audit.rate(self.counts.decided());
     }
 
     /// Units to be judged after a restart: the undecided ones that were ever leased, and those decided whose votes disagree.

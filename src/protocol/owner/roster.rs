@@ -1,7 +1,13 @@
 //! The workers that are attached now: what they offer and what they hold.
 
 use super::lease::LeaseKey;
-use crate::protocol::{ids::PeerId, platform::Platform, time::Instant, trust::Trust, worker::WINDOW_MAX};
+use crate::protocol::{
+    ids::PeerId,
+    platform::{Platform, Platforms},
+    time::Instant,
+    trust::Trust,
+    worker::WINDOW_MAX,
+};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -124,6 +130,11 @@ impl Roster {
     /// The workers that take leases at all now.
     pub fn working(&self) -> impl Iterator<Item = PeerId> {
         self.workers.iter().filter(|(_, worker)| worker.window > 0).map(|(peer, _)| *peer)
+    }
+
+    /// The workers of these instruction sets.
+    pub fn on_platforms(&self, platforms: Platforms) -> Vec<PeerId> {
+        self.workers.iter().filter(|(_, worker)| platforms.contains(worker.platform)).map(|(peer, _)| *peer).collect()
     }
 
     /// Whether the worker takes leases at all now.

@@ -86,7 +86,7 @@ impl Owner {
         let mut rested: Option<Instant> = None;
         for (peer, free) in self.roster.hungry() {
             match self.trust.rest(peer) {
-                _ if peer != self.me && self.trust.is_barred(peer, now) => {}
+                _ if peer != self.me && (self.trust.is_barred(peer, now) || self.trust.is_excused(peer, now)) => {}
                 Some(until) if until > now => rested = Some(rested.map_or(until, |at| at.min(until))),
                 Some(_) => offers.push(Offer { peer, free: 1 }),
                 None => offers.push(Offer { peer, free }),
@@ -170,6 +170,7 @@ impl Owner {
             trust: &self.trust,
             worker,
             me: self.me,
+            platform: self.roster.get(worker).map(|state| state.platform).unwrap_or_default(),
             proven: self.trust.is_proven(worker, gas),
             holds: self.roster.leases(worker),
             proven_online: self.roster.proven_at_last(),

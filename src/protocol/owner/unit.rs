@@ -18,6 +18,8 @@ pub(super) struct Unit {
     pub votes: Vec<UnitVote>,
     /// Leases that are out now.
     pub leased: u8,
+    /// More agreed than had to, and nobody disagreed: see [`super::own_job::OwnJob::clean_audits`].
+    pub clean_audit: bool,
     /// The number of the next attempt.
     pub next_attempt: u32,
 }
@@ -93,6 +95,8 @@ pub(super) struct Wanted {
     anyone: BTreeSet<UnitIndex>,
     /// A proven vote.
     proven: BTreeSet<UnitIndex>,
+    /// A proven vote of one instruction set, in the order of [`Platform::ALL`].
+    on_platform: [BTreeSet<UnitIndex>; Platform::ALL.len()],
     /// The owner's judgement.
     owner: BTreeSet<UnitIndex>,
 }
@@ -111,6 +115,7 @@ impl Wanted {
             Want::First => &self.again,
             Want::Another(Voter::Anyone) => &self.anyone,
             Want::Another(Voter::Proven) => &self.proven,
+            Want::Another(Voter::OnPlatform(platform)) => &self.on_platform[platform as usize],
             Want::Owner => &self.owner,
         }
     }
@@ -120,6 +125,7 @@ impl Wanted {
             Want::First => &mut self.again,
             Want::Another(Voter::Anyone) => &mut self.anyone,
             Want::Another(Voter::Proven) => &mut self.proven,
+            Want::Another(Voter::OnPlatform(platform)) => &mut self.on_platform[platform as usize],
             Want::Owner => &mut self.owner,
         }
     }
@@ -134,16 +140,28 @@ impl Wanted {
         for set in [&mut self.again, &mut self.anyone, &mut self.proven, &mut self.owner] {
             set.remove(&unit);
         }
+        for set in &mut self.on_platform {
+            set.remove(&unit);
+        }
+    }
+
+    /// Units that wait for somebody who may go: one of an instruction set, or the owner.
+    pub fn for_whom_is_here(&self) -> impl Iterator<Item = UnitIndex> {
+        self.on_platform.iter().chain([&self.owner]).flatten().copied()
+    }
+
+    fn of_platforms(&self) -> usize {
+        self.on_platform.iter().map(BTreeSet::len).sum()
     }
 
     /// How many have a vote and want another.
     pub fn awaiting(&self) -> u32 {
-        (self.anyone.len() + self.proven.len() + self.owner.len()) as u32
+        (self.anyone.len() + self.proven.len() + self.owner.len() + self.of_platforms()) as u32
     }
 
     /// How many want a lease, the untouched included.
     pub fn len(&self, units: u32) -> usize {
-        (units - self.fresh) as usize + self.again.len() + self.anyone.len() + self.proven.len() + self.owner.len()
+        (units - self.fresh) as usize + self.again.len() + self.awaiting() as usize
     }
 }
 

@@ -1,12 +1,13 @@
 //! What people are shown of an own job: read-only, made on request.
 
-use super::{Contribution, Counts, Owner, own_job::OwnJob, unit::Phase, unit::UnitVote};
+use super::{Contribution, Counts, Owner, own_job::OwnJob, unit::Phase};
 use crate::protocol::{
-    fact::{Failures, JobState},
+    fact::{Failures, Findings, JobState, Nondeterminism},
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::Value,
-    verify::{Ballot, Weight, counted_ballots},
+    platform::{Platform, Platforms},
+    verify::{self, Ballot, Weight, counted_ballots},
 };
 use std::sync::Arc;
 
@@ -33,6 +34,31 @@ pub struct JobView {
     pub contributors: Vec<(PeerId, Contribution, bool)>,
     /// Why it does not go on faster, if it waits.
     pub waiting: Option<WaitReason>,
+    /// What its checks have brought to light.
+    pub findings: Findings,
+    /// Machines of different instruction sets disagree.
+    pub nondeterminism: Option<Disagreement>,
+    /// Verified units on which more agreed than had to, and nobody disagreed: with 95 % certainty at most 3 in so many of the
+    /// verified values are wrong.
+    pub clean_audits: u32,
+    /// The share of units that are audited now.
+    pub audit_rate: f64,
+}
+
+/// Machines of some instruction sets say something else than those of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Disagreement {
+    /// On how many decided units, so far.
+    pub units: u32,
+    /// The first of them.
+    pub first: UnitIndex,
+    /// Whose votes do not count.
+    pub dissenting: Platforms,
+    /// Who they were compared with.
+    pub against: Platforms,
+    /// It is the instruction sets as a whole that do not count; else only the workers who said so, since nobody else of theirs could be
+    /// asked.
+    pub set_aside: bool,
 }
 
 /// Why a running job waits.
@@ -82,6 +108,13 @@ pub struct UnitView {
     pub value: Option<Value>,
     /// The owner's machine computed or checked it.
     pub by_owner: bool,
+    /// Votes for one value that it takes; more where some disagree.
+    pub need: u32,
+    /// How sure those make who agree on the value: see [`verify::confidence`]. None while nothing is verified, and where the owner's
+    /// own machine says so.
+    pub confidence: Option<f64>,
+    /// The networks of all who agree are known, and no two are the same.
+    pub different_networks: bool,
     /// All votes.
     pub votes: Vec<VoteView>,
     /// Attempts that failed.
@@ -101,6 +134,24 @@ pub struct VoteView {
     pub proven: bool,
     /// Whether it was struck.
     pub struck: bool,
+    /// Whether it was set aside: its worker's instruction set may explain why it dissents somewhere.
+    pub set_aside: bool,
+    /// The instruction set that it was computed on, says the receipt.
+    pub platform: Platform,
+}
+
+fn disagreement(job: &OwnJob) -> Option<Disagreement> {
+    let units = job.contradicted.len() as u32;
+    if let Some(Nondeterminism { unit, set_aside, against }) = job.nondeterminism {
+        return Some(Disagreement { units: units.max(1), first: unit, dissenting: set_aside, against, set_aside: true });
+    }
+    let first = *job.contradicted.first()?;
+    let unit = job.unit(first)?;
+    let Phase::Verified { value, by_owner: _ } = unit.phase else { return None };
+    let says = |differs: bool| unit.votes.iter().filter(move |vote| !vote.struck && (vote.value != value) == differs);
+    let dissenting = says(true).filter(|vote| job.excused.contains_key(&vote.worker)).map(|vote| vote.platform).collect();
+    let against = says(false).map(|vote| vote.platform).collect();
+    Some(Disagreement { units, first, dissenting, against, set_aside: false })
 }
 
 impl Owner {
@@ -130,6 +181,10 @@ impl Owner {
             gas: contributors.iter().fold(0, |sum, (_, contribution, _)| sum.saturating_add(contribution.gas)),
             contributors,
             waiting: self.wait_reason(job, running),
+            findings: job.findings(),
+            nondeterminism: disagreement(job),
+            clean_audits: job.clean_audits,
+            audit_rate: job.audit_rate,
         })
     }
 
@@ -183,20 +238,27 @@ impl Owner {
             Phase::Verified { value, by_owner } => (UnitState::Failed, Some(value), by_owner),
             Phase::Failed => (UnitState::Failed, None, false),
         };
-        let failures = job.failures.get(&index).map(|record| record.seen);
-        UnitView { unit: index, state, value, by_owner, votes: self.vote_views(job, &unit.votes, value), failures }
-    }
-
-    fn vote_views(&self, job: &OwnJob, votes: &[UnitVote], value: Option<Value>) -> Vec<VoteView> {
-        let ballots = job.ballots(votes, &self.trust, self.me);
+        let ballots = job.ballots(&unit.votes, &self.trust, self.me);
         let counted = value.map(|value| counted_ballots(&ballots, value)).unwrap_or_default();
-        let view = |(at, ballot): (usize, &Ballot)| VoteView {
+        let vote = |(at, ballot): (usize, &Ballot)| VoteView {
             worker: ballot.worker,
             value: ballot.value,
             counted: counted.contains(&at),
             proven: matches!(ballot.weight, Weight::Owner | Weight::Proven),
             struck: ballot.weight == Weight::Struck,
+            set_aside: matches!(ballot.weight, Weight::Excused | Weight::SetAside),
+            platform: ballot.platform,
         };
-        ballots.iter().enumerate().map(view).collect()
+        UnitView {
+            unit: index,
+            state,
+            value,
+            by_owner,
+            need: job.rules(index, &ballots, &self.trust, false).need as u32,
+            confidence: (matches!(unit.phase, Phase::Verified { .. }) && !by_owner).then(|| verify::confidence(counted.len())),
+            different_networks: counted.len() > 1 && counted.iter().all(|&at| ballots[at].prefix.is_some()),
+            votes: ballots.iter().enumerate().map(vote).collect(),
+            failures: job.failures.get(&index).map(|record| record.seen),
+        }
     }
 }

@@ -1,0 +1,224 @@
+//! What holds for any ballots whatever: drawn at random, far stranger than a coordinator would ever see.
+
+use super::*;
+use crate::protocol::outcome::Exit;
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
+const ROUNDS: usize = 20_000;
+
+struct Draw(ChaCha8Rng);
+
+impl Draw {
+    fn below(&mut self, below: u32) -> u32 {
+        self.0.next_u32() % below
+    }
+
+    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u32) as usize]
+    }
+
+    fn ballot(&mut self, at: u32) -> Ballot {
+        use Weight::{Excused, Newcomer, Proven, SetAside, Struck};
+        let weight = self.one_of(&[Newcomer, Newcomer, Proven, Proven, Proven, Struck, Excused, SetAside]);
+        let position = if self.below(8) == 0 { self.below(at + 1) } else { at };
+        Ballot {
+            worker: PeerId([self.below(10) as u8; 32]),
+            weight,
+            anchor: weight == Proven && self.below(8) == 0,
+            prefix: (self.below(3) == 0).then(|| Prefix(u64::from(self.below(4)))),
+            lineage: (self.below(4) == 0).then(|| PeerId([self.below(12) as u8; 32])),
+            ordinal: if self.below(4) == 0 { self.below(position + 1) } else { position },
+            position,
+            platform: self.one_of(&[Platform::X86_64, Platform::X86_64, Platform::Aarch64, Platform::Riscv64]),
+            value: value(self.one_of(&[7, 7, 7, 6, 5])),
+        }
+    }
+
+    fn ballots(&mut self) -> Vec<Ballot> {
+        let count = 1 + self.below(7);
+        let mut ballots: Vec<Ballot> = (0..count).map(|at| self.ballot(at)).collect();
+        if self.below(4) == 0 {
+            let at = self.below(count) as usize;
+            (ballots[at].weight, ballots[at].worker, ballots[at].anchor) = (Weight::Owner, PeerId([99; 32]), false);
+        }
+        // What is known of a voter is the same for all of its ballots.
+        for at in 0..ballots.len() {
+            let first = ballots.iter().position(|ballot| ballot.worker == ballots[at].worker).unwrap_or(at);
+            let Ballot { weight, anchor, prefix, lineage, .. } = ballots[first];
+            ballots[at] = Ballot { weight, anchor, prefix, lineage, ..ballots[at] };
+        }
+        ballots
+    }
+
+    fn rules(&mut self) -> Rules {
+        let mut reach = Reach::default();
+        for trusted in &mut reach.trusted {
+            *trusted = Trusted { anchors: self.below(6) / 5, proven: self.below(4) };
+        }
+        for platform in Platform::ALL {
+            if self.below(3) == 0 {
+                reach.at_hand.insert(platform);
+            }
+        }
+        reach.owner = self.one_of(&[None, None, Some(Platform::X86_64), Some(Platform::Aarch64)]);
+        Rules { need: 1 + self.below(3) as usize, provisional_allowed: self.below(2) == 0, reach }
+    }
+}
+
+fn value(n: u8) -> Value {
+    Value { exit: Exit::Code(0), output: Digest([n; 32]), gas: 1000 }
+}
+
+fn accepted(judgement: &Judgement) -> Option<(Value, bool)> {
+    match judgement.decision {
+        Decision::Accept { value, by_owner } => Some((value, by_owner)),
+        Decision::Provisional { .. } | Decision::Disputed | Decision::Want(_) | Decision::SetAside { .. } => None,
+    }
+}
+
+/// Calls `check` for many ballots and rules. How often it said that it had something to check must not be too rare.
+fn for_many(seed: u64, at_least: usize, check: impl Fn(&[Ballot], Rules, &mut Draw) -> bool) {
+    let mut draw = Draw(ChaCha8Rng::seed_from_u64(seed));
+    let mut checked = 0;
+    for _ in 0..ROUNDS {
+        let (ballots, rules) = (draw.ballots(), draw.rules());
+        checked += usize::from(check(&ballots, rules, &mut draw));
+    }
+    assert!(checked >= at_least, "only {checked} of {ROUNDS} had anything to check");
+}
+
+#[test]
+fn neither_order_nor_repetition_matters() {
+    for_many(1, ROUNDS, |ballots, rules, draw| {
+        let expected = accept(ballots, rules);
+        let mut again = ballots.to_vec();
+        for _ in 0..draw.below(4) {
+            again.push(draw.one_of(ballots));
+        }
+        for at in (1..again.len()).rev() {
+            again.swap(at, draw.below(at as u32 + 1) as usize);
+        }
+        assert_eq!(accept(&again, rules), expected, "{ballots:?}\n{again:?}");
+        true
+    });
+}
+
+#[test]
+fn no_two_counted_votes_share_key_network_or_lineage_nor_were_leased_together() {
+    for_many(2, ROUNDS / 4, |ballots, _, _| {
+        let ballots = in_order(ballots);
+        let counted = counted_ballots(&ballots, value(7));
+        for (n, &second) in counted.iter().enumerate() {
+            let b = &ballots[second];
+            assert!(matches!(b.weight, Weight::Owner | Weight::Proven | Weight::Newcomer), "{b:?}");
+            for &first in &counted[..n] {
+                let a = &ballots[first];
+                assert_ne!(a.worker, b.worker);
+                assert!(a.prefix.is_none() || a.prefix != b.prefix, "{a:?}\n{b:?}");
+                assert!(a.lineage.is_none() || a.lineage != b.lineage, "{a:?}\n{b:?}");
+                assert!(a.lineage != Some(b.worker) && b.lineage != Some(a.worker), "{a:?}\n{b:?}");
+                assert!(b.ordinal > a.position || a.anchor || b.anchor, "{a:?}\n{b:?}");
+            }
+        }
+        counted.len() > 1
+    });
+}
+
+#[test]
+fn nobody_convicted_or_set_aside_weighs_anything() {
+    for_many(3, ROUNDS / 4, |ballots, rules, _| {
+        let judgement = accept(ballots, rules);
+        let weighs = |ballot: &Ballot| matches!(ballot.weight, Weight::Owner | Weight::Proven | Weight::Newcomer);
+        let named = [&judgement.excuse, &judgement.credit].into_iter().flatten();
+        assert!(named.into_iter().all(|worker| ballots.iter().any(|ballot| ballot.worker == *worker && weighs(ballot))), "{judgement:?}");
+        let without: Vec<Ballot> = ballots.iter().filter(|ballot| weighs(ballot)).copied().collect();
+        let bare = accept(&without, rules);
+        // But for those who are asked because of somebody excused, who weighs nothing and may still be convicted.
+        if ballots.iter().all(|ballot| ballot.weight != Weight::Excused) {
+            assert_eq!((bare.decision, &bare.convict, &bare.excuse), (judgement.decision, &judgement.convict, &judgement.excuse));
+        }
+        without.len() < ballots.len()
+    });
+}
+
+#[test]
+fn a_vote_out_of_sequence_adds_no_weight() {
+    for_many(4, ROUNDS / 8, |ballots, rules, draw| {
+        let ordered = in_order(ballots).into_owned();
+        let counted = counted_ballots(&ordered, value(7));
+        let Some(first) = counted.first().map(|&at| ordered[at]).filter(|first| !first.anchor) else { return false };
+        let mut late = draw.ballot(20);
+        (late.worker, late.anchor, late.ordinal, late.position, late.value) = (PeerId([50; 32]), false, first.position, 20, value(7));
+        let mut more = ordered.clone();
+        more.push(late);
+        assert_eq!(counted_ballots(&more, value(7)), counted, "{ordered:?}\n{late:?}");
+        let values: BTreeSet<Value> = ordered.iter().map(|ballot| ballot.value).collect();
+        if values.len() == 1 {
+            assert_eq!(accept(&more, rules).decision, accept(&ordered, rules).decision, "{ordered:?}\n{late:?}");
+        }
+        true
+    });
+}
+
+#[test]
+fn more_proven_voters_who_agree_never_verify_another_value() {
+    for_many(5, ROUNDS / 20, |ballots, rules, draw| {
+        let Some((value, by_owner)) = accepted(&accept(ballots, rules)) else { return false };
+        let mut more = ballots.to_vec();
+        for n in 0..1 + draw.below(3) {
+            let (position, platform) = (20 + n, draw.one_of(&Platform::ALL));
+            let (anchor, prefix, lineage, worker) = (false, None, None, PeerId([50 + n as u8; 32]));
+            more.push(Ballot { worker, weight: Weight::Proven, anchor, prefix, lineage, ordinal: position, position, platform, value });
+            let judgement = accept(&more, rules);
+            let alone = |ballot: &Ballot| ballot.weight != Weight::Proven || ballot.value == value;
+            match accepted(&judgement) {
+                Some(now) => assert_eq!(now, (value, by_owner), "{more:?}"),
+                // Where others who are proven disagree, a voter of their instruction set makes it a quarrel that the owner settles.
+                None => assert!(!more.iter().all(alone), "{more:?}\n{judgement:?}"),
+            }
+        }
+        true
+    });
+}
+
+#[test]
+fn the_owners_value_always_stands() {
+    for_many(6, ROUNDS / 8, |ballots, rules, _| {
+        let Some(owner) = ballots.iter().find(|ballot| ballot.weight == Weight::Owner) else { return false };
+        let judgement = accept(ballots, rules);
+        let stands = Decision::Accept { value: owner.value, by_owner: true };
+        match judgement.decision {
+            Decision::Accept { .. } => assert_eq!(judgement.decision, stands),
+            // It waits for a witness, or for those whose machines differ to be set aside; never for another value.
+            Decision::Want(Voter::OnPlatform(platform)) => assert!(rules.reach.at_hand.contains(platform)),
+            Decision::SetAside { platforms, against } => {
+                assert!(!platforms.contains(owner.platform) && against.contains(owner.platform));
+            }
+            Decision::Provisional { .. } | Decision::Disputed | Decision::Want(Voter::Anyone | Voter::Proven) => panic!("{judgement:?}"),
+        }
+        let nobody = Rules { reach: Reach { at_hand: Platforms::NONE, ..rules.reach }, ..rules };
+        assert!(matches!(accept(ballots, nobody).decision, Decision::Accept { .. } | Decision::SetAside { .. }));
+        assert!(!judgement.convict.contains(&owner.worker));
+        true
+    });
+}
+
+#[test]
+fn nobody_is_convicted_but_by_somebody_trusted_of_its_own_instruction_set() {
+    for_many(7, ROUNDS / 20, |ballots, rules, _| {
+        let judgement = accept(ballots, rules);
+        let ballots = in_order(ballots);
+        for worker in &judgement.convict {
+            let convict = ballots.iter().find(|ballot| ballot.worker == *worker).unwrap();
+            let trusted = |ballot: &Ballot| matches!(ballot.weight, Weight::Owner | Weight::Proven);
+            let contradicts = |ballot: &Ballot| ballot.value != convict.value && ballot.platform == convict.platform;
+            assert!(ballots.iter().any(|ballot| trusted(ballot) && contradicts(ballot)), "{ballots:?}\n{judgement:?}");
+            assert!(!matches!(convict.weight, Weight::Struck | Weight::SetAside | Weight::Owner));
+            assert!(!judgement.excuse.contains(worker) && !judgement.credit.contains(worker));
+        }
+        !judgement.convict.is_empty()
+    });
+}
