@@ -29,6 +29,9 @@ const JOBS: usize = 3;
 /// How long an event is waited for that a kill is to follow closely; without one the kill comes all the same.
 const EVENT_WITHIN: Duration = Duration::from_millis(700);
 
+/// The longest time until a kill that follows nothing closely.
+const SOON: Duration = Duration::from_millis(500);
+
 /// What a kill follows, and how closely.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum How {
@@ -129,17 +132,17 @@ impl Chaos {
         let directory = self.grid.data_dir(victim).to_owned();
         let mut submission = None;
         match how {
-            How::Anytime => std::thread::sleep(self.dice.moment(Duration::from_millis(400))),
+            How::Anytime => std::thread::sleep(self.dice.moment(SOON)),
             How::Commit => self.closely_after(&directory.join("facts.sqlite-wal")),
             How::Blob => self.closely_after(&directory.join("tmp")),
             How::Start => {
                 self.grid.kill(victim);
                 self.grid.spawn(victim, &[]);
-                std::thread::sleep(self.dice.moment(Duration::from_millis(600)));
+                std::thread::sleep(self.dice.moment(SOON));
             }
             How::Submission => {
                 submission = Some(self.begin_submission(victim));
-                std::thread::sleep(self.dice.moment(Duration::from_millis(400)));
+                std::thread::sleep(self.dice.moment(SOON));
             }
             #[cfg(feature = "fault-injection")]
             How::Place(place) => {

@@ -4,9 +4,11 @@ use crate::{
     grid::{Grid, until},
     modules::{slow_echo, with_body},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 const UNITS: u32 = 60;
+/// Longer than a connection lasts without a sign of life. `MANYHANDS_FROZEN_SECONDS=40` is longer than a lease, too.
+const FROZEN: Duration = Duration::from_secs(12);
 
 /// Submits a job whose units take about a tenth of a second; its id.
 fn submit(grid: &Grid) -> String {
@@ -107,13 +109,12 @@ fn frozen_nodes_go_on_where_they_were() {
     let grid = Grid::of_own_devices(3);
     let job = submit_slow(&grid, 300_000_000);
     wait_verified(&grid, &job, 5);
-    // Longer than a connection lasts without a sign of life; `MANYHANDS_FROZEN_SECONDS=40` is longer than a lease, too.
-    let frozen = std::env::var("MANYHANDS_FROZEN_SECONDS").map_or(12, |seconds| seconds.parse().unwrap());
+    let frozen = std::env::var("MANYHANDS_FROZEN_SECONDS").map_or(FROZEN, |seconds| Duration::from_secs(seconds.parse().unwrap()));
     let before = verified_votes(&grid, &job);
     assert!(before.len() < UNITS as usize, "the job ended too soon for this test");
     for at in [0, 1] {
         grid.signal(at, Signal::STOP);
-        std::thread::sleep(std::time::Duration::from_secs(frozen));
+        std::thread::sleep(frozen);
         grid.signal(at, Signal::CONT);
     }
     check(&grid, &job);
