@@ -4,10 +4,11 @@
 
 use manyhands::{
     protocol::{
+        chain::Links,
         ids::Digest,
         outcome::{AttemptFailure, Exit, Outcome, UnitLimits, Value},
     },
-    sandbox::{Rejection, Report, SlotError, SlotProcess, Task, Workshop, run_in_process},
+    sandbox::{Part, PartReport, Rejection, Report, SlotError, SlotProcess, Snapshot, Task, Workshop, run_in_process},
 };
 use std::{
     path::{Path, PathBuf},
@@ -307,5 +308,75 @@ fn a_module_with_much_data_runs_again_and_again() {
     slot.load(Digest::of(&module), || Ok(module.clone())).unwrap();
     for report in run(&mut slot, &vec![task(&module, b"", limits()); 50]) {
         assert_eq!(exit(&report), Ok(Exit::Code(0)));
+    }
+}
+
+fn bundled(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/bin").join(name)).unwrap()
+}
+
+fn with_args(module: &[u8], args: &[&str]) -> Task {
+    let args = std::iter::once("unit").chain(args.iter().copied()).map(|arg| arg.as_bytes().to_vec()).collect();
+    Task { args, ..task(module, b"", limits()) }
+}
+
+fn stopped(report: PartReport) -> Snapshot {
+    match report {
+        PartReport::Stopped { snapshot, .. } => snapshot,
+        PartReport::Ended(report) => panic!("it stands still: {:?}", report.outcome),
+    }
+}
+
+fn ended(report: PartReport) -> Report {
+    match report {
+        PartReport::Ended(report) => report,
+        PartReport::Stopped { .. } => panic!("it ends"),
+    }
+}
+
+/// A stepped unit is taken out of one process and goes on in another, again and again: same output, same gas, same chain.
+#[test]
+fn a_stepped_unit_moves_from_process_to_process() {
+    let cache = tempfile::tempdir().unwrap();
+    let module = bundled("life.wasm");
+    for args in [&["5", "20000"][..], &["--side", "1024", "6", "1000"]] {
+        let task = with_args(&module, args);
+        let fresh = || {
+            let mut slot = SlotProcess::spawn(workshop(cache.path())).unwrap();
+            slot.load(task.module, || Ok(module.clone())).unwrap();
+            slot
+        };
+        let whole = run(&mut fresh(), std::slice::from_ref(&task)).pop().unwrap();
+        let Outcome::Value(value) = whole.outcome else { panic!("{:?}", whole.outcome) };
+        assert_eq!(value.exit, Exit::Code(0));
+        assert!(whole.links.belong_to(&value) && whole.links.as_slice().len() >= 4, "{:?}", whole.links);
+        let mut part = Part { until: Some(value.gas / 4), keep_state: true, ..Part::default() };
+        let mut moves = 0;
+        let end = loop {
+            match fresh().run_part(&task, &part) {
+                PartReport::Ended(report) => break report,
+                PartReport::Stopped { snapshot, .. } => {
+                    moves += 1;
+                    let until = snapshot.at.gas + value.gas / 4;
+                    part = Part { from: Some((snapshot.state, snapshot.links)), until: Some(until), keep_state: true };
+                }
+            }
+        };
+        assert!(moves >= 3);
+        assert_eq!((end.outcome, &end.output, &end.links), (whole.outcome, &whole.output, &whole.links));
+        // One segment alone shows the link at its end.
+        let links = whole.links.as_slice();
+        let (from, to) = (links[links.len() / 2], links[links.len() / 2 + 1]);
+        let mut slot = fresh();
+        let state = stopped(slot.run_part(&task, &Part { until: Some(from.gas), keep_state: true, ..Part::default() }));
+        assert_eq!(state.at, from);
+        let part = Part { from: Some((state.state.clone(), Links::default())), until: Some(to.gas), keep_state: false };
+        assert_eq!(stopped(slot.run_part(&task, &part)).at, to);
+        // Another unit's state is another state; what is none is refused, and the slot goes on.
+        let part = Part { from: Some((state.state[..100].to_vec(), Links::default())), ..Part::default() };
+        assert_eq!(exit(&ended(slot.run_part(&task, &part))), Err(AttemptFailure::Refused));
+        let brief = Task { limits: UnitLimits { wall: Duration::ZERO, ..limits() }, ..task.clone() };
+        assert_eq!(exit(&ended(slot.run_part(&brief, &Part::default()))), Err(AttemptFailure::TimeOut));
+        assert_eq!(ended(slot.run_part(&task, &Part::default())).outcome, whole.outcome);
     }
 }

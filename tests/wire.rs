@@ -7,12 +7,18 @@
 use manyhands::{
     protocol::{
         announce::{Announcement, Capacity, JobOpen, Subject},
+        chain::{FINEST_INTERVAL, Link, Links},
+        fraud::{Accusation, Evidence, Receipt},
         ids::{Attempt, Digest, GridId, JobId, UnitIndex},
         job::{Inputs, Manifest, Policy, Reduce, UnitRange},
         outcome::{AttemptFailure, Exit, Outcome, Trap, UnitLimits, Value},
+        owner::LeaseToken,
+        worker::Kept,
     },
     wire::{
+        accusation as wire_accusation,
         announce::SignedAnnouncement,
+        kept::{self, ReceiptPage},
         manifest, peer as pb,
         receipt::{self, Claim, Receipts},
         signing,
@@ -76,7 +82,7 @@ fn value(unit: u32, exit: Exit, output: &[u8]) -> UnitOutcome {
         attempt: Attempt(unit + 1),
         token: [3; 16],
         ordinal: 1,
-        outcome: Outcome::Value(Value { exit, output: Digest::of(output), gas: 123_456_789_012 }),
+        outcome: Outcome::Value(Value { exit, output: Digest::of(output), gas: 123_456_789_012, chain: None }),
         output_bytes: output.len() as u64,
         inline_output: Some(output.to_vec()),
         log: b"a warning".to_vec(),
@@ -84,7 +90,13 @@ fn value(unit: u32, exit: Exit, output: &[u8]) -> UnitOutcome {
     }
 }
 
-fn from_workers() -> [(&'static str, WorkerMessage); 3] {
+fn with_chain() -> UnitOutcome {
+    let plain = value(4, Exit::Code(0), b"long");
+    let Outcome::Value(value) = plain.outcome else { panic!("a value") };
+    UnitOutcome { outcome: Outcome::Value(Value { chain: Some(Digest([6; 32])), ..value }), ..plain }
+}
+
+fn from_workers() -> [(&'static str, WorkerMessage); 7] {
     let fetched = UnitOutcome { inline_output: None, output_bytes: 1 << 20, ..value(2, Exit::Trap(Trap::Unreachable), b"far") };
     let failed = UnitOutcome {
         outcome: Outcome::Failed(AttemptFailure::OutOfMemory),
@@ -95,15 +107,35 @@ fn from_workers() -> [(&'static str, WorkerMessage); 3] {
     let outcomes = vec![value(0, Exit::Code(0), b"some output"), value(1, Exit::Code(u32::MAX), b""), fetched, failed];
     let claims: Vec<Claim> = outcomes.iter().filter_map(Claim::of_outcome).collect();
     let signature = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch").sign(&key());
+    let link = |number: u64| Link { gas: number * FINEST_INTERVAL + 7, state: Digest([5; 32]) };
+    let links = Links::new(0, vec![link(1), link(2)]).expect("a chain");
+    let stepped = with_chain();
+    let claims = [Claim::of_outcome(&stepped).expect("a value")];
+    let signature_of_stepped = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch").sign(&key());
     let hello = WorkerHello { validation_class: "wasmtime-48/1".into(), instruction_set: "x86_64".into(), slots: 8, memory_bytes: 8 << 30 };
     [
         ("worker-hello", WorkerMessage::Hello(hello)),
         ("worker-credits", WorkerMessage::Credits(65_536)),
+        ("worker-receipts", WorkerMessage::Receipts(receipt_page())),
+        ("worker-links", WorkerMessage::Links { job: JOB, unit: UnitIndex(300), links: Some(links) }),
+        ("worker-state", WorkerMessage::State { job: JOB, unit: UnitIndex(300), bytes: 5 << 20 }),
+        (
+            "worker-outcome-with-chain",
+            WorkerMessage::Outcomes(OutcomeBatch { job: JOB, outcomes: vec![stepped], signature: signature_of_stepped }),
+        ),
         ("worker-outcomes", WorkerMessage::Outcomes(OutcomeBatch { job: JOB, outcomes, signature })),
     ]
 }
 
-fn from_coordinators() -> [(&'static str, CoordinatorMessage); 4] {
+fn receipt_page() -> ReceiptPage {
+    let value = Value { exit: Exit::Code(0), output: Digest::of(b"42"), gas: 123_456_789_012, chain: None };
+    let (unit, attempt, token) = (UnitIndex(7), Attempt(2), LeaseToken([3; 16]));
+    let short = Kept { unit, attempt, ordinal: 1, token, value, output_bytes: 2, output: Some(b"42"[..].into()) };
+    let long = Kept { unit: UnitIndex(8), output_bytes: 1 << 20, output: None, ..short.clone() };
+    ReceiptPage { job: JOB, receipts: vec![short, long], signature: [5; 64], next: Some(300) }
+}
+
+fn from_coordinators() -> [(&'static str, CoordinatorMessage); 7] {
     let [(_, manifest), _] = manifests();
     let encoded = manifest::encode(&manifest);
     let signature = manifest::sign(&key(), &encoded);
@@ -127,12 +159,18 @@ fn from_coordinators() -> [(&'static str, CoordinatorMessage); 4] {
     [
         ("coordinator-job", CoordinatorMessage::Job(Box::new(description))),
         ("coordinator-leases", CoordinatorMessage::Leases { job: JOB, leases }),
+        ("coordinator-receipts", CoordinatorMessage::AskReceipts { job: JOB, after: 300 }),
+        ("coordinator-links-wanted", CoordinatorMessage::LinksWanted { job: JOB, unit: UnitIndex(300) }),
+        (
+            "coordinator-state-wanted",
+            CoordinatorMessage::StateWanted { job: JOB, unit: UnitIndex(300), gas: 1 << 40, input: Some(input(b"ACGT")) },
+        ),
         ("coordinator-revoke", CoordinatorMessage::Revoke { job: JOB, units: vec![] }),
         ("coordinator-acknowledged", CoordinatorMessage::Acknowledged { job: JOB, units: vec![UnitIndex(0), UnitIndex(300)] }),
     ]
 }
 
-fn announcements() -> [(&'static str, Announcement); 3] {
+fn announcements() -> [(&'static str, Announcement); 5] {
     let open = JobOpen {
         job: JOB,
         generation: 2,
@@ -150,7 +188,23 @@ fn announcements() -> [(&'static str, Announcement); 3] {
         ("announcement-open", announcement(Subject::JobOpen(open))),
         ("announcement-closed", announcement(Subject::JobClosed { job: JOB, generation: 2 })),
         ("announcement-capacity", announcement(Subject::Capacity(capacity))),
+        ("announcement-fraud", announcement(Subject::Accusation(accusation(false).into()))),
+        ("announcement-equivocation", announcement(Subject::Accusation(accusation(true).into()))),
     ]
+}
+
+fn accusation(twice: bool) -> Accusation {
+    let [(_, manifest), _] = manifests();
+    let encoded = manifest::encode(&manifest);
+    let job = manifest::job_id(&encoded);
+    let signed = |gas: u64| {
+        let value = Value { exit: Exit::Trap(Trap::Unreachable), output: Digest([6; 32]), gas, chain: None };
+        let claim = Claim { unit: UnitIndex(5), attempt: Attempt(1), ordinal: 1, value, output_bytes: 7 };
+        let receipts = Receipts::new(job, "wasmtime-48/1", "x86_64", &[claim, claim]).expect("a small batch");
+        Receipt { attempt: Attempt(1), ordinal: 1, value, output_bytes: 7, proof: receipts.proof(1, &receipts.sign(&key())) }
+    };
+    let evidence = if twice { Evidence::Equivocation(signed(1), signed(2)) } else { Evidence::Wrong(signed(1)) };
+    Accusation { accused: signing::peer_of(&key()), job, manifest: encoded.into(), unit: UnitIndex(5), evidence }
 }
 
 #[test]
@@ -173,7 +227,10 @@ fn golden_files_are_what_is_written_and_read_today() {
         let bytes = golden(name, &pb::SignedAnnouncement::from(&signed).encode_to_vec());
         let read = SignedAnnouncement::try_from(pb::SignedAnnouncement::decode(&*bytes).expect("protobuf")).expect("an announcement");
         assert_eq!(read.verify(GRID), Ok(()));
-        assert_eq!(read.decode(), Ok(announcement));
+        assert_eq!(read.decode(), Ok(announcement.clone()));
+        if let Subject::Accusation(accusation) = &announcement.subject {
+            assert!(wire_accusation::check(accusation, "wasmtime-48/1", "x86_64").is_ok_and(|checked| checked.comparable));
+        }
     }
 }
 
@@ -184,11 +241,16 @@ fn golden_receipts_still_prove_their_claims() {
     let receipts = Receipts::new(batch.job, "wasmtime-48/1", "x86_64", &claims).expect("a small batch");
     let proof = golden("receipt", &receipts.proof(2, &batch.signature));
     assert_eq!(receipt::check(&proof, signing::peer_of(&key()), JOB, &claims[2]), Ok(()));
+    let claims = [Claim::of_outcome(&with_chain()).expect("a value")];
+    let receipts = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch");
+    let proof = golden("receipt-with-chain", &receipts.proof(0, &receipts.sign(&key())));
+    assert_eq!(receipt::check(&proof, signing::peer_of(&key()), JOB, &claims[0]), Ok(()));
 }
 
 /// Gives every decoder these bytes; none may panic.
 fn read_all(bytes: &[u8]) {
     drop(manifest::decode(bytes));
+    drop(kept::decode(bytes));
     drop(pb::WorkerMessage::decode(bytes).map(WorkerMessage::try_from));
     drop(pb::CoordinatorMessage::decode(bytes).map(CoordinatorMessage::try_from));
     drop(pb::SignedAnnouncement::decode(bytes).map(SignedAnnouncement::try_from));
@@ -197,7 +259,7 @@ fn read_all(bytes: &[u8]) {
         unit: UnitIndex(0),
         attempt: Attempt(0),
         ordinal: 0,
-        value: Value { exit: Exit::Code(0), output: Digest([0; 32]), gas: 0 },
+        value: Value { exit: Exit::Code(0), output: Digest([0; 32]), gas: 0, chain: None },
         output_bytes: 0,
     };
     // Whoever is not the signer cannot be made to look like it.

@@ -9,17 +9,22 @@ use serde::Serialize;
 #[command(after_help = "Examples:
   manyhands invite                         for a volunteer
   manyhands invite --own                   for another machine of yours, which you trust
+  manyhands invite --friend                for somebody whose results you trust
   manyhands invite --valid 1h --uses 1 | ssh host 'manyhands join -'")]
 pub struct Args {
     /// For another machine of yours: its results are trusted
     #[arg(long)]
     own: bool,
 
+    /// For a friend's machine: its results are trusted, too; see `manyhands trust`
+    #[arg(long, conflicts_with = "own")]
+    friend: bool,
+
     /// How long it can be used, 1m to 30d
     #[arg(long, value_name = "TIME", default_value = "1d")]
     valid: Span,
 
-    /// How often it can be used, at most 100 [default: 100; with --own: once]
+    /// How often it can be used, at most 100 [default: 100; with --own or --friend: once]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     uses: Option<u32>,
 }
@@ -35,16 +40,20 @@ struct InviteJson<'a> {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
-    let kind = if args.own { InviteKind::Own } else { InviteKind::Guest };
+    let (kind, word, whom) = match (args.own, args.friend) {
+        (true, _) => (InviteKind::Own, "own", "a machine of yours, whose results you trust: keep it secret"),
+        (false, true) => (InviteKind::Friend, "friend", "a friend, whose results you trust: give it to nobody else"),
+        (false, false) => (InviteKind::Guest, "guest", "a volunteer"),
+    };
     let valid_ms = u64::try_from(args.valid.0.as_millis()).unwrap_or(u64::MAX);
     let valid_ms = valid_ms.max(1);
-    let uses = args.uses.unwrap_or(u32::from(args.own));
+    let uses = args.uses.unwrap_or(u32::from(args.own || args.friend));
     let invite = context.connect().await?.invite(CreateInviteRequest { kind: kind.into(), valid_ms, uses }).await?;
     match context.format {
         Format::Json | Format::Jsonl => context.print_json(&InviteJson {
             schema: "manyhands.invite/v1",
             ticket: &invite.ticket,
-            kind: if args.own { "own" } else { "guest" },
+            kind: word,
             valid_seconds: invite.valid_ms / 1000,
             uses: (invite.uses > 0).then_some(invite.uses),
         })?,
@@ -56,7 +65,6 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         1 => "once".to_owned(),
         n => format!("{n} times"),
     };
-    let whom = if args.own { "a machine of yours, whose results you trust: keep it secret" } else { "a volunteer" };
     context.say(format!("a ticket for {whom}; valid for {valid}, {often}"));
     context.say("there: manyhands up, then: manyhands join TICKET");
     Ok(Exit::Ok)

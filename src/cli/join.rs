@@ -35,20 +35,23 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         return Err(Failure::usage("BAD_TICKET", "there is no ticket").hint("make one on the other machine: manyhands invite"));
     }
     let joined = context.connect().await?.join(ticket).await?;
-    let own = joined.kind() == InviteKind::Own;
+    let (kind, how) = match joined.kind() {
+        InviteKind::Own => ("own", " as one of its owner's machines"),
+        InviteKind::Friend => ("friend", " as a friend, whose results are trusted there"),
+        InviteKind::Guest | InviteKind::Unspecified => ("guest", ""),
+    };
     match context.format {
         Format::Json | Format::Jsonl => context.print_json(&JoinJson {
             schema: "manyhands.join/v1",
             grid: &joined.grid,
             inviter: &joined.inviter,
             inviter_nickname: &joined.inviter_nickname,
-            kind: if own { "own" } else { "guest" },
+            kind,
             grid_changed: joined.grid_changed,
         })?,
         Format::Id => context.print(&joined.grid)?,
         Format::Table | Format::Toml => {
             let what = if joined.grid_changed { "joined the grid of" } else { "connected, already in the grid of" };
-            let how = if own { " as one of its owner's machines" } else { "" };
             context.print(format!("✓ {what} {}{how}", human::shown(&joined.inviter_nickname)))?;
         }
     }

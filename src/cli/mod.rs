@@ -38,6 +38,8 @@ mod status;
 
 mod peers;
 
+mod trust;
+
 mod try_here;
 
 mod submit;
@@ -58,11 +60,19 @@ mod retry;
 
 mod verify;
 
+mod bundle;
+
 mod pause;
 
 mod stop;
 
 mod demo;
+
+mod simulate;
+
+mod simulate_view;
+
+pub mod scenario_file;
 
 #[cfg(test)]
 mod tests;
@@ -109,6 +119,7 @@ enum Command {
     Join(join::Args),
     Status(status::Args),
     Peers(peers::Args),
+    Trust(trust::Args),
     Try(Box<try_here::Args>),
     Submit(Box<submit::Args>),
     Jobs(jobs::Args),
@@ -124,6 +135,7 @@ enum Command {
     Resume(pause::ResumeArgs),
     Stop(stop::Args),
     Demo(demo::Args),
+    Simulate(simulate::Args),
 }
 
 /// Examples come before everything but the first words.
@@ -200,6 +212,7 @@ async fn execute(command: Command, context: &mut Context) -> Result<Exit, Failur
         Command::Join(args) => join::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Peers(args) => peers::run(args, context).await,
+        Command::Trust(args) => trust::run(args, context).await,
         Command::Try(args) => try_here::run(*args, context).await,
         Command::Submit(args) => submit::run(*args, context).await,
         Command::Jobs(args) => jobs::run(args, context).await,
@@ -215,6 +228,7 @@ async fn execute(command: Command, context: &mut Context) -> Result<Exit, Failur
         Command::Resume(args) => pause::resume(args, context).await,
         Command::Stop(args) => stop::run(args, context).await,
         Command::Demo(args) => demo::run(args, context).await,
+        Command::Simulate(args) => simulate::run(args, context).await,
     }
 }
 

@@ -149,6 +149,7 @@ async fn without_a_node_every_command_says_how_to_start_one() {
         &["resume"],
         &["stop"],
         &["invite"],
+        &["trust"],
         &["join", "mh-x"],
         &["cancel", "abcd"],
         &["retry", "abcd"],
@@ -347,6 +348,64 @@ async fn logs_reasons_and_proof() {
     assert!(proof.out.starts_with("✓ 4 receipts checked, 0 bad\n"), "{}", proof.out);
     node.add_job("f00d1", |job| (job.units, job.verified, job.disputed) = (2, 1, 1));
     assert_eq!(run(dir.path(), &["verify", "f00d1"]).await.code, 8);
+}
+
+#[tokio::test]
+async fn a_bundle_is_written_whole_and_checked_without_a_node() {
+    let (dir, node) = served().await;
+    node.add_job("abcde", |job| (job.units, job.verified) = (2, 2));
+    let path = dir.path().join("proof.mhb").into_os_string().into_string().expect("text");
+    let exported = run(dir.path(), &["verify", "--export", &path]).await;
+    assert_eq!(exported.code, 0, "{exported:?}");
+    assert!(exported.err.contains(&format!("✓ bundle written to {path} (18 B)\nanybody can check it: manyhands verify --bundle {path}\n")));
+    assert_eq!(std::fs::read(&path).expect("it is there"), b"mhbundle and so on");
+    assert!(!std::path::Path::new(&format!("{path}.part")).exists());
+    let piped = run(dir.path(), &["verify", "--export", "-"]).await;
+    assert_eq!((piped.code, piped.out.as_str()), (0, "mhbundle and so on"), "the verdict is said, not printed");
+    assert!(piped.err.contains("✓ 4 receipts checked, 0 bad"), "{piped:?}");
+    let nowhere = run(dir.path(), &["verify", "--export", "/nowhere/at/all"]).await;
+    assert!(nowhere.code == 1 && nowhere.err.contains("the bundle cannot be written to /nowhere/at/all"), "{nowhere:?}");
+
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let bad = run(elsewhere.path(), &["verify", "--bundle", &path]).await;
+    assert_eq!(bad.code, 2, "{bad:?}");
+    assert!(bad.err.contains("cause: the bundle is of version 1684955424, which this program does not know"), "{bad:?}");
+    let missing = run(elsewhere.path(), &["verify", "--bundle", "nothing.mhb"]).await;
+    assert!(missing.code == 4 && missing.err.contains("error: nothing.mhb cannot be taken as a proof\n"), "{missing:?}");
+}
+
+#[test]
+fn what_is_run_again_is_said_in_one_way() {
+    let refused = |words: &[&str]| parse(&words.iter().map(Into::into).collect::<Vec<_>>()).is_err();
+    assert!(refused(&["manyhands", "verify", "--all", "--sample", "3"]));
+    assert!(refused(&["manyhands", "verify", "--all", "--unit", "3"]));
+    assert!(refused(&["manyhands", "verify", "--digests-only"]));
+    assert!(refused(&["manyhands", "verify", "@last", "--bundle", "x"]));
+    assert!(!refused(&["manyhands", "verify", "--unit", "3", "--unit", "4"]));
+    assert!(!refused(&["manyhands", "verify", "--bundle", "x", "--all"]));
+    assert!(refused(&["manyhands", "trust", "--remove"]));
+    assert!(refused(&["manyhands", "invite", "--own", "--friend"]));
+}
+
+#[tokio::test]
+async fn friends_are_listed_marked_and_unmarked() {
+    let (dir, _node) = served().await;
+    let nobody = run(dir.path(), &["trust"]).await;
+    assert!(nobody.code == 0 && nobody.err.starts_with("nobody is trusted but this machine\n"), "{nobody:?}");
+    let key = "ab".repeat(32);
+    let marked = run(dir.path(), &["trust", &key]).await;
+    assert!(marked.code == 0 && marked.out.ends_with("is a friend: its results count like those of a machine of yours\n"), "{marked:?}");
+    assert!(run(dir.path(), &["trust", &key]).await.out.ends_with("is a friend already\n"));
+    assert_eq!(run(dir.path(), &["trust", "-o", "id"]).await.out, format!("{key}\n"));
+    assert!(run(dir.path(), &["trust"]).await.out.contains("friend"));
+    assert!(run(dir.path(), &["trust", &key, "--remove"]).await.out.contains("is no friend any more"));
+    assert_eq!(run(dir.path(), &["trust", "-o", "json"]).await.out, "{\n  \"schema\": \"manyhands.trust/v1\",\n  \"trusted\": []\n}\n");
+    let ticket = run(dir.path(), &["invite", "--friend"]).await;
+    assert_eq!(ticket.out, "mh-friend-ticket\n");
+    assert!(
+        ticket.err.starts_with("a ticket for a friend, whose results you trust: give it to nobody else; valid for 1d, once\n"),
+        "{ticket:?}"
+    );
 }
 
 #[tokio::test]

@@ -67,22 +67,31 @@ pub struct LocalRun {
     pub wall_ms: u64,
 }
 
+/// A jailed slot with a module in it, for a command that needs no node; the directory holds its native code.
+///
+/// # Errors
+/// The sandbox refuses the module or cannot start.
+pub fn open_slot(module: &[u8], memory_bytes: u64) -> Result<(TemporaryDir, SlotProcess), Failure> {
+    let failed = |what: &str, cause: String| Failure::new(Exit::Other, "SANDBOX", what).cause(cause);
+    let cache =
+        TemporaryDir::create("manyhands-try").map_err(|error| failed("no temporary directory for compiled code", error.to_string()))?;
+    let workshop = Workshop::of_this_program(cache.path(), memory_bytes);
+    let workshop = workshop.map_err(|error| failed("the sandbox cannot be set up", error.to_string()))?;
+    let mut slot = SlotProcess::spawn(workshop).map_err(|error| failed("a slot cannot be started", error.to_string()))?;
+    slot.load(Digest::of(module), || Ok(module.to_vec())).map_err(|error| match error {
+        SlotError::Rejected(rejection) => Failure::usage("MODULE_REFUSED", format!("the module {rejection}")).hint(rejection.hint()),
+        other => failed("the module cannot be made ready", other.to_string()),
+    })?;
+    Ok((cache, slot))
+}
+
 /// Runs each unit in a jailed slot, in the order given, once. Called twice, to compare.
 ///
 /// # Errors
 /// The sandbox refuses the module or cannot start.
 pub fn run_locally(module: &[u8], units: &[LocalUnit], limits: &UnitLimits) -> Result<Vec<LocalRun>, Failure> {
-    let failed = |what: &str, cause: String| Failure::new(Exit::Other, "SANDBOX", what).cause(cause);
     let digest = Digest::of(module);
-    let cache =
-        TemporaryDir::create("manyhands-try").map_err(|error| failed("no temporary directory for compiled code", error.to_string()))?;
-    let workshop = Workshop::of_this_program(cache.path(), limits.memory_bytes);
-    let workshop = workshop.map_err(|error| failed("the sandbox cannot be set up", error.to_string()))?;
-    let mut slot = SlotProcess::spawn(workshop).map_err(|error| failed("a slot cannot be started", error.to_string()))?;
-    slot.load(digest, || Ok(module.to_vec())).map_err(|error| match error {
-        SlotError::Rejected(rejection) => Failure::usage("MODULE_REFUSED", format!("the module {rejection}")).hint(rejection.hint()),
-        other => failed("the module cannot be made ready", other.to_string()),
-    })?;
+    let (_cache, mut slot) = open_slot(module, limits.memory_bytes)?;
     let task = |unit: &LocalUnit| Task {
         module: digest,
         args: std::iter::once("try".as_bytes().to_vec()).chain(unit.args.iter().map(|arg| arg.clone().into_bytes())).collect(),

@@ -6,9 +6,9 @@
 
 use super::{error::ControlError, submission::SubmitParts};
 use crate::wire::control::{
-    CreateInviteRequest, CreateInviteResponse, ExplainResponse, GetLogsRequest, GetResultsRequest, Job, JobSpec, JoinGridResponse,
-    ListJobsRequest, ListJobsResponse, ListUnitsRequest, ListUnitsResponse, LogChunk, PeerView, ResultChunk, Status, SubmitResponse,
-    VerifyJobRequest, VerifyProgress,
+    BundleChunk, CreateInviteRequest, CreateInviteResponse, ExplainResponse, ExportBundleRequest, GetLogsRequest, GetResultsRequest, Job,
+    JobSpec, JoinGridResponse, ListJobsRequest, ListJobsResponse, ListUnitsRequest, ListUnitsResponse, LogChunk, PeerView, ResultChunk,
+    Status, SubmitResponse, TrustPeerRequest, TrustPeerResponse, Trusted, VerifyJobRequest, VerifyProgress,
 };
 use futures_util::Stream;
 use std::{pin::Pin, time::Duration};
@@ -30,6 +30,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The peers that this node knows, connected ones first.
     async fn peers(&self) -> Reply<Vec<PeerView>>;
+
+    /// Whom this node takes at their word.
+    async fn trusted(&self) -> Reply<Vec<Trusted>>;
+
+    /// Marks a peer as a friend, or no longer.
+    async fn trust(&self, request: TrustPeerRequest) -> Reply<TrustPeerResponse>;
 
     /// Makes a ticket. Kind is set; `valid_ms` is within a minute and 30 days.
     async fn invite(&self, request: CreateInviteRequest) -> Reply<CreateInviteResponse>;
@@ -71,6 +77,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Checks receipts and re-runs a sample of units here; the last item has `finished` set.
     async fn verify(&self, request: VerifyJobRequest) -> Reply<Replies<VerifyProgress>>;
+
+    /// The job as a bundle, bit by bit. Fails with its first item when it is too large, and digests alone are not asked for.
+    async fn export(&self, request: ExportBundleRequest) -> Reply<Replies<BundleChunk>>;
 
     /// Stops lending, for a time or (`None`) until resumed.
     async fn pause(&self, duration: Option<Duration>) -> Reply<Status>;

@@ -87,6 +87,16 @@ impl Client {
         Ok(answer(&self.data_dir, self.grpc.list_peers(timed(ListPeersRequest {})).await)?.peers)
     }
 
+    /// Whom it takes at their word.
+    pub async fn trusted(&mut self) -> Reply<Vec<Trusted>> {
+        Ok(answer(&self.data_dir, self.grpc.list_trusted(timed(ListTrustedRequest {})).await)?.trusted)
+    }
+
+    /// Marks a peer as a friend, or no longer.
+    pub async fn trust(&mut self, request: TrustPeerRequest) -> Reply<TrustPeerResponse> {
+        answer(&self.data_dir, self.grpc.trust_peer(timed(request)).await)
+    }
+
     /// Makes a ticket.
     pub async fn invite(&mut self, request: CreateInviteRequest) -> Reply<CreateInviteResponse> {
         answer(&self.data_dir, self.grpc.create_invite(timed(request)).await)
@@ -154,6 +164,12 @@ impl Client {
     /// Checks a job's results here.
     pub async fn verify(&mut self, request: VerifyJobRequest) -> Reply<Incoming<VerifyProgress>> {
         let stream = answer(&self.data_dir, self.grpc.verify_job(request).await)?;
+        Ok(self.incoming(stream))
+    }
+
+    /// The job as a bundle.
+    pub async fn export(&mut self, request: ExportBundleRequest) -> Reply<Incoming<BundleChunk>> {
+        let stream = answer(&self.data_dir, self.grpc.export_bundle(request).await)?;
         Ok(self.incoming(stream))
     }
 

@@ -38,6 +38,8 @@ pub struct FakeNode {
     pub status: Mutex<Status>,
     /// What `peers` answers.
     pub peers: Mutex<Vec<PeerView>>,
+    /// What `trusted` answers, and `trust` changes.
+    pub trusted: Mutex<Vec<Trusted>>,
     /// How it was told to stop.
     pub stopped: Mutex<Option<Stop>>,
     /// Ends the server.
@@ -112,8 +114,23 @@ impl Backend for FakeNode {
         Ok(self.peers.lock().expect("lock").clone())
     }
 
+    async fn trusted(&self) -> Reply<Vec<Trusted>> {
+        Ok(self.trusted.lock().expect("lock").clone())
+    }
+
+    async fn trust(&self, request: TrustPeerRequest) -> Reply<TrustPeerResponse> {
+        let mut trusted = self.trusted.lock().expect("lock");
+        let before = trusted.len();
+        trusted.retain(|known| known.peer != request.peer);
+        let was = before != trusted.len();
+        let friend = Trusted { peer: request.peer, friend: !request.remove, because: "friend".to_owned(), ..Trusted::default() };
+        trusted.extend((!request.remove).then(|| friend.clone()));
+        Ok(TrustPeerResponse { trusted: Some(friend), unchanged: was != request.remove })
+    }
+
     async fn invite(&self, request: CreateInviteRequest) -> Reply<CreateInviteResponse> {
-        let ticket = format!("mh-{}-ticket", if request.kind() == InviteKind::Own { "own" } else { "guest" });
+        let kind = request.kind().as_str_name().trim_start_matches("INVITE_KIND_").to_ascii_lowercase();
+        let ticket = format!("mh-{kind}-ticket");
         Ok(CreateInviteResponse { ticket, valid_ms: request.valid_ms, uses: request.uses })
     }
 
@@ -240,6 +257,12 @@ impl Backend for FakeNode {
             ..VerifyProgress::default()
         };
         Ok(Box::pin(stream::iter([Ok(progress)])))
+    }
+
+    async fn export(&self, request: ExportBundleRequest) -> Reply<Replies<BundleChunk>> {
+        self.find(&request.job)?;
+        let chunks = [&b"mhbundle"[..], b" and so on"].map(|data| Ok(BundleChunk { data: data.into() }));
+        Ok(Box::pin(stream::iter(chunks)))
     }
 
     async fn pause(&self, duration: Option<Duration>) -> Reply<Status> {

@@ -23,6 +23,8 @@ pub mod client;
 
 pub mod node_backend;
 
+pub mod verdict;
+
 #[cfg(test)]
 pub mod fake;
 

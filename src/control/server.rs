@@ -164,6 +164,7 @@ impl control_server::Control for Service {
     type GetResultsStream = Outgoing<ResultChunk>;
     type GetLogsStream = Outgoing<LogChunk>;
     type VerifyJobStream = Outgoing<VerifyProgress>;
+    type ExportBundleStream = Outgoing<BundleChunk>;
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<Status> {
         within(LOCAL_DEADLINE, self.backend.status()).await
@@ -172,6 +173,15 @@ impl control_server::Control for Service {
     async fn list_peers(&self, _: Request<ListPeersRequest>) -> Answer<ListPeersResponse> {
         let peers = async { Ok(ListPeersResponse { peers: self.backend.peers().await? }) };
         within(LOCAL_DEADLINE, peers).await
+    }
+
+    async fn list_trusted(&self, _: Request<ListTrustedRequest>) -> Answer<ListTrustedResponse> {
+        let trusted = async { Ok(ListTrustedResponse { trusted: self.backend.trusted().await? }) };
+        within(LOCAL_DEADLINE, trusted).await
+    }
+
+    async fn trust_peer(&self, request: Request<TrustPeerRequest>) -> Answer<TrustPeerResponse> {
+        within(LOCAL_DEADLINE, self.backend.trust(request.into_inner())).await
     }
 
     async fn create_invite(&self, request: Request<CreateInviteRequest>) -> Answer<CreateInviteResponse> {
@@ -246,6 +256,10 @@ impl control_server::Control for Service {
 
     async fn verify_job(&self, request: Request<VerifyJobRequest>) -> Answer<Outgoing<VerifyProgress>> {
         stream(self.backend.verify(request.into_inner())).await
+    }
+
+    async fn export_bundle(&self, request: Request<ExportBundleRequest>) -> Answer<Outgoing<BundleChunk>> {
+        stream(self.backend.export(request.into_inner())).await
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Answer<Status> {

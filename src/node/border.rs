@@ -2,16 +2,17 @@
 
 use super::{
     handle::Handle,
-    net::{BlobSink, NetEvent, Outbound, StreamKind, Wanted, limits},
+    net::{BlobSink, NetEvent, Outbound, StreamKind, TicketKind, Wanted, limits},
+    recheck::Recheck,
     run_loop::Node,
     streams::{Stream, WorkerIs, WorkerStream},
 };
 use crate::{
     protocol::{
         gossip,
-        ids::{Digest, JobId, PeerId},
+        ids::{Digest, JobId, PeerId, UnitIndex},
         outcome::{AttemptFailure, Outcome},
-        owner::{LeaseToken, Report},
+        owner::{LeaseToken, Recovered, Report},
         peer::Event,
         platform::Platform,
         trust::Prefix,
@@ -56,7 +57,8 @@ impl Node {
             NetEvent::PeerConnected { peer, hello } => {
                 let prefix = hello.prefix.filter(|_| self.public_grid).map(Prefix);
                 let lineage = hello.lineage.filter(|inviter| *inviter != self.peer.me());
-                self.event(Event::Met { peer, prefix, lineage, own: hello.own });
+                let own = hello.own || self.handle.settings.inviter() == Some(peer);
+                self.event(Event::Met { peer, prefix, lineage, own });
                 let hint: Arc<[u8]> = hello.contact.encode().into();
                 self.event(Event::Gossip(gossip::Event::Learned(vec![gossip::Contact { peer, hint }])));
                 self.acquaintances.meet(peer, &hello.contact);
@@ -107,7 +109,12 @@ impl Node {
                 self.event(Event::CoordinatorClosed(peer));
             }
             NetEvent::WatchRequested { peer: _, job, outbound } => self.watch(job, outbound),
-            NetEvent::Joined { peer, kind } => tracing::info!(peer = %peer.short(), ?kind, "joined by a ticket of ours"),
+            NetEvent::Joined { peer, kind } => {
+                tracing::info!(peer = %peer.short(), ?kind, "joined by a ticket of ours");
+                if kind == TicketKind::Friend {
+                    self.event(Event::Befriended { peer, friend: true });
+                }
+            }
             NetEvent::Discovered { peer, addresses } => {
                 let hint: Arc<[u8]> = super::net::Contact::new(addresses).encode().into();
                 self.event(Event::Gossip(gossip::Event::Learned(vec![gossip::Contact { peer, hint }])));
@@ -136,6 +143,15 @@ impl Node {
                 None
             }
             Ok(WorkerMessage::Outcomes(batch)) => self.on_outcomes(from, batch),
+            Ok(WorkerMessage::Receipts(page)) => self.on_receipts(from, page),
+            Ok(WorkerMessage::Links { job, unit, links }) => {
+                self.event(Event::Links { from, job, unit, links });
+                None
+            }
+            Ok(WorkerMessage::State { job, unit, bytes }) => {
+                self.on_state(from, job, unit, bytes);
+                None
+            }
             Err(rejection) => Some(rejection.to_string()),
         };
         if let Some(reason) = refused {
@@ -252,8 +268,20 @@ impl Node {
                 self.event(Event::Revoked { from, job });
                 None
             }
+            Ok(CoordinatorMessage::AskReceipts { job, after }) => {
+                self.event(Event::ReceiptsAsked { from, job, after });
+                None
+            }
             Ok(CoordinatorMessage::Acknowledged { job, units }) => {
                 self.event(Event::Acknowledged { from, job, units });
+                None
+            }
+            Ok(CoordinatorMessage::LinksWanted { job, unit }) => {
+                self.on_links_wanted(from, job, unit);
+                None
+            }
+            Ok(CoordinatorMessage::StateWanted { job, unit, gas, input }) => {
+                self.on_state_wanted(from, job, unit, gas, input);
                 None
             }
             Err(rejection) => Some(rejection.to_string()),
@@ -290,6 +318,9 @@ impl Node {
                 (Goal::Module { coordinator, job }, result) => self.on_module(coordinator, job, result),
                 (Goal::Input { run }, result) => self.on_input(run, result),
                 (Goal::Mend { digest }, result) => self.on_mended(digest, result),
+                (Goal::Recovered { from, job, receipt }, result) => self.on_recovered_output(from, job, *receipt, result),
+                (Goal::Recheck(recheck), result) => self.on_recheck_fetched(*recheck, result),
+                (Goal::State { from, job, unit }, result) => self.event(Event::State { from, job, unit, held: result.is_ok() }),
             }
         }
         self.fetches.start(&self.net, &self.store);
@@ -335,6 +366,12 @@ pub(super) enum Goal {
     Input { run: RunId },
     /// An own job that this disk has lost it of.
     Mend { digest: Digest },
+    /// The output of a unit that its worker says again.
+    Recovered { from: PeerId, job: JobId, receipt: Box<Recovered> },
+    /// The module of a unit that somebody is said to have computed wrongly.
+    Recheck(Box<Recheck>),
+    /// A state of a unit in dispute.
+    State { from: PeerId, job: JobId, unit: UnitIndex },
 }
 
 type Fetched = (Fetch, Result<(), String>);

@@ -24,6 +24,11 @@ impl Node {
         &self.connected
     }
 
+    /// Who invited this node, if anybody did.
+    pub(crate) fn inviter(&self) -> Option<PeerId> {
+        self.handle.settings.inviter()
+    }
+
     /// Slots that have something to run.
     pub(crate) fn busy_slots(&self) -> u32 {
         u32::try_from(self.runs.busy_slots()).unwrap_or(u32::MAX)

@@ -31,7 +31,15 @@ mod look;
 
 mod runs;
 
+mod disputes;
+
 mod slots;
+
+pub(crate) mod own_slot;
+
+mod recheck;
+
+mod kept;
 
 pub use handle::{Closed, Handle, NodeFacts};
 pub use leftovers::Leftovers;

@@ -55,6 +55,7 @@ impl Node {
         }
         self.fetches.start(&self.net, &self.store);
         self.runs.dispatch();
+        self.disputes.start(&self.store);
         true
     }
 
@@ -103,9 +104,21 @@ impl Node {
             Action::SendLeases { to, job, leases } => self.send_leases(to, job, &leases),
             Action::SendAcknowledged { to, job, units } => self.send_to_worker(to, CoordinatorMessage::Acknowledged { job, units }),
             Action::SendRevoked { to, job } => self.send_to_worker(to, CoordinatorMessage::Revoke { job, units: Vec::new() }),
+            Action::AskLinks { to, job, unit } => self.send_to_worker(to, CoordinatorMessage::LinksWanted { job, unit }),
+            Action::AskState { to, job, unit, link } => self.ask_state(to, job, unit, link),
+            Action::RunSegment { job, unit, from, until } => self.run_segment(job, unit, from, until),
             Action::Refuse(peer) => self.refuse_worker(peer),
             Action::Run(run) => self.start_run(run),
             Action::Stop(run) => self.runs.stop(run),
+            Action::Recheck { by, accusation } => self.recheck(by, &accusation),
+            Action::Accuse { accused, job, unit, second } => self.accuse(accused, job, unit, second.as_ref()),
+            Action::KeepReceipts { coordinator, job, receipts } => self.kept.add(coordinator, job, receipts),
+            Action::AskReceipts { to, job, after } => self.send_to_worker(to, CoordinatorMessage::AskReceipts { job, after }),
+            Action::SendReceipts { to, job, after } => self.send_receipts(to, job, after),
+            Action::AccusationIgnored { by, accused, reason } => {
+                tracing::debug!(by = %by.short(), accused = %accused.short(), %reason, "an accusation is not followed up");
+            }
+            Action::Found(finding) => tracing::info!(?finding, "an accusation was checked"),
             Action::Rejected { from, reason } => tracing::debug!(peer = %from.short(), %reason, "a report is not taken"),
         }
     }
@@ -146,7 +159,12 @@ impl Node {
         if let Subject::JobOpen(open) = &announcement.subject {
             self.learn(envelope.author(), &open.contact);
         }
-        self.event(Event::Announced { author: envelope.author(), announcement });
+        match announcement.subject {
+            Subject::Accusation(accusation) => self.hear_accusation(envelope.author(), accusation),
+            Subject::JobOpen(_) | Subject::JobClosed { .. } | Subject::Capacity(_) => {
+                self.event(Event::Announced { author: envelope.author(), announcement });
+            }
+        }
     }
 
     fn publish(&mut self, announcement: &Announcement) {
@@ -160,7 +178,7 @@ impl Node {
         }
     }
 
-    fn send_to_coordinator(&mut self, to: PeerId, message: WorkerMessage) {
+    pub(super) fn send_to_coordinator(&mut self, to: PeerId, message: WorkerMessage) {
         let Some(stream) = self.coordinators.get_mut(&to) else { return };
         if stream.send(message.into()).is_err() {
             self.coordinators.remove(&to);
@@ -168,7 +186,7 @@ impl Node {
         }
     }
 
-    fn send_to_worker(&mut self, to: PeerId, message: CoordinatorMessage) {
+    pub(super) fn send_to_worker(&mut self, to: PeerId, message: CoordinatorMessage) {
         let Some(worker) = self.workers.get_mut(&to) else { return };
         if worker.stream.send(message.into()).is_err() {
             self.refuse_worker(to);
@@ -217,7 +235,7 @@ impl Node {
     }
 
     /// Describes a job to a worker that does not know it on this stream yet.
-    fn describe(&mut self, to: PeerId, job: JobId) -> bool {
+    pub(super) fn describe(&mut self, to: PeerId, job: JobId) -> bool {
         let Some(worker) = self.workers.get_mut(&to) else { return false };
         if worker.described.contains(&job) {
             return true;
@@ -246,6 +264,9 @@ fn copy(write: &Write) -> Option<Write> {
         Write::Pin { job, digest } => Some(Write::Pin { job: *job, digest: *digest }),
         Write::Log { job, unit, bytes } => Some(Write::Log { job: *job, unit: *unit, bytes: bytes.clone() }),
         Write::Note { key, bytes } => Some(Write::Note { key: key.clone(), bytes: bytes.clone() }),
+        Write::Receipts { coordinator, job, at, count, bytes } => {
+            Some(Write::Receipts { coordinator: *coordinator, job: *job, at: *at, count: *count, bytes: bytes.clone() })
+        }
         Write::RemoveJob(job) => Some(Write::RemoveJob(*job)),
         Write::RemoveBlob(digest) => Some(Write::RemoveBlob(*digest)),
         Write::Staged { .. } => None,

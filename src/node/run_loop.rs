@@ -6,8 +6,10 @@
 use super::{
     acquaintances::Acquaintances,
     border::Fetches,
+    disputes::{Disputes, Done},
     drain::Drain,
     handle::{End, Handle, Look, Request},
+    kept::KeptBuffer,
     net::{Identity, NetEvent, NetHandle, Outbound, PeerHello},
     runs::Runs,
     slots::SlotEvent,
@@ -77,10 +79,13 @@ pub struct Node {
     pub(super) coordinators: BTreeMap<PeerId, Stream<pb::WorkerMessage>>,
     pub(super) runs: Runs,
     pub(super) fetches: Fetches,
+    pub(super) disputes: Disputes,
     pub(super) watchers: JoinSet<()>,
     pub(super) handle: Handle,
     /// Peers to come back to after a restart, the newest last.
     pub(super) acquaintances: Acquaintances,
+    /// Receipts to be kept that are not written yet.
+    pub(super) kept: KeptBuffer,
     /// Requests that are answered after this turn's commit.
     pub(super) replies: Vec<oneshot::Sender<()>>,
     /// Views that are answered after this turn's commit.
@@ -118,6 +123,7 @@ enum Input {
     Slots(SlotEvent),
     Request(Request),
     Fetched,
+    Disputed(Done),
     Timer,
     Pump,
     /// The disk is to be tried again.
@@ -128,14 +134,20 @@ enum Input {
 }
 
 impl Node {
-    /// Runs until the node is ended.
+    /// Runs until the node is ended; then nothing is left to be written.
     pub(super) async fn run(&mut self, mut inputs: Inputs) -> End {
+        let end = self.run_until_end(&mut inputs).await;
+        self.kept.finish(&self.store).await;
+        end
+    }
+
+    async fn run_until_end(&mut self, inputs: &mut Inputs) -> End {
         loop {
-            match self.next(&mut inputs).await {
+            match self.next(inputs).await {
                 Input::End(End::Drain) if self.drain.is_none() => {
                     self.begin_drain(self.handle.facts.drain);
                     // That no leases are welcome is said first: then what comes back is known to be handed back.
-                    self.turn(&mut inputs).await;
+                    self.turn(inputs).await;
                     self.hand_back_waiting();
                 }
                 Input::End(end) => return end,
@@ -146,9 +158,9 @@ impl Node {
                 }
                 input => self.take(input),
             }
-            self.take_more(&mut inputs);
+            self.take_more(inputs);
             self.mind_the_disk();
-            self.turn(&mut inputs).await;
+            self.turn(inputs).await;
             if self.store.damage().is_some() {
                 return End::Damaged;
             }
@@ -164,6 +176,7 @@ impl Node {
         let deadline = self.clock.at(self.peer.deadline());
         let (draining, disk_due) = (self.drain, self.pause.by_disk);
         let ends = |end: &Option<End>| end.is_some_and(|end| end.is_now() || draining.is_none());
+        let kept_due = self.kept.due();
         tokio::select! {
             biased;
             end = inputs.end.wait_for(ends) => {
@@ -173,11 +186,13 @@ impl Node {
             Some(request) = inputs.requests.recv() => Input::Request(request),
             Some(event) = inputs.slots.recv() => Input::Slots(event),
             () = self.fetches.ready() => Input::Fetched,
+            done = self.disputes.next() => Input::Disputed(done),
             Some(event) = inputs.net.recv() => Input::Net(event),
             () = sleep_until(deadline) => Input::Timer,
             () = tokio::time::sleep(PUMP_AFTER), if pump => Input::Pump,
             () = sleep_until(disk_due.unwrap_or(deadline)), if disk_due.is_some() => Input::DiskDue,
             () = sleep_until(draining.map_or(deadline, Drain::deadline)), if draining.is_some() => Input::DrainDue,
+            () = sleep_until(kept_due.unwrap_or(deadline)), if kept_due.is_some() => Input::Pump,
         }
     }
 
@@ -214,6 +229,7 @@ impl Node {
                 self.replies.push(reply);
             }
             Input::Fetched => self.on_fetched(),
+            Input::Disputed(done) => self.on_dispute_work(done),
             Input::Timer => self.event(Event::Timer),
             Input::DiskDue => {
                 // It notes itself how that went.
@@ -267,6 +283,7 @@ impl Node {
             }
         }
         self.runs.forget_unclaimed();
+        self.kept.write_when_due(&self.store);
         self.pump();
         for reply in self.replies.drain(..) {
             // Whoever asked may have gone.

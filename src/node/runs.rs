@@ -113,6 +113,12 @@ impl Runs {
         self.offered.insert(run, input);
     }
 
+    /// What a job is, as long as anything of it is remembered here.
+    pub fn manifest(&self, coordinator: PeerId, job: JobId) -> Option<Arc<Manifest>> {
+        let known = self.jobs.get(&(coordinator, job)).map(|job| job.manifest.clone());
+        known.or_else(|| self.description(coordinator, job))
+    }
+
     /// Drops inputs of leases that the core did not take.
     pub fn forget_unclaimed(&mut self) {
         self.offered.clear();
@@ -257,7 +263,7 @@ impl Node {
     }
 
     /// Who may have a blob of a coordinator's job: itself, then peers that we are connected with.
-    fn holders(&self, coordinator: PeerId) -> Vec<PeerId> {
+    pub(super) fn holders(&self, coordinator: PeerId) -> Vec<PeerId> {
         let others = self.connected.keys().copied().filter(|peer| *peer != coordinator);
         std::iter::once(coordinator).chain(others).take(super::net::blobs::MAX_HOLDERS).collect()
     }
@@ -313,7 +319,8 @@ impl Node {
 
     /// A slot has finished units, or is ready for more.
     pub(super) fn on_slots(&mut self, event: SlotEvent) {
-        let SlotEvent { slot, key, finished, is_last } = event;
+        let SlotEvent { slot, key, finished, links, is_last } = event;
+        self.disputes.keep(links.into_iter().filter(|(run, _)| run.coordinator != self.peer.me()));
         let ran = finished.iter().filter(|(_, finished)| matches!(finished.outcome, Outcome::Value(_))).count();
         if let Some(job) = self.runs.jobs.get_mut(&key) {
             if ran > 0 {

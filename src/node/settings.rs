@@ -91,6 +91,11 @@ impl Settings {
         self.membership.grid == PUBLIC_GRID
     }
 
+    /// Who invited this node, if anybody did: an anchor of its trust.
+    pub fn inviter(&self) -> Option<PeerId> {
+        self.membership.invitation.as_ref().map(|invitation| invitation.inviter)
+    }
+
     fn encode(&self) -> Vec<u8> {
         let hex = |bytes: &[u8]| HEXLOWER.encode(bytes);
         let Membership { grid, grid_secret, household, invitation } = &self.membership;

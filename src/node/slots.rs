@@ -5,6 +5,8 @@
 use super::runs::JobKey;
 use crate::{
     protocol::{
+        chain::Links,
+        ids::{Digest, JobId, UnitIndex},
         job::{Manifest, unit_seed},
         outcome::{AttemptFailure, Outcome},
         worker::{Finished, RunId},
@@ -63,6 +65,8 @@ pub(super) struct SlotEvent {
     pub slot: usize,
     pub key: JobKey,
     pub finished: Vec<(RunId, Finished)>,
+    /// The chains of those that have one.
+    pub links: Vec<(RunId, Links)>,
     /// The batch is done.
     pub is_last: bool,
 }
@@ -257,7 +261,7 @@ impl SlotThread {
         let mut positions = Vec::with_capacity(tasks.len());
         let mut failed = Vec::new();
         for (position, task) in tasks.into_iter().enumerate() {
-            match self.prepare(&manifest, task) {
+            match task_of(&self.store, &manifest, task.run.job, task.run.unit, task.source) {
                 Some(task) => {
                     ready.push(task);
                     positions.push(position);
@@ -265,7 +269,8 @@ impl SlotThread {
                 None => failed.push((runs[position], without_value(AttemptFailure::MissingBlob))),
             }
         }
-        let mut out = Outbox { slot: self.number, key, events: self.events.clone(), finished: failed, flushed: Instant::now(), open: true };
+        let (slot, events) = (self.number, self.events.clone());
+        let mut out = Outbox { slot, key, events, finished: failed, links: Vec::new(), flushed: Instant::now(), open: true };
         let loaded = self.load(&manifest);
         // Loading begins a new page for the stopper, so a blow from before is only remembered here.
         let cancelled = lock(&self.gate).cancelled.contains(&number);
@@ -273,35 +278,16 @@ impl SlotThread {
             out.finished.extend(positions.iter().map(|&position| (runs[position], without_value(failure))));
         } else if let Some(process) = &mut self.process {
             let (store, stopper) = (&self.store, &self.stopper);
-            process.run_batch(&ready, &mut |index, report| {
+            process.run_batch(&ready, &mut |index, mut report| {
                 let run = runs[positions[index]];
+                let links = std::mem::take(&mut report.links);
+                if !links.as_slice().is_empty() {
+                    out.links.push((run, links));
+                }
                 out.push(run, finish(store, stopper, report));
             });
         }
         out.close()
-    }
-
-    fn prepare(&self, manifest: &Manifest, task: UnitTask) -> Option<Task> {
-        let UnitTask { run, source } = task;
-        let input = match source {
-            TaskSource::Nothing => None,
-            TaskSource::Given(input) => Some(input),
-            TaskSource::OwnTable => Some(self.store.unit_input(run.job, run.unit).ok()??),
-        };
-        let stdin: Arc<[u8]> = match &input {
-            None => Arc::from([]),
-            Some(UnitInput { inline: Some(bytes), .. }) => bytes.clone(),
-            Some(input) => self.store.read_blob(input.digest).ok()??.into(),
-        };
-        let name = input.as_ref().map_or("", |input| input.name.as_str());
-        Some(Task {
-            module: manifest.module,
-            args: manifest.args_for(run.unit, name),
-            stdin,
-            files: Vec::new(),
-            seed: unit_seed(run.job, run.unit),
-            limits: manifest.limits,
-        })
     }
 
     /// Makes the module ready in the slot's process, which is started first if there is none.
@@ -318,12 +304,7 @@ impl SlotThread {
         }
         let process = self.process.as_mut().expect("there is one now");
         let store = &self.store;
-        let read = || match store.read_blob(manifest.module) {
-            Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => Err(io::Error::from(io::ErrorKind::NotFound)),
-            Err(error) => Err(io::Error::other(error)),
-        };
-        process.load(manifest.module, read).map_err(|error| {
+        process.load(manifest.module, || read_module(store, manifest.module)).map_err(|error| {
             tracing::info!(%error, "a module cannot be run here");
             match error {
                 SlotError::Rejected(_) | SlotError::TooLarge => AttemptFailure::Refused,
@@ -339,12 +320,45 @@ impl SlotThread {
     }
 }
 
+/// What a slot is asked to run for a unit; none when its input is not here.
+pub(super) fn task_of(store: &Store, manifest: &Manifest, job: JobId, unit: UnitIndex, source: TaskSource) -> Option<Task> {
+    let input = match source {
+        TaskSource::Nothing => None,
+        TaskSource::Given(input) => Some(input),
+        TaskSource::OwnTable => Some(store.unit_input(job, unit).ok()??),
+    };
+    let stdin: Arc<[u8]> = match &input {
+        None => Arc::from([]),
+        Some(UnitInput { inline: Some(bytes), .. }) => bytes.clone(),
+        Some(input) => store.read_blob(input.digest).ok()??.into(),
+    };
+    let name = input.as_ref().map_or("", |input| input.name.as_str());
+    Some(Task {
+        module: manifest.module,
+        args: manifest.args_for(unit, name),
+        stdin,
+        files: Vec::new(),
+        seed: unit_seed(job, unit),
+        limits: manifest.limits,
+    })
+}
+
+/// A module's bytes, for a slot that has to compile it.
+pub(super) fn read_module(store: &Store, module: Digest) -> io::Result<Vec<u8>> {
+    match store.read_blob(module) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(io::Error::from(io::ErrorKind::NotFound)),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
 /// Collects what is finished and hands it to the run loop, waiting there if need be.
 struct Outbox {
     slot: usize,
     key: JobKey,
     events: mpsc::Sender<SlotEvent>,
     finished: Vec<(RunId, Finished)>,
+    links: Vec<(RunId, Links)>,
     flushed: Instant,
     open: bool,
 }
@@ -358,8 +372,8 @@ impl Outbox {
     }
 
     fn flush(&mut self, is_last: bool) {
-        let finished = std::mem::take(&mut self.finished);
-        let event = SlotEvent { slot: self.slot, key: self.key, finished, is_last };
+        let (finished, links) = (std::mem::take(&mut self.finished), std::mem::take(&mut self.links));
+        let event = SlotEvent { slot: self.slot, key: self.key, finished, links, is_last };
         self.open &= self.events.blocking_send(event).is_ok();
         self.flushed = Instant::now();
     }
@@ -376,7 +390,7 @@ fn without_value(failure: AttemptFailure) -> Finished {
 
 /// Turns a report into what the core takes: small outputs as they are, large ones as blobs. Waits while the disk takes no writes.
 fn finish(store: &Store, stopper: &Stopper, report: Report) -> Finished {
-    let Report { outcome, output, log, wall } = corrupt(report);
+    let Report { outcome, output, log, wall, links: _ } = corrupt(report);
     let output_bytes = output.len() as u64;
     let mut finished = Finished { outcome, output_bytes, output: None, log: log.into(), wall };
     match outcome {
@@ -400,15 +414,16 @@ fn corrupt(report: Report) -> Report {
     report
 }
 
-/// Spoils results when told so: `MANYHANDS_FAULT=corrupt` spoils each, `MANYHANDS_FAULT=corrupt-after:N` those after the Nth.
+/// Spoils results when told so: `MANYHANDS_FAULT=corrupt` spoils each, `MANYHANDS_FAULT=corrupt-after:N` those after the Nth,
+/// `MANYHANDS_FAULT=corrupt-output:TEXT` those whose output is this line.
 #[cfg(feature = "fault-injection")]
 fn corrupt(mut report: Report) -> Report {
-    use crate::protocol::ids::Digest;
     use std::sync::atomic::{AtomicU64, Ordering};
     static DONE: AtomicU64 = AtomicU64::new(0);
     let Ok(fault) = std::env::var("MANYHANDS_FAULT") else { return report };
     let after = match fault.split_once(':') {
         Some(("corrupt-after", count)) => count.parse().unwrap_or(0),
+        Some(("corrupt-output", text)) if report.output.trim_ascii() == text.as_bytes() => 0,
         _ if fault == "corrupt" => 0,
         _ => return report,
     };

@@ -3,7 +3,9 @@
 use super::{
     acquaintances::Acquaintances,
     border::Fetches,
+    disputes::Disputes,
     handle::{End, Handle, NodeFacts, REQUESTS_MAX},
+    kept::KeptBuffer,
     leftovers::{self, Leftovers},
     net::{
         BlobSource, EndpointConfig, Identity, Net, NetEndpoint, NetSetup,
@@ -141,7 +143,7 @@ async fn run_once(
     let (slot_events, slot_queue) = mpsc::channel(SLOT_EVENTS_MAX);
     let slots = Slots::start(options.slots, &workshop, store, &slot_events)?;
     drop(slot_events);
-    let mut node = node(&handle, slots)?;
+    let mut node = node(&handle, slots, Disputes::new(workshop))?;
     current.send_replace(Some(handle.clone()));
     let end = node.run(Inputs { net: net_events, slots: slot_queue, requests: request_queue, end: ended }).await;
     node.watchers.shutdown().await;
@@ -191,7 +193,7 @@ fn first_sequence(store: &Store) -> Result<u64, StoreError> {
     }
 }
 
-fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
+fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeError> {
     let saved = tokio::task::block_in_place(|| handle.store.load())?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(NodeError::NoRandomness)?;
@@ -229,9 +231,11 @@ fn node(handle: &Handle, slots: Slots) -> Result<Node, NodeError> {
         coordinators: BTreeMap::new(),
         runs: Runs::new(facts.me, slots),
         fetches: Fetches::default(),
+        disputes,
         watchers: JoinSet::new(),
         handle: handle.clone(),
         acquaintances,
+        kept: KeptBuffer::default(),
         replies: Vec::new(),
         looks: Vec::new(),
         stalled: None,

@@ -3,10 +3,12 @@
 //! How announcements are encoded, signed and spread is the border's and the gossip machine's business.
 
 use super::{
+    fraud::Accusation,
     ids::{Digest, JobId},
     job::{PURPOSE_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX},
 };
 use core::time::Duration;
+use std::sync::Arc;
 
 /// The longest that an announcement may stay true: a peer that vanishes is forgotten after it.
 pub const LIFETIME_MAX: Duration = Duration::from_hours(1);
@@ -44,6 +46,8 @@ pub enum Subject {
     },
     /// What the author lends.
     Capacity(Capacity),
+    /// Evidence that somebody signed something wrong.
+    Accusation(Arc<Accusation>),
 }
 
 /// A job that has work to hand out. Its author coordinates it.
@@ -98,6 +102,9 @@ pub enum AnnouncementError {
         /// The bound.
         max: usize,
     },
+    /// Two receipts that say the same, as evidence that they do not.
+    #[error("the two receipts of an equivocation say the same")]
+    NoContradiction,
     /// A priority outside -10 to 10.
     #[error("priority {0} is not between -10 and 10")]
     Priority(i8),
@@ -121,6 +128,7 @@ impl Announcement {
             Subject::JobOpen(open) => open.check(),
             Subject::JobClosed { .. } => Ok(()),
             Subject::Capacity(capacity) => capacity.check(),
+            Subject::Accusation(accusation) => accusation.check(),
         }
     }
 }

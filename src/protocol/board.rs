@@ -2,7 +2,7 @@
 
 use super::{
     announce::{Announcement, Capacity, JobOpen, Subject},
-    ids::{JobId, PeerId},
+    ids::{Digest, JobId, PeerId},
     time::Instant,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,14 +11,21 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const JOBS_PER_AUTHOR_MAX: usize = 32;
 /// The most authors of jobs remembered. At 2 KiB an announcement the table stays below 64 MiB in the worst case.
 pub const AUTHORS_MAX: usize = 1024;
-/// The most peers whose capacity is remembered, apart from the authors of jobs, so that a large grid does not crowd them out.
-pub const CAPACITIES_MAX: usize = 16_384;
+/// The most peers whose capacity is remembered, apart from the authors of jobs: those with the lowest lots. They are a random sample
+/// of the grid, from which its size is estimated to about a sixth.
+pub const CAPACITIES_MAX: usize = 48;
+/// About so many peers of a large grid announce what they lend; in one that is not larger, everybody does.
+pub const ANNOUNCERS: u32 = 32;
+/// With fewer heard the grid is taken for as small as it looks.
+const SAMPLE_MIN: usize = 20;
 
 /// What others have announced.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
     authors: BTreeMap<PeerId, Author>,
     capacities: BTreeMap<PeerId, Heard<Capacity>>,
+    /// Whose capacities these are, by their lots.
+    by_lot: BTreeSet<(Lot, PeerId)>,
     /// Nothing expires before it.
     next_expiry: Option<Instant>,
     /// Grows with every change of the open jobs.
@@ -39,6 +46,25 @@ struct Heard<T> {
     what: T,
 }
 
+/// A number that belongs to a key like one drawn at random. The lower half of all lots is held by half of all peers, and so on: who
+/// knows the lowest knows about how many there are. Keys with low lots can be made up, and then the estimate is too high; it is shown to
+/// people and spares announcements, no more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Lot(u64);
+
+impl Lot {
+    fn of(peer: PeerId) -> Self {
+        let mut head = [0; 8];
+        head.copy_from_slice(&Digest::of_parts(&[b"capacity", peer.as_bytes()]).0[..8]);
+        Self(u64::from_le_bytes(head))
+    }
+
+    /// The part of all lots that is not above this one.
+    fn share(self) -> f64 {
+        (self.0 as f64 + 1.0) / u64::MAX as f64
+    }
+}
+
 /// What the capacity announcements add up to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GridEstimate {
@@ -57,6 +83,8 @@ impl Board {
             Subject::JobOpen(open) => self.hear_job(now, author, open.job, Heard { sequence, expiry, what: Some(open) }),
             Subject::JobClosed { job, .. } => self.hear_job(now, author, job, Heard { sequence, expiry, what: None }),
             Subject::Capacity(capacity) => self.hear_capacity(now, author, Heard { sequence, expiry, what: capacity }),
+            // Heard elsewhere.
+            Subject::Accusation(_) => false,
         };
         if taken {
             self.next_expiry = Some(self.next_expiry.map_or(expiry, |next| next.min(expiry)));
@@ -80,17 +108,42 @@ impl Board {
     }
 
     fn hear_capacity(&mut self, now: Instant, author: PeerId, heard: Heard<Capacity>) -> bool {
-        if !self.capacities.contains_key(&author) && self.capacities.len() >= CAPACITIES_MAX {
-            self.drop_expired(now);
-            if self.capacities.len() >= CAPACITIES_MAX {
-                return false;
+        match self.capacities.get(&author) {
+            Some(known) if known.sequence >= heard.sequence => return false,
+            Some(_) => {}
+            None => {
+                if self.by_lot.len() >= CAPACITIES_MAX {
+                    self.drop_expired(now);
+                }
+                self.by_lot.insert((Lot::of(author), author));
             }
         }
-        let newer = self.capacities.get(&author).is_none_or(|known| known.sequence < heard.sequence);
-        if newer {
-            self.capacities.insert(author, heard);
+        self.capacities.insert(author, heard);
+        if self.by_lot.len() > CAPACITIES_MAX
+            && let Some((_, highest)) = self.by_lot.pop_last()
+        {
+            self.capacities.remove(&highest);
+            return highest != author;
         }
-        newer
+        true
+    }
+
+    /// Whether this peer is one of those that tell the grid what they lend. All are in a small grid; in a large one about
+    /// [`ANNOUNCERS`], drawn by their keys, so that what everybody carries and remembers does not grow with the grid.
+    pub fn is_announcer(&self, me: PeerId) -> bool {
+        Lot::of(me).share() * self.peers() <= f64::from(ANNOUNCERS)
+    }
+
+    /// How many capacities are remembered; at most [`CAPACITIES_MAX`].
+    pub fn capacities(&self) -> usize {
+        self.capacities.len()
+    }
+
+    /// How many peers lend something, this one apart, from those heard.
+    fn peers(&self) -> f64 {
+        let heard = self.by_lot.len();
+        let spread = self.by_lot.last().map_or(1.0, |(lot, _)| lot.share());
+        if heard < SAMPLE_MIN || spread > 0.5 { heard as f64 } else { heard as f64 / spread }
     }
 
     /// Changes whenever the open jobs may have changed, so that who follows them looks only then.
@@ -122,16 +175,15 @@ impl Board {
         self.open_jobs(now).map(|(author, _)| author).collect()
     }
 
-    /// An estimate of the grid without this peer.
-    pub fn estimate(&self, now: Instant) -> GridEstimate {
-        let live = self.capacities.values().filter(|heard| heard.expiry > now);
-        live.fold(GridEstimate::default(), |sum, heard| GridEstimate {
-            peers: sum.peers + 1,
-            slots: sum.slots.saturating_add(heard.what.slots),
-        })
+    /// An estimate of the grid without this peer. What has just expired counts until it is dropped.
+    pub fn estimate(&self) -> GridEstimate {
+        let heard: f64 = self.capacities.values().map(|heard| f64::from(heard.what.slots)).sum();
+        let peers = self.peers();
+        let slots = heard * peers / self.capacities.len().max(1) as f64;
+        GridEstimate { peers: peers as u32, slots: slots as u32 }
     }
 
-    /// What one peer lends.
+    /// What one peer lends, if it is among those whose capacity is remembered.
     pub fn capacity(&self, peer: PeerId) -> Option<&Capacity> {
         self.capacities.get(&peer).map(|heard| &heard.what)
     }
@@ -151,6 +203,7 @@ impl Board {
         }
         self.authors.retain(|_, author| !author.jobs.is_empty());
         self.capacities.retain(|_, heard| heard.expiry > now);
+        self.by_lot.retain(|(_, peer)| self.capacities.contains_key(peer));
         let jobs = self.authors.values().flat_map(|author| author.jobs.values().map(|heard| heard.expiry));
         self.next_expiry = jobs.chain(self.capacities.values().map(|heard| heard.expiry)).min();
         self.revision += 1;
@@ -174,7 +227,6 @@ impl Author {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::ids::Digest;
     use core::time::Duration;
 
     fn open(job: u8, sequence: u64, open_units: u32) -> Announcement {
@@ -239,15 +291,40 @@ mod tests {
         PeerId(key)
     }
 
-    #[test]
-    fn capacities_and_closed_jobs_do_not_crowd_out_open_jobs() {
-        let mut board = Board::default();
-        let capacity = Capacity { slots: 1, memory_bytes: 1, validation_class: String::new(), idle_slots: 1 };
-        for peer in 0..2 * CAPACITIES_MAX as u32 {
+    fn lend(board: &mut Board, peers: core::ops::Range<u32>) {
+        let capacity = Capacity { slots: 2, memory_bytes: 1, validation_class: String::new(), idle_slots: 1 };
+        for peer in peers {
             let subject = Subject::Capacity(capacity.clone());
             board.hear(NOW, key(peer), Announcement { sequence: 1, lifetime: Duration::from_secs(60), subject });
         }
-        assert_eq!(board.estimate(NOW).peers as usize, CAPACITIES_MAX);
+    }
+
+    #[test]
+    fn a_small_grid_is_counted_and_a_large_one_estimated_from_a_sample() {
+        let mut board = Board::default();
+        lend(&mut board, 0..19);
+        assert_eq!(board.estimate(), GridEstimate { peers: 19, slots: 38 });
+        assert!((0..1000).all(|peer| board.is_announcer(key(peer))));
+        lend(&mut board, 19..10_000);
+        let GridEstimate { peers, slots } = board.estimate();
+        assert!((6_500..15_000).contains(&peers), "{peers}");
+        assert!(slots.abs_diff(2 * peers) <= 2, "{slots}");
+        assert_eq!((board.capacities.len(), board.by_lot.len()), (CAPACITIES_MAX, CAPACITIES_MAX));
+        let announcers = (0..10_000).filter(|&peer| board.is_announcer(key(peer))).count();
+        assert!((18..56).contains(&announcers), "{announcers}");
+        // Whoever hears those alone, a newcomer for instance, comes to about the same.
+        let mut other = Board::default();
+        (0..10_000).filter(|&peer| board.is_announcer(key(peer))).for_each(|peer| lend(&mut other, peer..peer + 1));
+        assert!((6_000..16_000).contains(&other.estimate().peers), "{}", other.estimate().peers);
+        board.drop_expired(NOW.after(Duration::from_secs(60)));
+        assert_eq!((board.estimate(), board.by_lot.len()), (GridEstimate::default(), 0));
+    }
+
+    #[test]
+    fn capacities_and_closed_jobs_do_not_crowd_out_open_jobs() {
+        let mut board = Board::default();
+        lend(&mut board, 0..2 * CAPACITIES_MAX as u32);
+        assert_eq!(board.capacities.len(), CAPACITIES_MAX);
         for peer in 0..2 * AUTHORS_MAX as u32 {
             board.hear(NOW, key(peer), closed(1, 1));
         }

@@ -49,8 +49,46 @@ pub struct Vote {
     pub value: Value,
     /// Bytes of output.
     pub output_bytes: u64,
+    /// How it came here.
+    pub origin: Origin,
     /// The signature and what is needed to check it; opaque here, checked at the border. Empty for this peer's own.
     pub proof: Arc<[u8]>,
+}
+
+/// How a vote came to the coordinator: whether it can know that its worker committed itself before it knew of other votes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Origin {
+    /// The coordinator leased the unit, and took the vote itself.
+    #[default]
+    Leased,
+    /// The coordinator leased the unit and lost the vote; its worker has said it again.
+    Recovered {
+        /// The output is here as well.
+        output: bool,
+    },
+    /// A keeper leased the unit and took the vote, which its worker has signed.
+    Collected {
+        /// The output is here as well.
+        output: bool,
+    },
+}
+
+impl Origin {
+    /// Whether the output came with the vote.
+    pub fn has_output(self) -> bool {
+        match self {
+            Self::Leased => true,
+            Self::Recovered { output } | Self::Collected { output } => output,
+        }
+    }
+
+    /// Whether being backed by others speaks for the voter. Not where a keeper may have told it what the others said.
+    pub fn earns_credit(self) -> bool {
+        match self {
+            Self::Leased | Self::Recovered { .. } => true,
+            Self::Collected { .. } => false,
+        }
+    }
 }
 
 /// A decision on a unit.
@@ -134,10 +172,19 @@ pub struct Standing {
     pub drops: u32,
     /// Smoothed gas per second; zero while unknown.
     pub gas_per_second: f64,
-    /// The owner's own device, its inviter or a friend.
+    /// The owner's own device or its inviter, as it showed when it last said hello.
     pub anchor: bool,
+    /// Its user marked it as a friend.
+    pub friend: bool,
     /// The guest through whose invitation it came, if any.
     pub lineage: Option<PeerId>,
+}
+
+impl Standing {
+    /// Whether its word is taken like the owner's devices': made so on purpose, and never caught.
+    pub fn is_anchor(&self) -> bool {
+        (self.anchor || self.friend) && self.strikes == 0
+    }
 }
 
 /// One of this peer's own jobs as it was durable when the peer stopped.

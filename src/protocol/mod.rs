@@ -11,6 +11,8 @@ pub mod time;
 
 pub mod outcome;
 
+pub mod chain;
+
 pub mod platform;
 
 pub mod job;
@@ -28,6 +30,8 @@ pub mod board;
 pub mod verify;
 
 pub mod trust;
+
+pub mod fraud;
 
 pub mod owner;
 

@@ -24,6 +24,9 @@ pub struct Value {
     pub output: Digest,
     /// Work done, in units of the gas pass; equal on every platform.
     pub gas: u64,
+    /// The head of the unit's hash chain ([`Links::head`](super::chain::Links::head)); none where the module has no steps or the
+    /// unit is short.
+    pub chain: Option<Digest>,
 }
 
 /// How a unit ended, for reasons that lie in the unit itself.

@@ -5,6 +5,8 @@
 
 mod action;
 mod event;
+mod fraud;
+mod recovery;
 
 pub use action::Action;
 pub use event::Event;
@@ -13,6 +15,7 @@ use super::{
     announce::{Announcement, Capacity, JobOpen, Subject},
     board::Board,
     fact::{JobState, Saved},
+    fraud::Fraud,
     gossip::{self, Gossip},
     ids::{JobId, PeerId, UnitIndex},
     owner::{Owner, OwnerAction, Report},
@@ -34,10 +37,12 @@ use std::{
 const JOB_LIFETIME: Duration = Duration::from_secs(120);
 /// How often an open job is announced again.
 const JOB_REPEAT: Duration = Duration::from_secs(40);
-/// How often a peer of a small grid announces what it lends.
+/// How often a peer of a small grid announces what it lends, if it is one of those that do; see [`Board::is_announcer`].
 const CAPACITY_REPEAT: Duration = Duration::from_secs(60);
-/// Above this many peers, capacity is announced in proportion less often, so that the grid's load stays the same.
-const CAPACITY_PEERS: u32 = 50;
+/// Where more announce than this, each does so in proportion less often: everybody carries what anyone announces.
+const CAPACITY_PEERS: u32 = 8;
+/// What it lends is first announced after this and up to as much again: by then a newcomer has heard how large the grid is.
+const CAPACITY_FIRST: Duration = Duration::from_secs(10);
 /// The most rounds of own coordinator to own worker and back in one step.
 const OWN_ROUNDS_MAX: usize = 64;
 
@@ -67,6 +72,7 @@ pub struct Peer {
     board: Board,
     owner: Owner,
     worker: Worker,
+    fraud: Fraud,
     actions: Vec<Action>,
     /// The number of this peer's last announcement. Begins at a time stamp that the shell gives, so that it grows across restarts.
     sequence: u64,
@@ -74,6 +80,10 @@ pub struct Peer {
     capacity_repeat: Instant,
     /// What the worker was last told of: the board's revision, and whether this peer has open units itself.
     followed: Option<(u64, bool)>,
+    /// Something may have changed beside gossip. Most events are a neighbour's message that concerns nothing else.
+    touched: bool,
+    /// When anything but gossip is due; holds while nothing is touched.
+    work_due: Option<Instant>,
 }
 
 impl Peer {
@@ -99,11 +109,29 @@ impl Peer {
         let running: Vec<_> = owner.job_ids().filter(|&id| owner.open_units(id) > 0).collect();
         let job_repeats = running.into_iter().map(|id| (id, now)).collect();
         let (board, actions, followed) = (Board::default(), Vec::new(), None);
-        Ok(Self { config, gossip, board, owner, worker, actions, sequence, job_repeats, capacity_repeat: now, followed })
+        let fraud = Fraud::default();
+        let capacity_repeat = now.after(CAPACITY_FIRST + CAPACITY_FIRST / 1000 * (seeds.next_u32() % 1000));
+        let (touched, work_due) = (true, None);
+        Ok(Self {
+            config,
+            gossip,
+            board,
+            owner,
+            worker,
+            fraud,
+            actions,
+            sequence,
+            job_repeats,
+            capacity_repeat,
+            followed,
+            touched,
+            work_due,
+        })
     }
 
     /// Takes in one event.
     pub fn handle(&mut self, now: Instant, event: Event) {
+        self.touched |= !matches!(event, Event::Gossip(_));
         match event {
             Event::Gossip(event) => self.on_gossip(now, event),
             Event::Announced { author, announcement } => {
@@ -111,22 +139,40 @@ impl Peer {
                     self.board.hear(now, author, announcement);
                 }
             }
+            Event::Accused { by, accusation, comparable } => self.on_accused(now, by, accusation, comparable),
+            Event::Rechecked(value) => self.on_rechecked(now, value),
+            Event::Evidence(accusation) => self.on_evidence(accusation),
             Event::Met { peer, prefix, lineage, own } => self.owner.meet(peer, prefix, lineage, own),
             Event::WorkerOpened { peer, class, platform, slots } => {
                 if peer == self.me() || !self.owner.attach(peer, &class, platform, slots) {
                     self.actions.push(Action::Refuse(peer));
+                } else {
+                    self.ask_for_receipts(peer);
                 }
             }
             Event::WorkerWindow { peer, window } => self.owner.window(peer, window),
             Event::WorkerClosed(peer) => self.owner.detach(now, peer),
             Event::Reported { from, job, report } => self.on_report(now, from, job, report),
+            Event::Recovered { from, job, receipts, next } => self.on_recovered(now, from, job, receipts, next),
+            Event::Collected { job, votes } => drop(self.owner.merge(now, job, votes)),
+            Event::Recover(job) => self.on_recover(now, job),
+            Event::ReceiptsAsked { from, job, after } => self.on_receipts_asked(from, job, after),
             Event::CoordinatorOpened(peer) => self.worker.opened(peer),
             Event::CoordinatorClosed(peer) => self.worker.closed(now, peer),
             Event::Leased { from, job, leases } => self.worker.leased(now, from, job, &leases),
             Event::Revoked { from, job } => self.worker.revoked(from, job),
             Event::Acknowledged { from, job, units } => self.worker.acknowledged(from, job, &units),
             Event::Finished { run, finished } => self.worker.finished(run, finished),
+            Event::Links { from, job, unit, links } => self.owner.links(now, from, job, unit, links),
+            Event::State { from, job, unit, held } => self.owner.state_ready(now, from, job, unit, held),
+            Event::SegmentRan { job, unit, found } => self.owner.segment_ran(now, job, unit, found),
             Event::Submitted { job, manifest, secret } => self.owner.submit(job, manifest, secret),
+            Event::Checked { job, run } => {
+                self.owner.checked(now, job, run, self.config.platform);
+            }
+            Event::Befriended { peer, friend } => {
+                self.owner.befriend(now, peer, friend);
+            }
             Event::Cancel(job) => {
                 self.owner.cancel(job);
             }
@@ -140,6 +186,9 @@ impl Peer {
 
     /// What is to be done because of everything handled since the last call.
     pub fn take_actions(&mut self, now: Instant) -> Vec<Action> {
+        if !core::mem::take(&mut self.touched) {
+            return core::mem::take(&mut self.actions);
+        }
         self.follow_board(now);
         for _ in 0..OWN_ROUNDS_MAX {
             let owner = self.owner.take_actions(now);
@@ -156,15 +205,23 @@ impl Peer {
                 self.perform_worker(now, action);
             }
         }
+        self.recheck(now);
         self.announce(now);
+        self.work_due = self.next_work();
         core::mem::take(&mut self.actions)
     }
 
     /// When [`Event::Timer`] is due.
     pub fn deadline(&self) -> Instant {
+        let work = if self.touched { self.next_work() } else { self.work_due };
+        work.into_iter().fold(self.gossip.deadline(), Instant::min)
+    }
+
+    /// When anything but gossip is due.
+    fn next_work(&self) -> Option<Instant> {
         let timers = [self.owner.deadline(), self.worker.deadline(), self.board.deadline(), self.job_repeats.values().min().copied()];
-        let first = timers.into_iter().flatten().fold(self.gossip.deadline(), Instant::min);
-        if self.config.slots > 0 { first.min(self.capacity_repeat) } else { first }
+        let capacity = Some(self.capacity_repeat).filter(|_| self.config.slots > 0);
+        timers.into_iter().chain([self.recheck_deadline(), capacity]).flatten().min()
     }
 
     /// This peer's key.
@@ -185,6 +242,11 @@ impl Peer {
     /// What others announced, for views.
     pub fn board(&self) -> &Board {
         &self.board
+    }
+
+    /// Accusations that it heard, for views.
+    pub fn fraud(&self) -> &Fraud {
+        &self.fraud
     }
 
     /// Its gossip machine, for views.
@@ -243,6 +305,14 @@ impl Peer {
             OwnerAction::Acknowledge { to, job, units } => acknowledged.entry((to, job)).or_default().extend(units),
             OwnerAction::Revoke { to, job } if to == self.me() => self.worker.revoked(to, job),
             OwnerAction::Revoke { to, job } => self.actions.push(Action::SendRevoked { to, job }),
+            OwnerAction::Accuse { accused, job, unit, second } => {
+                if self.fraud.may_accuse(now) {
+                    self.actions.push(Action::Accuse { accused, job, unit, second });
+                }
+            }
+            OwnerAction::AskLinks { to, job, unit } => self.actions.push(Action::AskLinks { to, job, unit }),
+            OwnerAction::AskState { to, job, unit, link } => self.actions.push(Action::AskState { to, job, unit, link }),
+            OwnerAction::RunSegment { job, unit, from, until } => self.actions.push(Action::RunSegment { job, unit, from, until }),
             OwnerAction::Announce(job) => {
                 self.job_repeats.insert(job, now);
             }
@@ -278,6 +348,8 @@ impl Peer {
                     self.on_report(now, me, job, own_report(outgoing, self.config.platform));
                 }
             }
+            WorkerAction::Keep { coordinator, .. } if coordinator == me => {}
+            WorkerAction::Keep { coordinator, job, receipts } => self.actions.push(Action::KeepReceipts { coordinator, job, receipts }),
             WorkerAction::Report { to, job, outcomes } => self.actions.push(Action::SendOutcomes { to, job, outcomes }),
         }
     }
@@ -291,7 +363,7 @@ impl Peer {
                 Some(Subject::JobOpen(_)) => {
                     self.job_repeats.insert(job, now.after(JOB_REPEAT));
                 }
-                Some(Subject::JobClosed { .. } | Subject::Capacity(_)) | None => {
+                Some(Subject::JobClosed { .. } | Subject::Capacity(_) | Subject::Accusation(_)) | None => {
                     self.job_repeats.remove(&job);
                 }
             }
@@ -300,9 +372,11 @@ impl Peer {
             }
         }
         if self.config.slots > 0 && self.capacity_repeat <= now {
-            let crowd = (self.board.estimate(now).peers / CAPACITY_PEERS).max(1);
-            let repeat = CAPACITY_REPEAT.saturating_mul(crowd).min(super::announce::LIFETIME_MAX / 3);
+            let repeat = CAPACITY_REPEAT * (self.board.capacities() as u32 / CAPACITY_PEERS).max(1);
             self.capacity_repeat = now.after(repeat);
+            if !self.board.is_announcer(self.me()) {
+                return;
+            }
             let busy = u32::try_from(self.worker.running()).unwrap_or(u32::MAX).min(self.config.slots);
             let capacity = Capacity {
                 slots: self.config.slots,
@@ -310,7 +384,7 @@ impl Peer {
                 validation_class: self.config.validation_class.to_string(),
                 idle_slots: self.config.slots - busy,
             };
-            self.publish(repeat.saturating_mul(3), Subject::Capacity(capacity));
+            self.publish(repeat * 3, Subject::Capacity(capacity));
         }
     }
 

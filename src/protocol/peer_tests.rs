@@ -43,7 +43,7 @@ fn manifest(units: u32) -> Arc<Manifest> {
 }
 
 fn finished(unit: UnitIndex) -> Finished {
-    let value = Value { exit: Exit::Code(0), output: Digest([unit.0 as u8; 32]), gas: 1000 };
+    let value = Value { exit: Exit::Code(0), output: Digest([unit.0 as u8; 32]), gas: 1000, chain: None };
     Finished { outcome: Outcome::Value(value), output_bytes: 4, output: None, log: Arc::from([]), wall: Duration::from_micros(100) }
 }
 

@@ -5,6 +5,7 @@ use super::{
     ids::PeerId,
     time::Instant,
     verify::{PROVEN_UNITS, Weight},
+    worker::WINDOW_MAX,
 };
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use std::collections::BTreeMap;
 pub const QUARANTINE: Duration = Duration::from_secs(24 * 3600);
 /// The most peers remembered; beyond, those go first that are not here and whose record is worth nothing: a new key has as much.
 const RECORDS_MAX: usize = 65_536;
+/// The most friends. People know fewer; and friends are never forgotten.
+pub const FRIENDS_MAX: usize = 1000;
 /// How long a worker that let a lease run out gets no other; doubles each time in a row, until it answers.
 const REST: Duration = Duration::from_secs(10);
 /// The longest such rest.
@@ -46,6 +49,8 @@ struct Record {
     unanswered: u32,
     /// Until when it gets no lease because of that.
     rests_until: Option<Instant>,
+    /// How many leases it may hold since some ran out; `None`: as many as it wants.
+    allowance: Option<u32>,
     /// Until when it gets no lease because its dissent had to be excused before it was proven.
     excused_until: Option<Instant>,
 }
@@ -69,11 +74,11 @@ impl Record {
     }
 
     fn is_proven(&self, gas: u64) -> bool {
-        (self.standing.anchor && self.standing.strikes == 0) || self.in_units(gas) >= PROVEN_UNITS
+        self.standing.is_anchor() || self.in_units(gas) >= PROVEN_UNITS
     }
 
     fn is_stranger(&self) -> bool {
-        self.standing.verified_units == 0 && self.standing.strikes == 0 && !self.standing.anchor
+        self.standing.verified_units == 0 && self.standing.strikes == 0 && !self.standing.anchor && !self.standing.friend
     }
 }
 
@@ -90,6 +95,7 @@ impl Trust {
             present: false,
             unanswered: 0,
             rests_until: None,
+            allowance: None,
             excused_until: None,
             quarantined_until: (standing.strikes > 0).then(|| now.after(left(peer))),
         };
@@ -117,6 +123,16 @@ impl Trust {
         record.prefix = prefix;
         record.standing.lineage = lineage.or(record.standing.lineage);
         record.standing.anchor = anchor;
+    }
+
+    /// Its user marks a peer as a friend, or no longer. `false` when there are [`FRIENDS_MAX`] already.
+    pub fn befriend(&mut self, peer: PeerId, friend: bool) -> bool {
+        let friends = self.records.values().filter(|record| record.standing.friend).count();
+        if friend && friends >= FRIENDS_MAX && !self.standing(peer).friend {
+            return false;
+        }
+        self.remember(peer).standing.friend = friend;
+        true
     }
 
     /// The standing to be made durable: what is known of the peer, its lineage included, counts as durable from now on.
@@ -173,15 +189,14 @@ impl Trust {
     pub fn voter(&self, peer: PeerId, gas: u64) -> VoterFacts {
         let record = self.records.get(&peer).copied().unwrap_or_default();
         let weight = if record.is_proven(gas) { Weight::Proven } else { Weight::Newcomer };
-        let anchor = record.standing.anchor && record.standing.strikes == 0;
-        VoterFacts { weight, anchor, prefix: record.prefix, lineage: self.lineage(peer) }
+        VoterFacts { weight, anchor: record.standing.is_anchor(), prefix: record.prefix, lineage: self.lineage(peer) }
     }
 
-    /// The guest through whose invitation it came; none where the owner's own device or a friend invited it.
+    /// The guest through whose invitation it came; none where an anchor invited it: whom an anchor brings is as independent as whom
+    /// the owner brings.
     pub fn lineage(&self, peer: PeerId) -> Option<PeerId> {
         let inviter = self.records.get(&peer).and_then(|record| record.standing.lineage)?;
-        let trusted = self.records.get(&inviter).is_some_and(|record| record.standing.anchor && record.standing.strikes == 0);
-        (!trusted).then_some(inviter)
+        (!self.standing(inviter).is_anchor()).then_some(inviter)
     }
 
     /// Whether it gets work.
@@ -234,11 +249,13 @@ impl Trust {
         standing.drops = standing.drops.saturating_add(1);
     }
 
-    /// It let leases run out although it is there: it gets none for a while, and then one at a time until it answers.
+    /// It let leases run out although it is there: it gets none for a while, then one, and one more with each answer. So whoever claims
+    /// more slots than it has gets about as much as it can do.
     pub fn let_run_out(&mut self, peer: PeerId, now: Instant) {
         let record = self.remember(peer);
         let rest = REST.saturating_mul(1 << record.unanswered.min(10)).min(REST_MAX);
         record.unanswered = record.unanswered.saturating_add(1);
+        record.allowance = Some(1);
         record.rests_until = Some(now.after(rest));
     }
 
@@ -246,6 +263,7 @@ impl Trust {
     pub fn answered(&mut self, peer: PeerId) {
         if let Some(record) = self.records.get_mut(&peer) {
             (record.unanswered, record.rests_until) = (0, None);
+            record.allowance = record.allowance.map(|allowance| allowance + 1).filter(|&allowance| allowance < WINDOW_MAX);
         }
     }
 
@@ -265,6 +283,11 @@ impl Trust {
     /// Whether a record of `standing` would make a peer proven for units of about `gas`.
     pub fn would_be_proven(standing: Standing, gas: u64) -> bool {
         Record { standing, ..Record::default() }.is_proven(gas)
+    }
+
+    /// How many leases it may hold, if fewer than it wants.
+    pub fn allowance(&self, peer: PeerId) -> Option<u32> {
+        self.records.get(&peer).and_then(|record| record.allowance)
     }
 
     /// Whether it has answered nothing since leases of its ran out, and until when it gets none.
@@ -339,6 +362,35 @@ mod tests {
         let mut trust = Trust::default();
         (0..1000).for_each(|_| trust.credit(peer(1), 10));
         assert!(trust.is_proven(peer(1), 500) && !trust.is_proven(peer(1), 501));
+    }
+
+    #[test]
+    fn a_friend_is_an_anchor_until_it_is_caught_and_so_is_whom_it_brings_independent() {
+        let (friend, guest) = (PeerId([1; 32]), PeerId([2; 32]));
+        let mut trust = Trust::default();
+        assert!(trust.befriend(friend, true));
+        trust.meet(friend, None, None, false);
+        trust.meet(guest, None, Some(friend), false);
+        assert!(trust.voter(friend, 1).anchor && trust.is_proven(friend, 1), "a hello takes nothing from a friend");
+        assert_eq!(trust.voter(guest, 1).lineage, None);
+        trust.convict(friend, Instant(0));
+        assert!(!trust.voter(friend, 1).anchor && !trust.is_proven(friend, 1));
+        assert_eq!(trust.voter(guest, 1).lineage, Some(friend));
+        assert!(trust.befriend(friend, false) && !trust.standing(friend).friend);
+    }
+
+    #[test]
+    fn friends_are_bounded() {
+        let key = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            PeerId(bytes)
+        };
+        let mut trust = Trust::default();
+        assert!((0..FRIENDS_MAX).all(|number| trust.befriend(key(number), true)));
+        assert!(!trust.befriend(key(FRIENDS_MAX), true));
+        assert!(trust.befriend(key(0), true), "it is one already");
+        assert!(trust.befriend(key(0), false) && trust.befriend(key(FRIENDS_MAX), true));
     }
 
     #[test]

@@ -2,20 +2,21 @@
 //!
 //! # What instruction sets may explain
 //!
-//! Machines of different instruction sets should agree, and an engine may have a bug. So a dissent convicts nobody until the owner, or
-//! somebody proven, of the *same* instruction set contradicts it. What a receipt says about its own is a claim that nothing proves, and
-//! the rule is made so that a false one gains little:
+//! Machines of different instruction sets should agree, and an engine may have a bug. So a dissent convicts nobody until the owner,
+//! or somebody proven, of the *same* instruction set contradicts it. What a receipt says about its own is a claim that nothing
+//! proves, and the rule is made so that a false one gains little:
 //!
-//! - A liar who claims what others here have too is convicted as ever, one execution later: somebody proven of it, drawn at random, is asked.
-//! - One who claims what nobody proven here has is excused. None of its votes in the job counts any more, also where it had agreed, so
-//!   what it alone vouched for is re-opened as by a conviction; it gets nothing more of the job and, while it is a newcomer, nothing at all
-//!   for an hour. What remains to it: its record, so that a proven one may try once in each job. It cannot make anything wrong count.
-//! - Who wants an instruction set to be set aside must be the one who is asked *after* the quarrel was known: two who agree beforehand to lie
-//!   alike do not suffice. The chance is the share of liars among its proven workers, and the stake is conviction.
-//! - Two who agreed on a lie on the owner's rarer side are compared with the owner's own machine, which always decides between sides; without
-//!   it, the sides must have no instruction set in common, and the one that stays must be confirmed by somebody drawn afterwards.
-//! - Who runs another instruction set than it claims, in a program that really is not deterministic, can have an honest dissenter convicted, if
-//!   it is proven and is drawn. Only a proof of the machine could prevent that.
+//! - A liar who claims what others here have too is convicted as ever, one execution later: somebody proven of it, drawn at random,
+//!   is asked.
+//! - One who claims what nobody proven here has is excused. None of its votes in the job counts any more, also where it had agreed,
+//!   so what it alone vouched for is re-opened as by a conviction; it gets nothing more of the job and, while it is a newcomer,
+//!   nothing at all for an hour. What remains to it is its record, so that a proven one may try once in each job.
+//! - Whoever wants an instruction set to be set aside must be the one who is asked *after* the quarrel was known: two who agreed
+//!   beforehand to lie alike do not suffice. The chance is the share of liars among its proven workers, and the stake is conviction.
+//! - The owner's own machine always decides between sides. Without it, the sides must have no instruction set in common, and the one
+//!   that stays must be confirmed by somebody drawn afterwards.
+//! - Who runs another instruction set than it claims, in a program that really is not deterministic, can have an honest dissenter
+//!   convicted, if it is proven and is drawn. Only a proof of the machine could prevent that.
 //! - When only machines of one instruction set vote on a unit, nothing shows that others would differ.
 //!
 //! A ballot is a vote together with what the owner knows about the voter at this moment. Nothing is decided anywhere else, and

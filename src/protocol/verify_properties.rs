@@ -69,7 +69,7 @@ impl Draw {
 }
 
 fn value(n: u8) -> Value {
-    Value { exit: Exit::Code(0), output: Digest([n; 32]), gas: 1000 }
+    Value { exit: Exit::Code(0), output: Digest([n; 32]), gas: 1000, chain: None }
 }
 
 fn accepted(judgement: &Judgement) -> Option<(Value, bool)> {

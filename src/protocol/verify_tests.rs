@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::outcome::Exit;
 
 fn value(n: u8) -> Value {
-    Value { exit: Exit::Code(0), output: Digest([n; 32]), gas: 1000 }
+    Value { exit: Exit::Code(0), output: Digest([n; 32]), gas: 1000, chain: None }
 }
 
 fn ballot(worker: u8, weight: Weight, ordinal: u32, said: u8) -> Ballot {

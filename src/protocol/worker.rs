@@ -4,7 +4,7 @@
 
 use super::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
-    outcome::{AttemptFailure, Outcome},
+    outcome::{AttemptFailure, Outcome, Value},
     owner::{Lease, LeaseToken},
     time::Instant,
 };
@@ -37,6 +37,9 @@ const LOST_AFTER: Duration = Duration::from_secs(600);
 const HELD_BYTES_MAX: usize = 32 << 20;
 /// Leases beyond the window that are taken all the same: the coordinator may count differently for a moment.
 const WINDOW_SLACK: usize = 16;
+/// The longest output that is kept with its receipt: a number or a line, whose unit need not be run again then. Longer ones would make
+/// receipts cost more than they are worth.
+pub const KEPT_OUTPUT_BYTES_MAX: usize = 256;
 /// Weight of the newest measurement in the smoothed time of a unit.
 const SMOOTHING: f64 = 0.1;
 
@@ -83,6 +86,38 @@ pub struct Outgoing {
     pub finished: Finished,
 }
 
+/// What a worker keeps of an outcome that was acknowledged, should its coordinator lose it. Signed again when it is asked for.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Kept {
+    /// The unit.
+    pub unit: UnitIndex,
+    /// Which execution.
+    pub attempt: Attempt,
+    /// From the lease.
+    pub ordinal: u32,
+    /// From the lease.
+    pub token: LeaseToken,
+    /// What it computed.
+    pub value: Value,
+    /// Bytes of output.
+    pub output_bytes: u64,
+    /// The output, when it has at most [`KEPT_OUTPUT_BYTES_MAX`].
+    pub output: Option<Arc<[u8]>>,
+}
+
+impl Kept {
+    /// None of a failure, which nobody vouches for.
+    fn of(outgoing: Outgoing) -> Option<Self> {
+        let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
+        let Finished { outcome, output_bytes, output, log: _, wall: _ } = finished;
+        let output = output.filter(|output| output.len() <= KEPT_OUTPUT_BYTES_MAX);
+        match outcome {
+            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, token, value, output_bytes, output }),
+            Outcome::Failed(_) => None,
+        }
+    }
+}
+
 impl Outgoing {
     fn bytes(&self) -> usize {
         self.finished.output.as_ref().map_or(0, |output| output.len()) + self.finished.log.len()
@@ -115,6 +150,15 @@ pub enum WorkerAction {
         job: JobId,
         /// The outcomes.
         outcomes: Vec<Outgoing>,
+    },
+    /// Keep the receipts of these for a while: they were acknowledged, and are forgotten here.
+    Keep {
+        /// Who has them.
+        coordinator: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// What.
+        receipts: Vec<Kept>,
     },
 }
 
@@ -281,15 +325,20 @@ impl Worker {
     /// Outcomes of these units are durable at the coordinator.
     pub fn acknowledged(&mut self, from: PeerId, job: JobId, units: &[UnitIndex]) {
         let Some(coordinator) = self.coordinators.get_mut(&from) else { return };
+        let mut receipts = Vec::new();
         for &unit in units {
             let first = RunId { coordinator: from, job, unit, attempt: Attempt(0) };
             let last = RunId { attempt: Attempt(u32::MAX), ..first };
             let runs: Vec<_> = coordinator.unacknowledged.range(first..=last).map(|(run, _)| *run).collect();
             for run in runs {
                 let outgoing = coordinator.unacknowledged.remove(&run);
-                coordinator.held_bytes -= outgoing.map_or(0, |outgoing| outgoing.bytes());
+                coordinator.held_bytes -= outgoing.as_ref().map_or(0, Outgoing::bytes);
                 coordinator.unsent.remove(&run);
+                receipts.extend(outgoing.and_then(Kept::of));
             }
+        }
+        if !receipts.is_empty() {
+            self.actions.push(WorkerAction::Keep { coordinator: from, job, receipts });
         }
     }
 
@@ -351,6 +400,11 @@ impl Worker {
     /// Executions that run or wait for a slot.
     pub fn running(&self) -> usize {
         self.coordinators.values().map(|coordinator| coordinator.running.len()).sum()
+    }
+
+    /// Whether this coordinator's work stream is open.
+    pub fn is_attached(&self, coordinator: PeerId) -> bool {
+        self.coordinators.get(&coordinator).is_some_and(|coordinator| coordinator.state == LinkState::Open)
     }
 
     /// All of them.

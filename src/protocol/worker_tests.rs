@@ -22,7 +22,7 @@ fn run(coordinator: u8, unit: u32) -> RunId {
 }
 
 fn finished(bytes: usize) -> Finished {
-    let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 1 };
+    let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 1, chain: None };
     let output = (bytes > 0).then(|| Arc::from(vec![0; bytes]));
     Finished { outcome: Outcome::Value(value), output_bytes: bytes as u64, output, log: Arc::from([]), wall: Duration::from_secs(1) }
 }
@@ -87,6 +87,9 @@ fn what_is_leased_runs_is_reported_and_kept_until_acknowledged() {
     assert_eq!(reported(&again[..1]), (1, vec![4, 5]), "everything that was not acknowledged");
     assert_eq!(again[1..], [WorkerAction::Window { to: key(1), window: 5 }]);
     bench.worker.acknowledged(key(1), JOB, &[UnitIndex(4), UnitIndex(5), UnitIndex(6)]);
+    let kept = bench.take();
+    let [WorkerAction::Keep { receipts, .. }] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!(receipts.iter().map(|kept| (kept.unit.0, kept.output.is_some())).collect::<Vec<_>>(), [(4, true), (5, true)]);
     bench.hear(&[]);
     assert_eq!(bench.take(), [WorkerAction::Close(key(1))], "nothing is held any more");
     bench.nothing_else();
@@ -178,7 +181,9 @@ fn no_new_leases_are_welcome_while_too_much_waits_for_acknowledgement() {
     bench.worker.leased(bench.now, key(1), JOB, &[lease(3)]);
     assert_eq!((bench.take(), bench.worker.running()), (vec![], 1), "nor are any taken that come all the same");
     bench.worker.acknowledged(key(1), JOB, &[UnitIndex(1)]);
-    assert!(matches!(bench.take()[..], [WorkerAction::Window { window, .. }] if window > 0));
+    let actions = bench.take();
+    let [WorkerAction::Keep { receipts, .. }, WorkerAction::Window { window, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert!(*window > 0 && receipts[0].output.is_none(), "a long output is not kept");
     bench.nothing_else();
 }
 

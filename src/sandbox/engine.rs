@@ -7,16 +7,19 @@
 use super::{
     gas::{GAS_EXPORT, START_EXPORT},
     inspect::MAX_TABLES,
+    step::{self, Part, Snapshot, state::NoState},
     wasi::{self, Given, Halt, World},
 };
 use crate::protocol::{
+    chain::Links,
     ids::Digest,
     outcome::{AttemptFailure, Exit, Outcome, Trap, UnitLimits, Value},
 };
 use std::hash::{Hash as _, Hasher};
+use stepped::Course;
 use wasmtime::{
-    Config, Enabled, Engine, Global, InstanceAllocationStrategy, InstancePre, Linker, Memory, Module, ModuleExport, OptLevel,
-    PoolingAllocationConfig, ResourceLimiter, Store, Val,
+    Config, Enabled, Engine, Global, Instance, InstanceAllocationStrategy, InstancePre, Linker, Memory, Module, ModuleExport, OptLevel,
+    PoolingAllocationConfig, ResourceLimiter, Store, TypedFunc, Val,
 };
 
 /// The native stack that a unit may use, in bytes. Its depth in frames differs between platforms, so a unit that exhausts it
@@ -94,6 +97,8 @@ pub(super) struct Program {
     instance: InstancePre<Guest>,
     start: Option<ModuleExport>,
     main: ModuleExport,
+    /// What a stepped module is run by instead of `main`.
+    steps: Option<step::Exports>,
     memory: ModuleExport,
     gas: ModuleExport,
     initial_memory_bytes: u64,
@@ -107,17 +112,27 @@ pub(super) struct Finished {
     pub(super) gas: u64,
     pub(super) output: Vec<u8>,
     pub(super) log: Vec<u8>,
+    /// Its chain; empty where it is not stepped.
+    pub(super) links: Links,
+}
+
+/// What a part of a unit came to.
+pub(super) enum Came {
+    /// The unit ended.
+    Ended(Finished),
+    /// It stands still where it was asked to.
+    Stopped(Snapshot),
 }
 
 impl Finished {
     pub(super) fn failed(failure: AttemptFailure) -> Self {
-        Self { end: Err(failure), gas: 0, output: Vec::new(), log: Vec::new() }
+        Self { end: Err(failure), gas: 0, output: Vec::new(), log: Vec::new(), links: Links::default() }
     }
 
     /// What is reported.
     pub(super) fn outcome(&self) -> Outcome {
         match self.end {
-            Ok(exit) => Outcome::Value(Value { exit, output: Digest::of(&self.output), gas: self.gas }),
+            Ok(exit) => Outcome::Value(Value { exit, output: Digest::of(&self.output), gas: self.gas, chain: self.links.head() }),
             Err(failure) => Outcome::Failed(failure),
         }
     }
@@ -201,6 +216,7 @@ impl Machine {
         Ok(Program {
             start: module.get_export_index(START_EXPORT),
             main: export("_start")?,
+            steps: step::Exports::of(&module),
             memory: export("memory")?,
             gas: export(GAS_EXPORT)?,
             instance: self.linker.instantiate_pre(&module)?,
@@ -209,32 +225,45 @@ impl Machine {
     }
 
     /// Runs one unit.
-    pub(super) fn run(&self, program: &Program, mut given: Given) -> Finished {
-        if program.initial_memory_bytes > given.limits.memory_bytes {
-            return Finished::failed(AttemptFailure::Refused);
+    pub(super) fn run(&self, program: &Program, given: Given) -> Finished {
+        match self.run_part(program, given, &Part::default()) {
+            Came::Ended(finished) => finished,
+            Came::Stopped(_) => unreachable!("a unit that is not asked to stop runs to its end"),
+        }
+    }
+
+    /// Runs a part of a unit; all of it where the part says nothing else.
+    pub(super) fn run_part(&self, program: &Program, mut given: Given, part: &Part) -> Came {
+        let failed = |failure| Came::Ended(Finished::failed(failure));
+        let is_whole = part.from.is_none() && part.until.is_none();
+        if program.initial_memory_bytes > given.limits.memory_bytes || (program.steps.is_none() && !is_whole) {
+            return failed(AttemptFailure::Refused);
         }
         if !floating_point_mode_is_right() {
-            return Finished::failed(AttemptFailure::Killed);
+            return failed(AttemptFailure::Killed);
         }
         // Beyond this the counter, which is signed, could overflow.
         given.limits.gas = given.limits.gas.min(UnitLimits::MAX.gas);
         let budget = given.limits.gas;
-        let Some(world) = World::new(given) else {
-            return Finished::failed(AttemptFailure::Refused);
-        };
+        let Some(world) = World::new(given) else { return failed(AttemptFailure::Refused) };
         let mut store = Store::new(&self.engine, Guest { world, handles: None });
         store.limiter(|guest| guest);
-        let result = execute(&mut store, program, budget);
+        let mut course = Course::new(part, budget);
+        let result = execute(&mut store, program, budget, &mut course);
+        let links = match course.end() {
+            Ok(snapshot) => return Came::Stopped(snapshot),
+            Err(links) => links,
+        };
         let left = store.data().handles.map(|handles| handles.gas.get(&mut store).i64().unwrap_or(-1));
         let Guest { world, .. } = store.into_data();
         let left = left.unwrap_or(budget.cast_signed());
         let end = judge(result, left);
         let gas = budget - u64::try_from(left).unwrap_or(0);
-        Finished { end, gas, output: world.output, log: world.log }
+        Came::Ended(Finished { end, gas, output: world.output, log: world.log, links })
     }
 }
 
-fn execute(store: &mut Store<Guest>, program: &Program, budget: u64) -> wasmtime::Result<()> {
+fn execute(store: &mut Store<Guest>, program: &Program, budget: u64, course: &mut Course<'_>) -> wasmtime::Result<()> {
     let instance = program.instance.instantiate(&mut *store)?;
     let memory = instance.get_module_export(&mut *store, &program.memory).and_then(wasmtime::Extern::into_memory);
     let gas = instance.get_module_export(&mut *store, &program.gas).and_then(wasmtime::Extern::into_global);
@@ -243,12 +272,23 @@ fn execute(store: &mut Store<Guest>, program: &Program, budget: u64) -> wasmtime
     };
     gas.set(&mut *store, Val::I64(budget.cast_signed()))?;
     store.data_mut().handles = Some(Handles { memory, gas });
+    if let Some(steps) = &program.steps {
+        return course.run(store, &instance, program.start.as_ref(), steps);
+    }
     for export in program.start.iter().chain([&program.main]) {
-        let function = instance.get_module_export(&mut *store, export).and_then(wasmtime::Extern::into_func);
-        let function = function.ok_or_else(|| wasmtime::Error::msg("the exports are not what the pass made"))?;
-        function.typed::<(), ()>(&*store)?.call(&mut *store, ())?;
+        function::<()>(store, &instance, export)?.call(&mut *store, ())?;
     }
     Ok(())
+}
+
+/// An exported function without parameters.
+fn function<R: wasmtime::WasmResults>(
+    store: &mut Store<Guest>,
+    instance: &Instance,
+    export: &ModuleExport,
+) -> wasmtime::Result<TypedFunc<(), R>> {
+    let function = instance.get_module_export(&mut *store, export).and_then(wasmtime::Extern::into_func);
+    function.ok_or_else(|| wasmtime::Error::msg("the exports are not what the pass made"))?.typed::<(), R>(&*store)
 }
 
 /// Tells values from failures.
@@ -265,6 +305,9 @@ fn judge(result: wasmtime::Result<()>, left: i64) -> Result<Exit, AttemptFailure
             Halt::SleepLimit => Ok(Exit::SleepLimit),
             Halt::OutOfMemory => Err(AttemptFailure::OutOfMemory),
         };
+    }
+    if error.is::<NoState>() {
+        return Err(AttemptFailure::Refused);
     }
     let trap = match error.downcast_ref::<T>() {
         Some(T::StackOverflow) => return Err(AttemptFailure::StackOverflow),
@@ -315,6 +358,8 @@ pub fn validation_class() -> String {
 /// The engine's major version, as in `Cargo.toml`; a test compares.
 const WASMTIME_MAJOR: u32 = 48;
 
+mod stepped;
+
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
@@ -323,5 +368,7 @@ mod measure;
 mod pass_tests;
 #[cfg(test)]
 mod random;
+#[cfg(test)]
+mod step_tests;
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,11 @@
 use super::{
     engine::Finished,
     jail::Protection,
+    step::{Part, STATE_BYTES_MAX, Snapshot},
     wasi::{Given, InputFile},
 };
 use crate::protocol::{
+    chain::{LINKS_MAX, Link, Links},
     ids::Digest,
     outcome::{AttemptFailure, Exit, Trap, UnitLimits},
 };
@@ -30,6 +32,8 @@ pub(super) enum Kind {
     Compile = 2,
     /// A unit to run. Answered by `Report`.
     Task = 3,
+    /// A part of a unit to run. Answered by `Report` or `Stopped`.
+    Part = 4,
     /// The child is in its jail.
     Ready = 16,
     /// The code is ready to run.
@@ -40,11 +44,14 @@ pub(super) enum Kind {
     Native = 19,
     /// What a unit ended in.
     Report = 20,
+    /// Where a unit stands still.
+    Stopped = 21,
 }
 
 impl Kind {
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Load, Self::Compile, Self::Task, Self::Ready, Self::Loaded, Self::Failed, Self::Native, Self::Report]
+        use Kind as K;
+        [K::Load, K::Compile, K::Task, K::Part, K::Ready, K::Loaded, K::Failed, K::Native, K::Report, K::Stopped]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -103,6 +110,15 @@ impl<'a> Reader<'a> {
         self.take(length as usize)
     }
 
+    fn links(&mut self) -> Result<Links, Malformed> {
+        let (doublings, count) = (self.byte()?, self.u32()? as usize);
+        if count > LINKS_MAX {
+            return Err(Malformed);
+        }
+        let links = (0..count).map(|_| Ok(Link { gas: self.u64()?, state: Digest(self.array32()?) }));
+        Links::new(doublings, links.collect::<Result<_, Malformed>>()?).map_err(|_| Malformed)
+    }
+
     pub(super) fn end(&self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
     }
@@ -111,6 +127,15 @@ impl<'a> Reader<'a> {
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(bytes);
+}
+
+fn put_links(out: &mut Vec<u8>, links: &Links) {
+    out.push(links.doublings());
+    out.extend_from_slice(&u32::try_from(links.as_slice().len()).unwrap_or(u32::MAX).to_le_bytes());
+    for link in links.as_slice() {
+        out.extend_from_slice(&link.gas.to_le_bytes());
+        out.extend_from_slice(link.state.as_bytes());
+    }
 }
 
 /// What a unit is given, by reference.
@@ -134,6 +159,25 @@ impl TaskBody<'_> {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER]);
+        self.encode_body(out);
+        let header = header(Kind::Task, out.len() - start - HEADER).expect("the caller has checked the size");
+        out[start..start + HEADER].copy_from_slice(&header);
+    }
+
+    /// The body of the frame that asks for a part of this task.
+    pub(super) fn encode_part(&self, part: &Part) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.push(u8::from(part.from.is_some()) | u8::from(part.until.is_some()) << 1 | u8::from(part.keep_state) << 2);
+        out.extend_from_slice(&part.until.unwrap_or(0).to_le_bytes());
+        if let Some((state, links)) = &part.from {
+            put_bytes(&mut out, state);
+            put_links(&mut out, links);
+        }
+        self.encode_body(&mut out);
+        out
+    }
+
+    fn encode_body(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.seed);
         let wall = u64::try_from(self.limits.wall.as_nanos()).unwrap_or(u64::MAX);
         for limit in [self.limits.memory_bytes, self.limits.gas, wall, self.limits.output_bytes, self.limits.log_bytes] {
@@ -149,14 +193,25 @@ impl TaskBody<'_> {
             put_bytes(out, file.path.as_bytes());
             put_bytes(out, &file.bytes);
         }
-        let header = header(Kind::Task, out.len() - start - HEADER).expect("the caller has checked the size");
-        out[start..start + HEADER].copy_from_slice(&header);
     }
 }
 
 /// Reads a task.
 pub(super) fn decode_task(body: &[u8]) -> Result<Given, Malformed> {
+    read_task(Reader(body))
+}
+
+/// Reads a part of a task.
+pub(super) fn decode_part(body: &[u8]) -> Result<(Given, Part), Malformed> {
     let mut reader = Reader(body);
+    let flags = reader.byte()?;
+    let until = reader.u64()?;
+    let from = if flags & 1 != 0 { Some((reader.bytes()?.to_vec(), reader.links()?)) } else { None };
+    let part = Part { from, until: (flags & 2 != 0).then_some(until), keep_state: flags & 4 != 0 };
+    Ok((read_task(reader)?, part))
+}
+
+fn read_task(mut reader: Reader<'_>) -> Result<Given, Malformed> {
     let seed = reader.array32()?;
     let limits = UnitLimits {
         memory_bytes: reader.u64()?,
@@ -195,8 +250,14 @@ pub(super) fn decode_ready(body: &[u8]) -> Result<(Protection, Digest), Malforme
     Ok((protection, engine))
 }
 
+/// The largest chain.
+const LINKS_BYTES: u64 = 5 + LINKS_MAX as u64 * 40;
+
 /// Bytes of a report besides output and log.
-pub(super) const REPORT_OVERHEAD: u64 = 32;
+pub(super) const REPORT_OVERHEAD: u64 = 32 + LINKS_BYTES;
+
+/// The largest body of `Stopped`.
+pub(super) const STOPPED_MAX: u64 = 8 + 32 + 4 + STATE_BYTES_MAX as u64 + LINKS_BYTES;
 
 const TRAPS: [Trap; 7] = [
     Trap::Unreachable,
@@ -231,7 +292,7 @@ pub(super) fn encode_report(finished: &Finished, wall: Duration, out: &mut Vec<u
         Ok(Exit::SleepLimit) => (4, 0),
         Err(failure) => (5, index_of(&FAILURES, &failure)),
     };
-    let length = 1 + 4 + 8 + 8 + 4 + finished.output.len() + 4 + finished.log.len();
+    let length = 1 + 4 + 8 + 8 + 4 + finished.output.len() + 4 + finished.log.len() + 5 + finished.links.as_slice().len() * 40;
     out.extend_from_slice(&header(Kind::Report, length)?);
     out.push(tag);
     out.extend_from_slice(&detail.to_le_bytes());
@@ -239,7 +300,26 @@ pub(super) fn encode_report(finished: &Finished, wall: Duration, out: &mut Vec<u
     out.extend_from_slice(&u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).to_le_bytes());
     put_bytes(out, &finished.output);
     put_bytes(out, &finished.log);
+    put_links(out, &finished.links);
     Ok(())
+}
+
+/// The body of `Stopped`.
+pub(super) fn encode_stopped(snapshot: &Snapshot) -> Vec<u8> {
+    let mut body = snapshot.at.gas.to_le_bytes().to_vec();
+    body.extend_from_slice(snapshot.at.state.as_bytes());
+    put_bytes(&mut body, &snapshot.state);
+    put_links(&mut body, &snapshot.links);
+    body
+}
+
+/// Reads the body of `Stopped`. A state that is there has the digest that it is said to have.
+pub(super) fn decode_stopped(body: &[u8]) -> Result<Snapshot, Malformed> {
+    let mut reader = Reader(body);
+    let at = Link { gas: reader.u64()?, state: Digest(reader.array32()?) };
+    let (state, links) = (reader.bytes()?.to_vec(), reader.links()?);
+    reader.end()?;
+    if state.is_empty() || Digest::of(&state) == at.state { Ok(Snapshot { at, state, links }) } else { Err(Malformed) }
 }
 
 /// Reads a report, which must respect the limits that its task had.
@@ -248,6 +328,7 @@ pub(super) fn decode_report(body: &[u8], limits: &UnitLimits) -> Result<(Finishe
     let (tag, detail, gas) = (reader.byte()?, reader.u32()?, reader.u64()?);
     let wall = Duration::from_nanos(reader.u64()?);
     let (output, log) = (reader.bytes()?, reader.bytes()?);
+    let links = reader.links()?;
     reader.end()?;
     let end = match tag {
         0 => Ok(Exit::Code(detail)),
@@ -258,11 +339,12 @@ pub(super) fn decode_report(body: &[u8], limits: &UnitLimits) -> Result<(Finishe
         5 => Err(*FAILURES.get(detail as usize).ok_or(Malformed)?),
         _ => return Err(Malformed),
     };
-    let bounded = gas <= limits.gas && output.len() as u64 <= limits.output_bytes && log.len() as u64 <= limits.log_bytes;
+    let bounded = gas <= limits.gas && links.as_slice().last().is_none_or(|link| link.gas <= gas);
+    let bounded = bounded && output.len() as u64 <= limits.output_bytes && log.len() as u64 <= limits.log_bytes;
     if !bounded {
         return Err(Malformed);
     }
-    Ok((Finished { end, gas, output: output.to_vec(), log: log.to_vec() }, wall))
+    Ok((Finished { end, gas, output: output.to_vec(), log: log.to_vec(), links }, wall))
 }
 
 #[cfg(test)]
@@ -284,24 +366,56 @@ mod tests {
         assert_eq!((given.args.as_slice(), &*given.stdin, given.files.as_slice()), (&args[..], &b"in"[..], &files[..]));
         assert_eq!((given.seed, given.limits), ([9; 32], limits));
         let ends = TRAPS.iter().map(|trap| Ok(Exit::Trap(*trap))).chain(FAILURES.iter().map(|failure| Err(*failure)));
+        let links = Links::new(1, vec![Link { gas: 1 << 26, state: Digest([7; 32]) }]).unwrap();
         for end in ends.chain([Ok(Exit::Code(7)), Ok(Exit::OutOfGas), Ok(Exit::OutputLimit), Ok(Exit::SleepLimit)]) {
-            let finished = Finished { end, gas: 5, output: b"out".to_vec(), log: b"log".to_vec() };
+            let finished = Finished { end, gas: 1 << 27, output: b"out".to_vec(), log: b"log".to_vec(), links: links.clone() };
             let mut frame = Vec::new();
             encode_report(&finished, Duration::from_millis(3), &mut frame).unwrap();
             let (back, wall) = decode_report(&frame[HEADER..], &limits).unwrap();
             assert_eq!(wall, Duration::from_millis(3));
-            assert_eq!((back.end, back.gas, back.output, back.log), (end, 5, b"out".to_vec(), b"log".to_vec()));
+            assert_eq!((back.end, back.gas, back.output, back.log), (end, 1 << 27, b"out".to_vec(), b"log".to_vec()));
+            assert_eq!(back.links, links);
             for length in 0..frame.len() - HEADER {
                 assert!(decode_report(&frame[HEADER..HEADER + length], &limits).is_err());
             }
         }
     }
 
+    fn ended() -> Finished {
+        Finished { end: Ok(Exit::Code(0)), ..Finished::failed(AttemptFailure::Killed) }
+    }
+
+    #[test]
+    fn parts_and_snapshots_survive_the_journey() {
+        let limits = UnitLimits::default();
+        let task = TaskBody { args: &[b"unit".to_vec()], stdin: b"in", files: &[], seed: &[9; 32], limits: &limits };
+        let links = Links::new(0, vec![Link { gas: 1 << 24, state: Digest([7; 32]) }]).unwrap();
+        let state = b"state".to_vec();
+        for part in [
+            Part::default(),
+            Part { from: Some((state.clone(), links.clone())), until: None, keep_state: true },
+            Part { from: None, until: Some(77), keep_state: false },
+        ] {
+            let body = task.encode_part(&part);
+            let (given, back) = decode_part(&body).unwrap();
+            assert_eq!((given.args, &*given.stdin), (vec![b"unit".to_vec()], &b"in"[..]));
+            assert_eq!((back.from, back.until, back.keep_state), (part.from, part.until, part.keep_state));
+            assert!((0..body.len()).all(|length| decode_part(&body[..length]).is_err()));
+        }
+        let at = Link { gas: 3, state: Digest::of(&state) };
+        let snapshot = Snapshot { at, state, links };
+        let body = encode_stopped(&snapshot);
+        assert_eq!(decode_stopped(&body).unwrap(), snapshot);
+        assert!((0..body.len()).all(|length| decode_stopped(&body[..length]).is_err()));
+        let lied = Snapshot { at: Link { gas: 3, state: Digest([1; 32]) }, ..snapshot };
+        assert!(decode_stopped(&encode_stopped(&lied)).is_err());
+    }
+
     #[test]
     fn a_report_beyond_its_limits_is_refused() {
         let limits = UnitLimits { gas: 4, output_bytes: 2, log_bytes: 2, ..UnitLimits::default() };
         for (gas, output, log) in [(5, 0, 0), (0, 3, 0), (0, 0, 3)] {
-            let finished = Finished { end: Ok(Exit::Code(0)), gas, output: vec![0; output], log: vec![0; log] };
+            let finished = Finished { gas, output: vec![0; output], log: vec![0; log], ..ended() };
             let mut frame = Vec::new();
             encode_report(&finished, Duration::from_millis(3), &mut frame).unwrap();
             assert!(decode_report(&frame[HEADER..], &limits).is_err());

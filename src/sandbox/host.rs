@@ -8,14 +8,16 @@
 
 use super::{
     channel::{Channel, Incoming},
-    frame::{self, Kind, MAX_BODY, REPORT_OVERHEAD, TaskBody},
+    frame::{self, Kind, MAX_BODY, REPORT_OVERHEAD, STOPPED_MAX, TaskBody},
     jail::Protection,
     slot::SLOT_ARGUMENT,
+    step::Part,
     stopper::{Running, Stopper},
-    task::{Report, Task},
+    task::{PartReport, Report, Task},
     workshop::{SlotError, Workshop},
 };
 use crate::protocol::{
+    chain::Links,
     ids::Digest,
     outcome::{AttemptFailure, Outcome},
 };
@@ -279,6 +281,52 @@ impl SlotProcess {
         }
     }
 
+    /// Runs a part of a stepped unit of the loaded module.
+    ///
+    /// It is refused when the module is not loaded or not stepped, or when the state to go on from is none of this unit.
+    pub fn run_part(&mut self, task: &Task, part: &Part) -> PartReport {
+        let failed = |failure| PartReport::Ended(Report::failed(failure, Duration::ZERO));
+        let size = body(task).size() + part.from.as_ref().map_or(0, |(state, _)| state.len() as u64) + REPORT_OVERHEAD;
+        if self.stopper.is_cancelled() {
+            return failed(AttemptFailure::Killed);
+        }
+        if self.loaded.as_ref().is_none_or(|(loaded, _)| *loaded != task.module) || size > MAX_BODY {
+            return failed(AttemptFailure::Refused);
+        }
+        if self.process.is_none() && self.reload().is_err() {
+            self.process = None;
+            return failed(AttemptFailure::Killed);
+        }
+        self.ask_for_part(task, part).unwrap_or_else(|(failure, elapsed)| {
+            self.process = None;
+            let failure = if self.stopper.is_cancelled() { AttemptFailure::Killed } else { failure };
+            PartReport::Ended(Report::failed(failure, elapsed))
+        })
+    }
+
+    fn ask_for_part(&mut self, task: &Task, part: &Part) -> Result<PartReport, (AttemptFailure, Duration)> {
+        let process = self.process.as_mut().expect("the caller has made sure of it");
+        let running = Running::start(&self.stopper);
+        let most = task.limits.output_bytes.saturating_add(task.limits.log_bytes).saturating_add(REPORT_OVERHEAD).max(STOPPED_MAX);
+        let sent = process.channel.push(Kind::Part, &body(task).encode_part(part));
+        let answer = sent.map_err(|_| SlotError::TooLarge).and_then(|()| process.receive(task.limits.wall, most));
+        let elapsed = running.elapsed();
+        let broken = |_| (AttemptFailure::Killed, elapsed);
+        match answer {
+            Ok((Kind::Report, body)) => {
+                let (finished, wall) = frame::decode_report(&body, &task.limits).map_err(broken)?;
+                Ok(PartReport::Ended(Report::of(finished, wall.min(elapsed))))
+            }
+            Ok((Kind::Stopped, body)) if part.until.is_some() => {
+                let snapshot = frame::decode_stopped(&body).map_err(broken)?;
+                Ok(PartReport::Stopped { snapshot, wall: elapsed })
+            }
+            Ok(_) | Err(SlotError::Protocol) => Err((AttemptFailure::Killed, elapsed)),
+            Err(SlotError::TooSlow { .. }) => Err((AttemptFailure::TimeOut, elapsed)),
+            Err(_) => Err((process.autopsy(), elapsed)),
+        }
+    }
+
     /// Runs tasks of the loaded module until one of them ends the process: then its failure and how long it ran.
     fn run_some(&mut self, tasks: &[Task], report: &mut dyn FnMut(usize, Report)) -> Result<(), (AttemptFailure, Duration)> {
         let process = self.process.as_mut().expect("the caller has made sure of it");
@@ -292,8 +340,7 @@ impl SlotProcess {
                 Incoming::Frame(Kind::Report, body) => {
                     let elapsed = running.elapsed();
                     let (finished, wall) = frame::decode_report(&body, &task.limits).map_err(|_| (AttemptFailure::Killed, elapsed))?;
-                    let outcome = finished.outcome();
-                    report(current, Report { outcome, output: finished.output, log: finished.log, wall: wall.min(elapsed) });
+                    report(current, Report::of(finished, wall.min(elapsed)));
                     window.returned(task);
                     current += 1;
                     running = Running::start(&self.stopper);
@@ -354,6 +401,6 @@ impl Window {
 
 impl Report {
     fn failed(failure: AttemptFailure, wall: Duration) -> Self {
-        Self { outcome: Outcome::Failed(failure), output: Vec::new(), log: Vec::new(), wall }
+        Self { outcome: Outcome::Failed(failure), output: Vec::new(), log: Vec::new(), wall, links: Links::default() }
     }
 }

@@ -4,10 +4,13 @@
 //! that the sandbox lacks and stays within the named limits; [`super::instrument`] relies on it. Any bytes may come in.
 
 use super::gas::{GAS_EXPORT, START_EXPORT};
-use super::wasi;
+use super::{step, wasi};
 use crate::protocol::job::MODULE_BYTES_MAX;
-use std::fmt;
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures};
+
+mod looks;
+
+pub use looks::Looks;
 
 /// The largest module, in bytes. The largest real program that we know (Yosys) has 22 MB.
 pub const MAX_MODULE_BYTES: usize = MODULE_BYTES_MAX as usize;
@@ -94,6 +97,26 @@ pub enum Rejection {
     /// It exports a name that the gas pass needs.
     #[error("the module exports `{0}`, a name that the sandbox reserves")]
     ReservedExport(&'static str),
+    /// It exports some of the functions of a stepped module and not all.
+    #[error("the module exports `{found}` and no function `{missing}`; a stepped module has both")]
+    IncompleteSteps {
+        /// One that is there.
+        found: &'static str,
+        /// One that is not.
+        missing: &'static str,
+    },
+    /// One of the functions of a stepped module has other parameters or results than it must have.
+    #[error("the module's `{name}` has the wrong parameters or results")]
+    WrongStep {
+        /// Which.
+        name: &'static str,
+    },
+    /// It is stepped, and has state that cannot be saved between its steps.
+    #[error("the module is stepped, and {what}, which cannot be saved between steps")]
+    UnsavedState {
+        /// What it does.
+        what: &'static str,
+    },
     /// It defines more of something than allowed.
     #[error("the module defines {count} {what}, {limit} are allowed")]
     TooMany {
@@ -128,6 +151,13 @@ impl Rejection {
             Self::WrongStart => "build a WASI command; its `_start` takes nothing and returns nothing",
             Self::NoMemory => "export the memory as `memory`, as WASI asks for",
             Self::ReservedExport(_) => "rename that export",
+            Self::IncompleteSteps { .. } => "export manyhands_init, manyhands_step and manyhands_result, or none of them",
+            Self::WrongStep { .. } => {
+                "manyhands_init and manyhands_result take and return nothing; manyhands_step takes nothing and returns an i32"
+            }
+            Self::UnsavedState { .. } => {
+                "build it without that (in C: no changes of function tables), or export no manyhands_step and it runs in one go"
+            }
             Self::TooMany { .. } => "merge them, or split the program",
             Self::Compile(_) => "split very large functions, or build with less inlining",
         }
@@ -139,100 +169,6 @@ impl Rejection {
             return Self::Feature { feature: feature_name(missing), offset };
         }
         Self::Invalid { message: error.message().chars().take(300).collect(), offset }
-    }
-}
-
-/// What bytes that are no module look like.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Looks {
-    /// Nothing at all.
-    Empty,
-    /// WebAssembly text.
-    Wat,
-    /// An HTML page, such as a server's error page.
-    Html,
-    /// A script or program text.
-    Text,
-    /// A Linux program.
-    Elf,
-    /// A Windows program.
-    Pe,
-    /// A macOS program.
-    MachO,
-    /// A gzip archive.
-    Gzip,
-    /// A ZIP archive.
-    Zip,
-    /// A Zstandard archive.
-    Zstd,
-    /// A WebAssembly module of an unknown version.
-    OtherWasm,
-    /// A module that was already compiled for Wasmtime.
-    Precompiled,
-    /// None of these.
-    Unknown,
-}
-
-impl fmt::Display for Looks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "an empty file",
-            Self::Wat => "WebAssembly text (.wat), not the binary format",
-            Self::Html => "an HTML page",
-            Self::Text => "text",
-            Self::Elf => "an ELF program or object for Linux",
-            Self::Pe => "a Windows program",
-            Self::MachO => "a macOS program",
-            Self::Gzip => "a gzip archive",
-            Self::Zip => "a ZIP archive",
-            Self::Zstd => "a Zstandard archive",
-            Self::OtherWasm => "WebAssembly of an unknown version",
-            Self::Precompiled => "a module that was already compiled by Wasmtime",
-            Self::Unknown => "unknown binary data",
-        })
-    }
-}
-
-impl Looks {
-    fn of(bytes: &[u8]) -> Self {
-        let starts = |magic: &[u8]| bytes.starts_with(magic);
-        if bytes.is_empty() {
-            Self::Empty
-        } else if starts(b"\0asm") {
-            Self::OtherWasm
-        } else if starts(b"\x7fELF") {
-            let precompiled = bytes.windows(8).take(4096).any(|window| window == b"wasmtime");
-            if precompiled { Self::Precompiled } else { Self::Elf }
-        } else if starts(b"MZ") {
-            Self::Pe
-        } else if starts(&[0xcf, 0xfa, 0xed, 0xfe]) || starts(&[0xca, 0xfe, 0xba, 0xbe]) {
-            Self::MachO
-        } else if starts(&[0x1f, 0x8b]) {
-            Self::Gzip
-        } else if starts(b"PK\x03\x04") {
-            Self::Zip
-        } else if starts(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            Self::Zstd
-        } else {
-            Self::of_text(bytes)
-        }
-    }
-
-    fn of_text(bytes: &[u8]) -> Self {
-        let head = &bytes[..bytes.len().min(512)];
-        if head.iter().any(|byte| *byte < 9 || (14..27).contains(byte)) {
-            return Self::Unknown;
-        }
-        let text = String::from_utf8_lossy(head).trim_start().to_ascii_lowercase();
-        if text.starts_with("(module") || text.starts_with("(component") || text.starts_with(";;") {
-            Self::Wat
-        } else if text.starts_with("<!doctype") || text.starts_with("<html") {
-            Self::Html
-        } else if text.contains('\u{fffd}') && bytes.len() <= 512 {
-            Self::Unknown
-        } else {
-            Self::Text
-        }
     }
 }
 
@@ -281,6 +217,8 @@ pub struct Facts {
     pub(super) start: Option<u32>,
     /// How many globals it defines.
     pub(super) globals: u32,
+    /// Whether it is [stepped](super::step).
+    pub stepped: bool,
 }
 
 /// Decides whether a module may run.
@@ -307,6 +245,7 @@ pub fn admit(bytes: &[u8]) -> Result<Facts, Rejection> {
             let mut func = func.into_validator(allocations);
             func.validate(&body).map_err(invalid)?;
             allocations = func.into_allocations();
+            census.body(&body).map_err(invalid)?;
         }
         census.read(&payload)?;
     }
@@ -326,7 +265,14 @@ struct Census {
     memory_pages: Option<u64>,
     exported_start: Option<u32>,
     exports_memory: bool,
+    /// The functions of a stepped module, in the order of [`STEP_EXPORTS`].
+    steps: [Option<u32>; 3],
+    /// What could not be saved between steps.
+    unsaved: Option<&'static str>,
 }
+
+/// The functions of a stepped module with their results; none has parameters.
+const STEP_EXPORTS: [(&str, &[ValType]); 3] = [(step::INIT, &[]), (step::STEP, &[ValType::I32]), (step::RESULT, &[])];
 
 impl Census {
     fn read(&mut self, payload: &Payload<'_>) -> Result<(), Rejection> {
@@ -358,7 +304,15 @@ impl Census {
                     self.memory_pages = Some(memory.map_err(invalid)?.initial);
                 }
             }
-            Payload::GlobalSection(globals) => self.globals = globals.count(),
+            Payload::GlobalSection(globals) => {
+                self.globals = globals.count();
+                for global in globals.clone() {
+                    let found = global.map_err(invalid)?.ty;
+                    if found.mutable && matches!(found.content_type, ValType::Ref(_)) {
+                        self.unsaved = Some("has a mutable global that holds a reference");
+                    }
+                }
+            }
             Payload::StartSection { func, .. } => self.start = Some(*func),
             Payload::ExportSection(exports) => {
                 for export in exports.clone() {
@@ -400,11 +354,56 @@ impl Census {
         match (export.name, export.kind) {
             (GAS_EXPORT, _) => return Err(Rejection::ReservedExport(GAS_EXPORT)),
             (START_EXPORT, _) => return Err(Rejection::ReservedExport(START_EXPORT)),
+            (name, _) if name.starts_with(step::GLOBAL_PREFIX) => return Err(Rejection::ReservedExport(step::GLOBAL_PREFIX)),
             ("_start", ExternalKind::Func) => self.exported_start = Some(export.index),
             ("memory", ExternalKind::Memory) => self.exports_memory = true,
+            (name, ExternalKind::Func) => {
+                if let Some(found) = STEP_EXPORTS.iter().position(|(step, _)| *step == name) {
+                    self.steps[found] = Some(export.index);
+                }
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Looks for what could not be saved between steps. The exports come before the code, so it is known whether there are any.
+    fn body(&mut self, body: &wasmparser::FunctionBody<'_>) -> Result<(), wasmparser::Error> {
+        use wasmparser::Operator as O;
+        if self.steps == [None; 3] || self.unsaved.is_some() {
+            return Ok(());
+        }
+        let mut operators = body.get_operators_reader()?;
+        while !operators.eof() {
+            let changes_tables = |op: &O<'_>| {
+                matches!(op, O::TableSet { .. } | O::TableGrow { .. } | O::TableFill { .. } | O::TableCopy { .. } | O::TableInit { .. })
+            };
+            match operators.read()? {
+                op if changes_tables(&op) => self.unsaved = Some("changes a table"),
+                O::DataDrop { .. } | O::ElemDrop { .. } => self.unsaved = Some("drops a segment"),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the module is stepped.
+    fn judge_steps(&self) -> Result<bool, Rejection> {
+        let name = |at: usize| STEP_EXPORTS[at].0;
+        let Some(found) = self.steps.iter().position(Option::is_some) else { return Ok(false) };
+        if let Some(missing) = self.steps.iter().position(Option::is_none) {
+            return Err(Rejection::IncompleteSteps { found: name(found), missing: name(missing) });
+        }
+        for (function, (name, results)) in self.steps.iter().flatten().zip(STEP_EXPORTS) {
+            if !self.type_of(*function).is_some_and(|found| found.params().is_empty() && found.results() == results) {
+                return Err(Rejection::WrongStep { name });
+            }
+        }
+        self.unsaved.map_or(Ok(true), |what| Err(Rejection::UnsavedState { what }))
+    }
+
+    fn type_of(&self, function: u32) -> Option<&wasmparser::FuncType> {
+        self.functions.get(function as usize).and_then(|index| self.types.get(*index as usize)).and_then(Option::as_ref)
     }
 
     fn judge(self) -> Result<Facts, Rejection> {
@@ -415,14 +414,15 @@ impl Census {
             return Err(Rejection::TooMany { what: "tables", count: self.tables, limit: MAX_TABLES });
         }
         let start = self.exported_start.ok_or(Rejection::NoStart)?;
-        let start_type = self.functions.get(start as usize).and_then(|index| self.types.get(*index as usize)).and_then(Option::as_ref);
-        if !start_type.is_some_and(|found| found.params().is_empty() && found.results().is_empty()) {
+        if !self.type_of(start).is_some_and(|found| found.params().is_empty() && found.results().is_empty()) {
             return Err(Rejection::WrongStart);
         }
         if !self.exports_memory {
             return Err(Rejection::NoMemory);
         }
-        Ok(Facts { initial_memory_bytes: self.memory_pages.unwrap_or(0).saturating_mul(1 << 16), start: self.start, globals: self.globals })
+        let stepped = self.judge_steps()?;
+        let initial_memory_bytes = self.memory_pages.unwrap_or(0).saturating_mul(1 << 16);
+        Ok(Facts { initial_memory_bytes, start: self.start, globals: self.globals, stepped })
     }
 }
 

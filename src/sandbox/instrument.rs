@@ -8,6 +8,7 @@ use super::{
     flow::Flow,
     gas::{GAS_EXPORT, Meter, Plan, START_EXPORT},
     inspect::{FEATURES, Rejection, admit},
+    step,
     tracker::{MAX_ROUNDS, Tracker},
 };
 use wasm_encoder::{
@@ -32,6 +33,7 @@ pub fn instrument(module: &[u8]) -> Result<Vec<u8>, Rejection> {
     let mut code = CodeSection::new();
     let mut bodies = 0;
     let mut has_globals = false;
+    let mut mutable = Vec::new();
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.map_err(|error| Rejection::invalid(&error))?;
         if let ValidPayload::Func(function, body) = validator.payload(&payload).map_err(|error| Rejection::invalid(&error))? {
@@ -45,6 +47,8 @@ pub fn instrument(module: &[u8]) -> Result<Vec<u8>, Rejection> {
         match &payload {
             Payload::GlobalSection(globals) => {
                 has_globals = true;
+                let found = (0u32..).zip(globals.clone());
+                mutable.extend(found.filter_map(|(index, global)| global.is_ok_and(|global| global.ty.mutable).then_some(index)));
                 let mut section = GlobalSection::new();
                 RoundtripReencoder.parse_global_section(&mut section, globals.clone()).map_err(|error| reencoding(&error))?;
                 out.section(with_gas(&mut section));
@@ -56,6 +60,11 @@ pub fn instrument(module: &[u8]) -> Result<Vec<u8>, Rejection> {
                 let mut section = ExportSection::new();
                 RoundtripReencoder.parse_export_section(&mut section, exports.clone()).map_err(|error| reencoding(&error))?;
                 section.export(GAS_EXPORT, ExportKind::Global, pass.gas);
+                if facts.stepped {
+                    for (number, global) in mutable.iter().enumerate() {
+                        section.export(&format!("{}{number}", step::GLOBAL_PREFIX), ExportKind::Global, *global);
+                    }
+                }
                 if let Some(start) = facts.start {
                     section.export(START_EXPORT, ExportKind::Func, start);
                 }

@@ -5,6 +5,9 @@
 //! and a deterministic WASI and nothing else. The parent side ([`SlotProcess`]) hands out tasks, enforces wall time by SIGKILL
 //! and collects reports.
 //!
+//! A *stepped* module ([`STEP`]) is run step by step instead: between steps its state is hashed, which gives the value a hash chain,
+//! and it can be taken out and continued elsewhere ([`SlotProcess::run_part`], [`Part`], [`Snapshot`]).
+//!
 //! What it promises: one module, input, seed and set of limits give the same [`Value`](crate::protocol::outcome::Value), gas
 //! included, on every machine of one validation class; whatever depends on the machine is an
 //! [`AttemptFailure`](crate::protocol::outcome::AttemptFailure). What it does not do: decide what to run, or talk to the network.
@@ -30,6 +33,7 @@ mod nan;
 mod orphans;
 #[cfg(unix)]
 mod slot;
+mod step;
 #[cfg(unix)]
 mod stopper;
 mod task;
@@ -49,12 +53,13 @@ pub use jail::Protection;
 pub use orphans::end_orphans;
 #[cfg(unix)]
 pub use slot::{SLOT_ARGUMENT, slot_main};
+pub use step::{INIT, Part, RESULT, STATE_BYTES_MAX, STEP, Snapshot};
 #[cfg(unix)]
 pub use stopper::Stopper;
-pub use task::{Report, Task, run_in_process};
+pub use task::{PartReport, Report, Task, run_in_process, run_part_in_process};
 pub use wasi::InputFile;
 #[cfg(unix)]
 pub use workshop::{SlotError, Workshop};
 
 /// The version of everything that gives a result its meaning: the pass, the gas table, WASI's rules.
-pub const PASS_VERSION: u32 = 1;
+pub const PASS_VERSION: u32 = 2;

@@ -5,7 +5,7 @@
 //! outlives a unit but the module.
 
 use super::{
-    engine::{Finished, Machine, Program},
+    engine::{Came, Finished, Machine, Program},
     frame::{self, HEADER, Kind},
     instrument,
     jail::{self, Room, Violation},
@@ -136,8 +136,26 @@ impl Slot<'_> {
                 frame::encode_report(&finished, wall, &mut report)?;
                 self.writer.write_all(&report)
             }
-            Kind::Ready | Kind::Loaded | Kind::Failed | Kind::Native | Kind::Report => Err(wrong()),
+            Kind::Part => match self.run_part(&body).ok_or_else(wrong)? {
+                (Came::Stopped(snapshot), _) => self.send(Kind::Stopped, &frame::encode_stopped(&snapshot)),
+                (Came::Ended(finished), wall) => {
+                    let mut report = Vec::new();
+                    frame::encode_report(&finished, wall, &mut report)?;
+                    self.writer.write_all(&report)
+                }
+            },
+            Kind::Ready | Kind::Loaded | Kind::Failed | Kind::Native | Kind::Report | Kind::Stopped => Err(wrong()),
         }
+    }
+
+    fn run_part(&self, body: &[u8]) -> Option<(Came, Duration)> {
+        let (given, part) = frame::decode_part(body).ok()?;
+        let began = Instant::now();
+        let came = match &self.program {
+            Some(program) => self.machine.run_part(program, given, &part),
+            None => Came::Ended(Finished::failed(AttemptFailure::Refused)),
+        };
+        Some((came, began.elapsed()))
     }
 
     fn run(&self, body: &[u8]) -> Option<(Finished, Duration)> {

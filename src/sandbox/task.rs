@@ -1,12 +1,14 @@
 //! What a slot is asked to run, and what it answers.
 
 use super::{
-    engine::{Finished, Machine, THREAD_STACK},
+    engine::{Came, EngineError, Finished, Machine, Program, THREAD_STACK},
     inspect::Rejection,
     instrument,
+    step::{Part, Snapshot},
     wasi::{Given, InputFile},
 };
 use crate::protocol::{
+    chain::Links,
     ids::Digest,
     outcome::{Outcome, UnitLimits},
 };
@@ -43,6 +45,22 @@ pub struct Report {
     pub log: Vec<u8>,
     /// How long it ran, pauses excluded.
     pub wall: Duration,
+    /// The links of its chain, whose head is part of the value; empty where there is none.
+    pub links: Links,
+}
+
+/// What came of a part of a task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PartReport {
+    /// The unit ended. The chain in its value is whole only if it was followed from the beginning.
+    Ended(Report),
+    /// It stands still where it was asked to.
+    Stopped {
+        /// Where.
+        snapshot: Snapshot,
+        /// How long it ran, pauses excluded.
+        wall: Duration,
+    },
 }
 
 impl Task {
@@ -60,20 +78,47 @@ impl Task {
 ///
 /// When the module is refused.
 pub fn run_in_process(module: &[u8], tasks: &[Task], report: &mut (dyn FnMut(usize, Report) + Send)) -> Result<(), Rejection> {
+    with_program(module, |machine, program| {
+        for (index, task) in tasks.iter().enumerate() {
+            let began = Instant::now();
+            let finished = machine.run(program, task.given());
+            report(index, Report::of(finished, began.elapsed()));
+        }
+    })
+}
+
+/// Runs a part of a unit in this process, as [`run_in_process`] runs whole ones.
+///
+/// # Errors
+///
+/// When the module is refused.
+pub fn run_part_in_process(module: &[u8], task: &Task, part: &Part) -> Result<PartReport, Rejection> {
+    with_program(module, |machine, program| {
+        let began = Instant::now();
+        match machine.run_part(program, task.given(), part) {
+            Came::Ended(finished) => PartReport::Ended(Report::of(finished, began.elapsed())),
+            Came::Stopped(snapshot) => PartReport::Stopped { snapshot, wall: began.elapsed() },
+        }
+    })
+}
+
+impl Report {
+    pub(super) fn of(finished: Finished, wall: Duration) -> Self {
+        let outcome = finished.outcome();
+        let Finished { output, log, links, .. } = finished;
+        Self { outcome, output, log, wall, links }
+    }
+}
+
+/// Compiles a module in this process and runs it on a thread of its own.
+fn with_program<T: Send>(module: &[u8], run: impl FnOnce(&Machine, &Program) -> T + Send) -> Result<T, Rejection> {
     let instrumented = instrument(module)?;
-    let failed = |error: super::EngineError| Rejection::Compile(error.to_string());
+    let failed = |error: EngineError| Rejection::Compile(error.to_string());
     let work = || {
         let machine = Machine::new().map_err(failed)?;
         let native = machine.compile(&instrumented).map_err(failed)?;
         let program = machine.load(&native).map_err(failed)?;
-        for (index, task) in tasks.iter().enumerate() {
-            let began = Instant::now();
-            let finished = machine.run(&program, task.given());
-            let outcome = finished.outcome();
-            let Finished { output, log, .. } = finished;
-            report(index, Report { outcome, output, log, wall: began.elapsed() });
-        }
-        Ok(())
+        Ok(run(&machine, &program))
     };
     // The units need more stack than a thread usually has.
     std::thread::scope(|scope| {

@@ -1,11 +1,13 @@
 //! The grid: peers, links, a queue of happenings ordered by time, and the faults.
 
 use super::{
-    behaviour,
+    behaviour::{Asked, Course, Crowd},
     checkers::{Checkers, Violation},
     faults::Fault,
     machine::Machine,
+    measure::Measure,
     net::{Epoch, Links, Via},
+    queue::Queue,
     scenario::{JobSpec, Scenario},
 };
 use crate::protocol::{
@@ -13,8 +15,6 @@ use crate::protocol::{
     fact::JobState,
     gossip,
     ids::{Digest, JobId, PeerId, UnitIndex},
-    job::{Inputs, Manifest, Reduce, UnitRange},
-    outcome::{AttemptFailure, Outcome, UnitLimits},
     owner::{Counts, JobView, UnitView},
     peer::{Event, Peer, PeerConfig},
     time::Instant,
@@ -30,6 +30,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// How long a dial to somebody out of reach takes to fail.
 const DIAL_FAILS_AFTER: Duration = Duration::from_secs(3);
+/// In a grid of up to so many peers all start from the first one.
+const ALL_KNOW_FIRST_MAX: usize = 64;
+/// How many peers one knows that comes to a larger grid.
+const ACQUAINTANCES: usize = 3;
+/// About as long as a peer's addresses are.
+const HINT_BYTES: usize = 64;
 /// Far more happenings at one moment than any grid has: a loop that does not advance time.
 const HAPPENINGS_PER_MOMENT_MAX: u32 = 1_000_000;
 
@@ -40,14 +46,18 @@ pub(super) enum Happening {
     Message { to: usize, via: Via, epoch: Epoch, event: Event },
     /// Something local to a peer, if it still lives that life.
     Local { to: usize, life: u32, event: Event },
+    /// An end learns that its link is gone, if it has not learnt it otherwise.
+    Gone { end: usize, via: Via, epoch: Epoch },
     /// A dial arrives.
     Dial { from: usize, life: u32, via: Via },
     /// A peer asked to be woken.
     Wake(usize),
     /// An execution ends.
-    Ends { on: usize, life: u32, run: RunId, outcome: Outcome, wall: Duration },
-    /// A crashed peer starts again.
+    Ends { on: usize, life: u32, run: RunId, wall: Duration },
+    /// A peer starts, again or for the first time.
     Restart(usize),
+    /// A peer's session ends, if it still lives that life.
+    Leave { on: usize, life: u32 },
     /// A fault of this kind is due.
     Fault(Fault),
 }
@@ -69,19 +79,24 @@ pub struct Grid {
     pub(super) seed: u64,
     pub(super) scenario: Scenario,
     pub(super) now: Instant,
-    sequence: u64,
-    queue: BTreeMap<(Instant, u64), Happening>,
+    queue: Queue,
     pub(super) rng: ChaCha8Rng,
     pub(super) machines: Vec<Machine>,
     pub(super) numbers: BTreeMap<PeerId, usize>,
     pub(super) links: Links,
     pub(super) jobs: BTreeMap<JobId, (usize, JobSpec)>,
-    /// Announcements by the number that stands for their encoding.
-    pub(super) announcements: Vec<Announcement>,
+    /// Announcements by the number that stands for their encoding, and the size of that.
+    pub(super) announcements: Vec<(Announcement, usize)>,
     pub(super) faults_on: bool,
+    /// What those know who are not honest.
+    pub(super) crowd: Crowd,
     /// Everything that is watched.
     pub checkers: Checkers,
+    /// Everything that is counted.
+    pub measure: Measure,
     pub(super) violation: Option<Violation>,
+    /// Units that were run again because of an accusation.
+    pub rechecks: u32,
     happenings_now: u32,
 }
 
@@ -96,25 +111,31 @@ impl Grid {
         let machines: Vec<_> = scenario.peers.iter().enumerate().map(machine).collect();
         let numbers = machines.iter().enumerate().map(|(number, machine)| (machine.id, number)).collect();
         rng.next_u64();
+        let peers = machines.len();
         let mut grid = Self {
             seed,
             scenario,
             now: Instant(1_000_000),
-            sequence: 0,
-            queue: BTreeMap::new(),
+            queue: Queue::default(),
             rng,
             machines,
             numbers,
-            links: Links::default(),
+            links: Links::new(peers),
             jobs: BTreeMap::new(),
             announcements: Vec::new(),
             faults_on: false,
+            crowd: Crowd::default(),
             checkers: Checkers::default(),
+            measure: Measure::default(),
             violation: None,
+            rechecks: 0,
             happenings_now: 0,
         };
-        for number in 0..grid.machines.len() {
-            grid.start(number);
+        for number in 0..peers {
+            match grid.machines[number].spec.comes_after {
+                Duration::ZERO => grid.start(number),
+                after => grid.at(grid.now.after(after), Happening::Restart(number)),
+            }
         }
         grid.set_faults(true);
         grid
@@ -127,7 +148,12 @@ impl Grid {
 
     /// Virtual time since the start.
     pub fn elapsed(&self) -> Duration {
-        self.now.since(Instant(1_000_000))
+        self.elapsed_at(self.now)
+    }
+
+    /// Virtual time from the start to a moment.
+    pub(super) fn elapsed_at(&self, moment: Instant) -> Duration {
+        moment.since(Instant(1_000_000))
     }
 
     /// A peer, unless it is down.
@@ -140,29 +166,11 @@ impl Grid {
         let number = self.jobs.len() as u64;
         let job = JobId(Digest::of_parts(&[b"job", &self.seed.to_le_bytes(), &number.to_le_bytes()]).0);
         let secret = JobSecret(Digest::of_parts(&[b"secret", job.as_bytes()]).0);
-        let manifest = self.manifest(owner, &spec);
+        let manifest = spec.manifest(self.key(owner));
         self.jobs.insert(job, (owner, spec));
         self.machines[owner].disk.keep_job(job, manifest.clone(), secret);
         self.tell(owner, Event::Submitted { job, manifest: Arc::new(manifest), secret });
         job
-    }
-
-    fn manifest(&self, owner: usize, spec: &JobSpec) -> Manifest {
-        Manifest {
-            owner: self.key(owner),
-            name: "job".into(),
-            module: Digest([1; 32]),
-            module_bytes: 100,
-            args: vec![],
-            inputs: Inputs::Range(UnitRange { start: 0, end: u64::from(spec.units), per_unit: 1 }),
-            limits: UnitLimits { wall: spec.wall, ..UnitLimits::default() },
-            policy: spec.policy,
-            priority: spec.priority,
-            tags: vec![],
-            purpose: String::new(),
-            reduce: Reduce::Concat,
-            nonce: vec![],
-        }
     }
 
     /// Lets a peer take in an event now.
@@ -183,7 +191,8 @@ impl Grid {
 
     /// A job's counts.
     pub fn counts(&self, job: JobId) -> Counts {
-        self.view(job).map(|view| view.counts).unwrap_or_default()
+        let (owner, _) = self.jobs[&job];
+        self.peer(owner).and_then(|peer| peer.owner().counts(job)).unwrap_or_default()
     }
 
     /// All units of a job.
@@ -196,7 +205,7 @@ impl Grid {
     pub fn state(&self, job: JobId) -> JobState {
         let (owner, _) = self.jobs[&job];
         let on_disk = || self.machines[owner].disk.state(job).expect("it was submitted there");
-        self.view(job).map_or_else(on_disk, |view| view.state)
+        self.peer(owner).and_then(|peer| peer.owner().state(job)).unwrap_or_else(on_disk)
     }
 
     /// Whether all jobs have ended.
@@ -211,8 +220,7 @@ impl Grid {
     pub fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<(), Failure> {
         let end = self.now.after(limit);
         while !done(self) {
-            let next = self.queue.first_key_value().map(|((at, _), _)| *at);
-            if next.is_none_or(|at| at > end) {
+            if self.queue.next(self.now).is_none_or(|at| at > end) {
                 self.now = end;
                 return Err(self.failure(Violation::NotEnded { open: self.open_units() }));
             }
@@ -227,7 +235,7 @@ impl Grid {
     /// What the checkers saw.
     pub fn run_for(&mut self, time: Duration) -> Result<(), Failure> {
         let end = self.now.after(time);
-        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end) {
+        while self.queue.next(self.now).is_some_and(|at| at <= end) {
             self.step()?;
         }
         self.now = end;
@@ -251,7 +259,7 @@ impl Grid {
     }
 
     fn step(&mut self) -> Result<(), Failure> {
-        let Some(((at, _), happening)) = self.queue.pop_first() else { return Ok(()) };
+        let Some((at, happening)) = self.queue.pop(self.now) else { return Ok(()) };
         self.happenings_now = if at == self.now { self.happenings_now + 1 } else { 0 };
         if self.happenings_now > HAPPENINGS_PER_MOMENT_MAX {
             return Err(self.failure(Violation::Livelock { happening: format!("{happening:?}").chars().take(200).collect() }));
@@ -269,8 +277,7 @@ impl Grid {
     }
 
     pub(super) fn at(&mut self, when: Instant, happening: Happening) {
-        self.sequence += 1;
-        self.queue.insert((when, self.sequence), happening);
+        self.queue.plan(self.now, when, happening);
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -285,10 +292,17 @@ impl Grid {
                     self.tell(to, event);
                 }
             }
+            Happening::Gone { end, via, epoch } => {
+                if self.links.notice(self.now, via, end, epoch) {
+                    let event = self.closed_event(via, end);
+                    self.tell(end, event);
+                }
+            }
             Happening::Dial { from, life, via } => self.on_dial(from, life, via),
             Happening::Wake(number) => self.on_wake(number),
-            Happening::Ends { on, life, run, outcome, wall } => self.on_end(on, life, run, outcome, wall),
+            Happening::Ends { on, life, run, wall } => self.on_end(on, life, run, wall),
             Happening::Restart(number) => self.start(number),
+            Happening::Leave { on, life } => self.on_leave(on, life),
             Happening::Fault(fault) => self.on_fault(fault),
         }
     }
@@ -297,25 +311,38 @@ impl Grid {
     pub(super) fn start(&mut self, number: usize) {
         let seed = Digest::of_parts(&[&self.seed.to_le_bytes(), &(number as u64).to_le_bytes(), &self.machines[number].life.to_le_bytes()]);
         let now = self.now;
-        let bootstrap = if number == 0 { 1 % self.machines.len() } else { 0 };
-        let contact = gossip::Contact::bare(self.machines[bootstrap].id);
-        let machine = &mut self.machines[number];
-        if machine.peer.is_some() {
+        if self.machines[number].peer.is_some() {
             return;
         }
+        let contacts = self.acquaintances(number);
+        let machine = &mut self.machines[number];
         let config = PeerConfig {
-            me: gossip::Contact::bare(machine.id),
+            me: gossip::Contact { peer: machine.id, hint: Arc::from([0; HINT_BYTES]) },
             validation_class: machine.spec.class.into(),
             platform: machine.spec.platform,
-            slots: machine.spec.slots,
+            slots: machine.spec.claimed_slots.unwrap_or(machine.spec.slots),
             memory_bytes: 1 << 32,
             gossip: gossip::Config::default(),
             seed: seed.0,
         };
         let peer = Peer::new(now, config, machine.disk.saved(), now.0).expect("the default settings hold");
         machine.peer = Some(peer);
-        self.tell(number, Event::Gossip(gossip::Event::Bootstrap(vec![contact])));
+        self.measure.starts += 1;
+        self.tell(number, Event::Gossip(gossip::Event::Bootstrap(contacts)));
         self.check_disk(number);
+        self.plan_leaving(number);
+    }
+
+    /// Whom a peer that starts knows: in a small grid the first peer; in a large one, where that would be overrun, a few of those who
+    /// came before it, as tickets and discovery name them.
+    fn acquaintances(&mut self, number: usize) -> Vec<gossip::Contact> {
+        let peers = self.machines.len();
+        let numbers: Vec<_> = match peers {
+            0..=ALL_KNOW_FIRST_MAX => vec![if number == 0 { 1 % peers } else { 0 }],
+            _ if self.machines[number].life == 0 => (0..ACQUAINTANCES).map(|_| self.draw(number as u64) as usize).collect(),
+            _ => (0..ACQUAINTANCES).map(|_| self.draw(peers as u64) as usize).collect(),
+        };
+        numbers.into_iter().map(|number| gossip::Contact::bare(self.key(number))).collect()
     }
 
     fn on_wake(&mut self, number: usize) {
@@ -347,28 +374,28 @@ impl Grid {
     pub(super) fn fill_slots(&mut self, number: usize) {
         while let Some(run) = self.machines[number].start_next() {
             let Some((_, spec)) = self.jobs.get(&run.job).copied() else { continue };
-            let machine = &self.machines[number];
             self.checkers.executions.start(run);
-            let Some(outcome) = behaviour::answer(machine.spec.behaviour, machine.spec.platform, machine.id, &spec, run.job, run.unit)
-            else {
-                continue;
-            };
-            let gas = behaviour::gas(&spec, run.job, run.unit);
-            let took = Duration::from_secs_f64(gas as f64 / machine.spec.gas_per_second as f64);
-            let (outcome, wall) = match outcome {
-                Outcome::Failed(AttemptFailure::TimeOut) => (outcome, spec.wall),
-                _ if took > spec.wall => (Outcome::Failed(AttemptFailure::TimeOut), spec.wall),
-                Outcome::Value(_) | Outcome::Failed(_) => (outcome, took),
-            };
-            let life = machine.life;
-            self.at(self.now.after(wall), Happening::Ends { on: number, life, run, outcome, wall });
+            self.measure.executions += 1;
+            let Course::After(wall) = self.crowd.course(&self.asked(number, run, &spec)) else { continue };
+            let life = self.machines[number].life;
+            self.at(self.now.after(wall), Happening::Ends { on: number, life, run, wall });
         }
     }
 
-    fn on_end(&mut self, on: usize, life: u32, run: RunId, outcome: Outcome, wall: Duration) {
+    fn asked<'a>(&self, number: usize, run: RunId, spec: &'a JobSpec) -> Asked<'a> {
+        let machine = &self.machines[number];
+        let (behaviour, gas_per_second, platform) = (machine.spec.behaviour, machine.spec.gas_per_second, machine.spec.platform);
+        let RunId { coordinator: _, job, unit, attempt } = run;
+        Asked { worker: machine.id, behaviour, job, spec, unit, attempt, now: self.elapsed(), gas_per_second, platform }
+    }
+
+    fn on_end(&mut self, on: usize, life: u32, run: RunId, wall: Duration) {
         if self.machines[on].life != life || !self.machines[on].running.remove(&run) {
             return;
         }
+        let spec = self.jobs[&run.job].1;
+        let asked = self.asked(on, run, &spec);
+        let outcome = self.crowd.answer(&asked);
         self.fill_slots(on);
         let finished = Finished { outcome, output_bytes: 8, output: Some(Arc::from([0; 8])), log: Arc::from([]), wall };
         self.tell(on, Event::Finished { run, finished });
@@ -382,12 +409,17 @@ impl Grid {
         }
         let up = self.machines[to].peer.is_some() && self.links.reachable(from, to);
         if !up {
-            let (to_a, to_b) = self.closed_events(via);
-            let event = if a == from { to_a } else { to_b };
+            self.links.prune(self.now, via);
+            let event = self.closed_event(via, from);
             self.at(self.now.after(DIAL_FAILS_AFTER), Happening::Local { to: from, life, event });
             return;
         }
         let Some(epoch) = self.links.open(via) else { return };
+        for end in [from, to] {
+            if let Some(gone) = self.links.unnoticed(via, end) {
+                self.happen(Happening::Gone { end, via, epoch: gone });
+            }
+        }
         match via {
             Via::Gossip(_, _) => {
                 let connected = |peer| Event::Gossip(gossip::Event::Connected { peer, prefix: None });
@@ -400,7 +432,8 @@ impl Grid {
                 let (guest, host) = (&self.machines[worker].spec, &self.machines[coordinator].spec);
                 let own = guest.household.is_some() && guest.household == host.household;
                 let (prefix, lineage, peer) = (guest.prefix, guest.lineage, self.key(worker));
-                let (class, platform, slots) = (guest.class.into(), guest.platform, guest.slots);
+                let (class, platform) = (guest.class.into(), guest.platform);
+                let slots = guest.claimed_slots.unwrap_or(guest.slots);
                 self.tell(coordinator, Event::Met { peer, prefix, lineage, own });
                 self.tell(coordinator, Event::WorkerOpened { peer, class, platform, slots });
             }
@@ -409,15 +442,13 @@ impl Grid {
 
     /// Sends on a link that is up.
     pub(super) fn send(&mut self, from: usize, to: usize, via: Via, epoch: Epoch, event: Event) {
-        let delay = self.delay();
-        let when = self.links.arrival(self.now, from, to, delay);
+        let when = self.arrival(via, from);
         self.at(when, Happening::Message { to, via, epoch, event });
     }
 
-    pub(super) fn delay(&mut self) -> Duration {
-        let (least, most) = self.scenario.delay;
-        let span = (most - least).as_micros() as u64;
-        least + Duration::from_micros(self.draw(span + 1))
+    /// How many happenings are planned.
+    pub(super) fn planned(&self) -> usize {
+        self.queue.len()
     }
 
     pub(super) fn draw(&mut self, below: u64) -> u64 {

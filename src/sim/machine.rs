@@ -1,16 +1,21 @@
 //! One peer's machine: its slots, what runs in them, and its disk.
 
-use super::scenario::PeerSpec;
+use super::{measure::Traffic, scenario::PeerSpec};
 use crate::protocol::{
-    fact::{Fact, Failures, Findings, JobState, Saved, SavedJob, Standing, Verdict},
+    fact::{Fact, Failures, Findings, JobState, Saved, SavedJob, Standing, Verdict, Vote},
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
+    owner::{Output, Recovered},
     peer::Peer,
+    platform::Platform,
     time::Instant,
     verify::JobSecret,
-    worker::RunId,
+    worker::{Kept, RunId},
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 /// A machine, whether its peer runs or not.
 pub struct Machine {
@@ -30,8 +35,12 @@ pub struct Machine {
     pub running: BTreeSet<RunId>,
     /// Executions that wait for a slot.
     pub waiting: VecDeque<RunId>,
-    /// It lends nothing while paused.
+    /// Workers that it refused.
     pub refused: u32,
+    /// What it has sent.
+    pub sent: Traffic,
+    /// How often its peer's actions were performed.
+    pub performed: u32,
 }
 
 impl Machine {
@@ -47,6 +56,8 @@ impl Machine {
             running: BTreeSet::new(),
             waiting: VecDeque::new(),
             refused: 0,
+            sent: Traffic::default(),
+            performed: 0,
         }
     }
 
@@ -70,12 +81,22 @@ impl Machine {
     }
 }
 
+/// Receipts on one page.
+const RECEIPTS_PAGE: usize = 64;
+
+fn recovered(kept: &Kept, platform: Platform) -> Recovered {
+    let Kept { unit, attempt, ordinal, token, value, output_bytes, output } = kept.clone();
+    let (output, proof) = (output.map_or(Output::Missing, Output::Bytes), Arc::from([1]));
+    Recovered { unit, attempt, ordinal, token, value, output_bytes, output, platform, proof }
+}
+
 /// What a peer has made durable.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     jobs: BTreeMap<JobId, OnDisk>,
     order: Vec<JobId>,
     standings: BTreeMap<PeerId, Standing>,
+    receipts: BTreeMap<(PeerId, JobId), Vec<Kept>>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,7 +104,7 @@ struct OnDisk {
     manifest: Manifest,
     secret: JobSecret,
     state: JobState,
-    votes: Vec<crate::protocol::fact::Vote>,
+    votes: Vec<Vote>,
     verdicts: BTreeMap<UnitIndex, Verdict>,
     failures: BTreeMap<UnitIndex, Failures>,
     findings: Option<Findings>,
@@ -95,6 +116,34 @@ impl Disk {
         self.order.push(id);
         let (votes, verdicts, failures, findings) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), None);
         self.jobs.insert(id, OnDisk { manifest, secret, state: JobState::Running, votes, verdicts, failures, findings });
+    }
+
+    /// Keeps receipts of what was acknowledged.
+    pub fn keep_receipts(&mut self, coordinator: PeerId, job: JobId, receipts: Vec<Kept>) {
+        self.receipts.entry((coordinator, job)).or_default().extend(receipts);
+    }
+
+    /// A page of them as the border at the coordinator makes it, and where the next one begins.
+    pub fn receipts(&self, coordinator: PeerId, job: JobId, after: u64, platform: Platform) -> (Vec<Recovered>, Option<u64>) {
+        let kept = self.receipts.get(&(coordinator, job)).map(|kept| &**kept).unwrap_or_default();
+        let page: Vec<_> = kept.iter().skip(after as usize).take(RECEIPTS_PAGE).map(|kept| recovered(kept, platform)).collect();
+        let next = after as usize + page.len();
+        (page, (next < kept.len()).then_some(next as u64))
+    }
+
+    /// The receipts kept for others are gone.
+    pub fn forget_receipts(&mut self) {
+        self.receipts.clear();
+    }
+
+    /// All that is known of jobs is gone but their manifests and secrets, and what is known of other peers unless that is kept.
+    pub fn forget(&mut self, records_kept: bool) {
+        for job in self.jobs.values_mut() {
+            (job.state, job.votes, job.verdicts, job.failures) = (JobState::Running, Vec::new(), BTreeMap::new(), BTreeMap::new());
+        }
+        if !records_kept {
+            self.standings.clear();
+        }
     }
 
     /// Keeps a fact.
@@ -111,6 +160,11 @@ impl Disk {
 
     fn job(&mut self, id: JobId) -> &mut OnDisk {
         self.jobs.get_mut(&id).expect("a peer persists facts of its own jobs only")
+    }
+
+    /// A worker's vote on a unit.
+    pub fn vote(&self, job: JobId, unit: UnitIndex, worker: PeerId) -> Option<&Vote> {
+        self.jobs.get(&job)?.votes.iter().find(|vote| vote.unit == unit && vote.worker == worker)
     }
 
     /// A unit's newest verdict.

@@ -9,22 +9,41 @@
 
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+pub mod attacks;
 mod behaviour;
+mod campaign;
 pub mod checkers;
+mod draw;
 mod faults;
+mod fraud;
 pub mod gossip;
 mod grid;
 mod machine;
+pub mod measure;
 pub mod net;
 mod perform;
+mod population;
+mod queue;
+mod report;
 mod scenario;
+pub mod shop;
+pub mod sizes;
 
-pub use behaviour::{Behaviour, Program};
+pub use behaviour::{Asked, Behaviour, Course, Crowd, Program};
+pub use campaign::{Campaign, Progress};
 pub use grid::{Failure, Grid};
 pub use machine::Disk;
-pub use scenario::{Faults, JobSpec, PeerSpec, Scenario};
+pub use population::{Attack, Drawn, Population};
+pub use report::{Convicted, Report};
+pub use scenario::{Faults, JobSpec, PeerSpec, Scenario, Sessions};
 
+#[cfg(test)]
+mod fraud_tests;
 #[cfg(test)]
 mod platform_tests;
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_cases;

@@ -3,17 +3,25 @@
 use super::{
     checkers,
     grid::{Grid, Happening},
+    measure::Kind,
     net::Via,
+    sizes,
 };
 use crate::protocol::{
+    fact::Fact,
     gossip,
-    ids::PeerId,
-    owner::Report,
+    ids::{JobId, PeerId},
+    owner::{Lease, Report},
     peer::{Action, Event},
     platform::Platform,
     worker::{Finished, Outgoing},
 };
 use std::sync::Arc;
+
+/// In a larger grid a peer's tables are looked at at every [`LOOKED_AT_EVERY`]th event only.
+const LOOKED_AT_ALWAYS_MAX: usize = 64;
+/// See [`LOOKED_AT_ALWAYS_MAX`].
+const LOOKED_AT_EVERY: u32 = 16;
 
 impl Grid {
     /// Performs actions one after the other; the peer may die between any two.
@@ -32,9 +40,30 @@ impl Grid {
             self.perform_one(me, action);
         }
         self.fill_slots(me);
+        self.look_at_tables(me);
+    }
+
+    /// In a large grid at every few events only.
+    fn look_at_tables(&mut self, me: usize) {
+        let seldom = self.machines.len() > LOOKED_AT_ALWAYS_MAX;
+        let machine = &mut self.machines[me];
+        machine.performed = machine.performed.wrapping_add(1);
+        if seldom && !machine.performed.is_multiple_of(LOOKED_AT_EVERY) {
+            return;
+        }
         let machine = &self.machines[me];
+        let Some(peer) = &machine.peer else { return };
         let held = machine.running.len() + machine.waiting.len();
-        self.note(checkers::bounds::check(machine.peer.as_ref(), held));
+        let checked = checkers::bounds::check(peer, held);
+        let (links, planned) = (self.links.count(), self.planned());
+        let peaks = &mut self.measure.peaks;
+        peaks.see(peer, held);
+        (peaks.links, peaks.planned) = (peaks.links.max(links), peaks.planned.max(planned));
+        self.note(checked);
+    }
+
+    fn count(&mut self, me: usize, kind: Kind, bytes: usize) {
+        self.measure.sent(&mut self.machines[me], kind, bytes);
     }
 
     fn perform_one(&mut self, me: usize, action: Action) {
@@ -44,14 +73,28 @@ impl Grid {
                 if !self.scenario.conspiracy {
                     self.note(checked);
                 }
+                self.count_fact(&fact);
                 self.machines[me].disk.keep(fact);
             }
             Action::KeepOutput { .. } | Action::KeepLog { .. } | Action::Rejected { .. } => {}
+            Action::KeepReceipts { coordinator, job, receipts } => {
+                self.machines[me].disk.keep_receipts(coordinator, job, receipts);
+            }
+            Action::AskReceipts { to, job, after } => self.send_to_worker(me, to, |from| Event::ReceiptsAsked { from, job, after }),
+            Action::SendReceipts { to, job, after } => {
+                let machine = &self.machines[me];
+                let (receipts, next) = machine.disk.receipts(to, job, after, machine.spec.platform);
+                self.send_to_coordinator(me, to, |from| Event::Recovered { from, job, receipts, next });
+            }
+            Action::AccusationIgnored { .. } | Action::Found(_) => {}
+            Action::Recheck { accusation, .. } => self.recheck(me, &accusation),
+            Action::Accuse { accused, job, unit, second } => self.show_evidence(me, accused, job, unit, second.as_ref()),
             Action::Gossip(action) => self.perform_gossip(me, action),
             Action::Heard(envelope) => self.hear(me, &envelope),
             Action::Publish(announcement) => {
                 let (lifetime, number) = (announcement.lifetime, self.announcements.len() as u64);
-                self.announcements.push(announcement);
+                let bytes = sizes::announcement(&announcement);
+                self.announcements.push((announcement, bytes));
                 let body: Arc<[u8]> = Arc::from(number.to_le_bytes());
                 let envelope = gossip::Envelope::new(self.key(me), body, lifetime).expect("the body is short");
                 let life = self.machines[me].life;
@@ -59,29 +102,40 @@ impl Grid {
             }
             Action::OpenWork(peer) => {
                 if let Some(coordinator) = self.number(peer) {
-                    self.dial(me, coordinator, Via::Work { worker: me, coordinator });
+                    self.dial(me, Via::Work { worker: me, coordinator });
                 }
             }
             Action::CloseWork(peer) => self.hang_up(me, peer, |me, coordinator| Via::Work { worker: me, coordinator }),
+            // No simulated unit has a chain.
+            Action::AskLinks { .. } | Action::AskState { .. } | Action::RunSegment { .. } => {}
             Action::Refuse(peer) => {
                 self.machines[me].refused += 1;
                 self.hang_up(me, peer, |me, worker| Via::Work { worker, coordinator: me });
             }
-            Action::SendWindow { to, window } => self.send_to_coordinator(me, to, |peer| Event::WorkerWindow { peer, window }),
+            Action::SendWindow { to, window } => {
+                self.count(me, Kind::Windows, sizes::window(window));
+                self.send_to_coordinator(me, to, |peer| Event::WorkerWindow { peer, window });
+            }
             Action::SendOutcomes { to, job, outcomes } => {
+                self.count(me, Kind::Outcomes, sizes::outcomes(&outcomes));
                 let platform = self.machines[me].spec.platform;
                 for outgoing in outcomes {
                     self.send_to_coordinator(me, to, |from| Event::Reported { from, job, report: report(outgoing, platform) });
                 }
             }
             Action::SendLeases { to, job, leases } => {
-                for lease in &leases {
-                    self.note(checkers::repeats::check(&self.machines[me].disk, job, lease.unit));
-                }
+                self.see_leases(me, to, job, &leases);
+                self.count(me, Kind::Leases, sizes::leases(&leases));
                 self.send_to_worker(me, to, |from| Event::Leased { from, job, leases });
             }
-            Action::SendAcknowledged { to, job, units } => self.send_to_worker(me, to, |from| Event::Acknowledged { from, job, units }),
-            Action::SendRevoked { to, job } => self.send_to_worker(me, to, |from| Event::Revoked { from, job }),
+            Action::SendAcknowledged { to, job, units } => {
+                self.count(me, Kind::Acknowledgements, sizes::acknowledged(&units));
+                self.send_to_worker(me, to, |from| Event::Acknowledged { from, job, units });
+            }
+            Action::SendRevoked { to, job } => {
+                self.count(me, Kind::Windows, sizes::revoked());
+                self.send_to_worker(me, to, |from| Event::Revoked { from, job });
+            }
             Action::Run(run) => {
                 if run.coordinator == self.key(me) {
                     self.note(checkers::repeats::check(&self.machines[me].disk, run.job, run.unit));
@@ -101,7 +155,7 @@ impl Grid {
         match action {
             gossip::Action::Connect(contact) => {
                 if let Some(peer) = self.number(contact.peer) {
-                    self.dial(me, peer, Via::gossip(me, peer));
+                    self.dial(me, Via::gossip(me, peer));
                 }
             }
             gossip::Action::Disconnect(peer) => self.hang_up(me, peer, Via::gossip),
@@ -109,6 +163,11 @@ impl Grid {
                 let Some(to) = self.number(to) else { return };
                 let via = Via::gossip(me, to);
                 if let Some(epoch) = self.links.epoch(via) {
+                    let (kind, signed) = match &message {
+                        gossip::Message::Data { envelope, .. } => (Kind::Announcements, self.announcements[announced(envelope)].1),
+                        _ => (Kind::Upkeep, 0),
+                    };
+                    self.count(me, kind, sizes::gossip(&message, signed));
                     let from = self.key(me);
                     self.send(me, to, via, epoch, Event::Gossip(gossip::Event::Received { from, message }));
                 }
@@ -119,22 +178,36 @@ impl Grid {
     }
 
     fn hear(&mut self, me: usize, envelope: &gossip::Envelope) {
-        let mut number = [0; 8];
-        number.copy_from_slice(envelope.body());
-        let announcement = self.announcements[u64::from_le_bytes(number) as usize].clone();
+        let announcement = self.announcements[announced(envelope)].0.clone();
         let life = self.machines[me].life;
-        let event = Event::Announced { author: envelope.author(), announcement };
+        let event = self.heard(me, envelope.author(), announcement);
         self.at(self.now, Happening::Local { to: me, life, event });
+    }
+
+    /// Shows leases to the checkers, and to those who conspire.
+    fn see_leases(&mut self, me: usize, to: PeerId, job: JobId, leases: &[Lease]) {
+        for lease in leases {
+            self.note(checkers::repeats::check(&self.machines[me].disk, job, lease.unit));
+        }
+        if let Some(worker) = self.number(to) {
+            self.crowd.leased(to, self.machines[worker].spec.behaviour, job, leases);
+        }
+    }
+
+    fn count_fact(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Standing(peer, standing) if standing.strikes > 0 => drop(self.measure.convicted.insert(*peer)),
+            Fact::JobState(_, state) if state.has_ended() => self.measure.ended_at = self.now,
+            Fact::Standing(..) | Fact::JobState(..) | Fact::Vote(..) | Fact::Verdict(..) | Fact::Failures(..) | Fact::Findings(..) => {}
+        }
     }
 
     pub(super) fn number(&self, peer: PeerId) -> Option<usize> {
         self.numbers.get(&peer).copied()
     }
 
-    fn dial(&mut self, from: usize, to: usize, via: Via) {
-        let delay = self.delay();
-        let when = self.links.arrival(self.now, from, to, delay);
-        let life = self.machines[from].life;
+    fn dial(&mut self, from: usize, via: Via) {
+        let (when, life) = (self.arrival(via, from), self.machines[from].life);
         self.at(when, Happening::Dial { from, life, via });
     }
 
@@ -142,12 +215,9 @@ impl Grid {
     fn hang_up(&mut self, me: usize, peer: PeerId, via: impl Fn(usize, usize) -> Via) {
         let Some(other) = self.number(peer) else { return };
         let via = via(me, other);
-        if self.links.close(via) {
-            let (to_a, to_b) = self.closed_events(via);
-            let event = if via.ends().0 == me { to_b } else { to_a };
-            let delay = self.delay();
-            let (when, life) = (self.links.arrival(self.now, me, other, delay), self.machines[other].life);
-            self.at(when, Happening::Local { to: other, life, event });
+        if let Some(epoch) = self.links.close(via, &[other]) {
+            let when = self.arrival(via, me);
+            self.at(when, Happening::Gone { end: other, via, epoch });
         }
     }
 
@@ -169,6 +239,13 @@ impl Grid {
             self.send(me, to, via, epoch, event);
         }
     }
+}
+
+/// Which announcement it is.
+fn announced(envelope: &gossip::Envelope) -> usize {
+    let mut number = [0; 8];
+    number.copy_from_slice(envelope.body());
+    u64::from_le_bytes(number) as usize
 }
 
 /// What the border makes of an outcome.

@@ -1,7 +1,13 @@
 //! A simulation as data: who takes part, what they run, and what goes wrong how often.
 
 use super::behaviour::{Behaviour, Program};
-use crate::protocol::{ids::PeerId, job::Policy, platform::Platform, trust::Prefix};
+use crate::protocol::{
+    ids::{Digest, PeerId},
+    job::{Inputs, Manifest, Policy, Reduce, UnitRange},
+    outcome::UnitLimits,
+    platform::Platform,
+    trust::Prefix,
+};
 use core::time::Duration;
 
 /// A grid to simulate.
@@ -25,6 +31,8 @@ pub struct PeerSpec {
     pub slots: u32,
     /// Gas per second and slot.
     pub gas_per_second: u64,
+    /// Slots that it says it has, if not the truth.
+    pub claimed_slots: Option<u32>,
     /// What it does with the units that it gets.
     pub behaviour: Behaviour,
     /// Peers of one household are one another's own devices.
@@ -37,6 +45,21 @@ pub struct PeerSpec {
     pub platform: Platform,
     /// Its validation class.
     pub class: &'static str,
+    /// How long a packet takes between it and the rest of the world, either way, beyond the scenario's delay.
+    pub distance: Duration,
+    /// When it first starts, after the beginning.
+    pub comes_after: Duration,
+    /// How it comes and goes while faults are on; `None`: it stays.
+    pub sessions: Option<Sessions>,
+}
+
+/// How a peer comes and goes. It does not say good-bye: everything that is not on its disk is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sessions {
+    /// Half of its sessions are over after this.
+    pub present: Duration,
+    /// Half of its absences are over after this.
+    pub absent: Duration,
 }
 
 impl Default for PeerSpec {
@@ -44,6 +67,7 @@ impl Default for PeerSpec {
     fn default() -> Self {
         Self {
             slots: 2,
+            claimed_slots: None,
             gas_per_second: JobSpec::default().gas,
             behaviour: Behaviour::Honest,
             household: None,
@@ -51,6 +75,9 @@ impl Default for PeerSpec {
             lineage: None,
             platform: Platform::X86_64,
             class: "v1",
+            distance: Duration::ZERO,
+            comes_after: Duration::ZERO,
+            sessions: None,
         }
     }
 }
@@ -87,6 +114,10 @@ pub struct Faults {
     pub partition_every: Option<Duration>,
     /// How long a split lasts, at most.
     pub partition_for: Duration,
+    /// Packets lost on the way, of a thousand. The transport sends them again, so each shows as delay.
+    pub lost_per_mille: u32,
+    /// How late, at most, an end learns that its link broke or that the other end died.
+    pub noticed_after: Duration,
 }
 
 impl Faults {
@@ -98,6 +129,8 @@ impl Faults {
         down_for: Duration::from_secs(15),
         partition_every: Some(Duration::from_secs(60)),
         partition_for: Duration::from_secs(30),
+        lost_per_mille: 10,
+        noticed_after: Duration::from_secs(2),
     };
 }
 
@@ -135,5 +168,24 @@ impl JobSpec {
     /// So many ordinary units.
     pub fn of_units(units: u32) -> Self {
         Self { units, ..Self::default() }
+    }
+
+    /// Its description.
+    pub fn manifest(&self, owner: PeerId) -> Manifest {
+        Manifest {
+            owner,
+            name: "job".into(),
+            module: Digest([1; 32]),
+            module_bytes: 100,
+            args: vec![],
+            inputs: Inputs::Range(UnitRange { start: 0, end: u64::from(self.units), per_unit: 1 }),
+            limits: UnitLimits { wall: self.wall, ..UnitLimits::default() },
+            policy: self.policy,
+            priority: self.priority,
+            tags: vec![],
+            purpose: String::new(),
+            reduce: Reduce::Concat,
+            nonce: vec![],
+        }
     }
 }

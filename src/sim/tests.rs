@@ -303,3 +303,35 @@ fn fresh_seeds_of_the_fault_scenario() {
     let (first, last) = range.split_once("..").expect("FIRST..LAST");
     (first.parse().unwrap()..last.parse().unwrap()).for_each(fault_scenario);
 }
+
+/// `MANYHANDS_PEERS=1000 MANYHANDS_UNITS=50000 MANYHANDS_ATTACK=colluders=0.1
+/// cargo test --release --no-default-features -- --ignored --nocapture a_large_grid`
+#[test]
+#[ignore = "a measurement, for the release profile"]
+#[allow(clippy::disallowed_methods, reason = "the size is a setting of who runs this")]
+fn a_large_grid() {
+    let number = |name: &str, default: u32| std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default);
+    let (peers, units) = (number("MANYHANDS_PEERS", 1000), number("MANYHANDS_UNITS", 50_000));
+    let submitters = number("MANYHANDS_SUBMITTERS", peers.div_ceil(2500));
+    let attack = std::env::var("MANYHANDS_ATTACK").ok();
+    let attack = attack.as_deref().and_then(|attack| attack.split_once('=')).map(|(name, amount)| Attack {
+        known: attacks::Known::of_name(name).expect("an attack"),
+        amount: amount.parse().expect("an amount"),
+    });
+    let (attacks, arrive_within) = (attack.into_iter().collect(), seconds(u64::from(peers / 100).max(10)));
+    let campaign = Campaign {
+        population: Population { peers, submitters, attacks, arrive_within, ..Population::default() },
+        delay: CALM,
+        faults: Faults::default(),
+        units,
+        jobs: submitters,
+        job: JobSpec { gas: u64::from(number("MANYHANDS_SECONDS", 1)) * 1_000_000_000, wall: seconds(3600), ..JobSpec::default() },
+        limit: seconds(36_000),
+    };
+    let report = campaign.run(1, |progress| {
+        println!("{progress:?}");
+        true
+    });
+    println!("{report:#?}");
+    assert!(report.is_clean());
+}

@@ -3,6 +3,7 @@
 use super::{
     error::StoreError,
     files::StagedBlob,
+    load::{ANCHOR, FRIEND},
     rows, schema,
     writer::{Place, Writer},
 };
@@ -56,6 +57,20 @@ pub enum Write {
         /// The unit.
         unit: UnitIndex,
         /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Receipts of what this machine computed for others, as `wire::kept` encodes them. The oldest go when they are a week old, or
+    /// when there are too many.
+    Receipts {
+        /// For whom.
+        coordinator: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// When, in seconds since 1970.
+        at: u64,
+        /// How many.
+        count: u32,
+        /// The receipts.
         bytes: Vec<u8>,
     },
     /// A job and everything about it is forgotten, blobs that no other job needs included.
@@ -172,6 +187,7 @@ impl Writer {
                 Ok(())
             }
             Write::RemoveBlob(digest) => self.remove_blob(*digest),
+            Write::Receipts { coordinator, job, at, count, bytes } => self.keep_receipts(*coordinator, *job, *at, *count, bytes),
             Write::Note { key, bytes } => self.insert_note(key, bytes.as_deref()),
         }
     }
@@ -216,8 +232,8 @@ impl Writer {
         let next_vote = place.next_vote.checked_add(1).ok_or(StoreError::BadRow { what: "number of votes" })?;
         let (exit_kind, exit_detail) = number::of_exit(vote.value.exit);
         let sql = "INSERT INTO vote
-            (key, unit, worker, attempt, ordinal, exit_kind, exit_detail, output, gas, output_bytes, proof, position, platform, sum)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+            (key, unit, worker, attempt, ordinal, exit_kind, exit_detail, output, gas, output_bytes, proof, position, platform, chain, sum)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         // SQLite knows signed numbers only; the bits are kept.
         let (gas, output_bytes) = (vote.value.gas.cast_signed(), vote.output_bytes.cast_signed());
         let values = params![
@@ -234,8 +250,10 @@ impl Writer {
             &*vote.proof,
             vote.position,
             number::of_platform(vote.platform),
+            vote.value.chain.map(|chain| chain.0),
         ];
         rows::write(&self.connection, sql, values)?;
+        self.insert_origin(key, vote.origin)?;
         self.places.insert(job, Place { next_vote, ..place });
         Ok(())
     }
@@ -248,8 +266,8 @@ impl Writer {
             Verdict::Failed => (3, None),
         };
         let exit = value.map(|(value, _)| number::of_exit(value.exit));
-        let sql = "INSERT OR REPLACE INTO verdict (key, kind, exit_kind, exit_detail, output, gas, by_owner, sum)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let sql = "INSERT OR REPLACE INTO verdict (key, kind, exit_kind, exit_detail, output, gas, by_owner, chain, sum)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let values = params![
             key,
             kind,
@@ -258,6 +276,7 @@ impl Writer {
             value.map(|(value, _)| value.output.0),
             value.map(|(value, _)| value.gas.cast_signed()),
             value.map(|(_, by_owner)| by_owner),
+            value.and_then(|(value, _)| value.chain).map(|chain| chain.0),
         ];
         rows::write(&self.connection, sql, values)
     }
@@ -290,7 +309,7 @@ impl Writer {
             standing.strikes,
             standing.drops,
             standing.gas_per_second,
-            standing.anchor,
+            if standing.anchor { ANCHOR } else { 0 } | if standing.friend { FRIEND } else { 0 },
             standing.lineage.map(|peer| peer.0),
             struck,
         ])?;

@@ -1,9 +1,9 @@
 //! Facts from rows: what a restarted peer is rebuilt from.
 
-use super::{Store, error::StoreError, rows, schema};
+use super::{Store, error::StoreError, receipts::load_origin, rows, schema};
 use crate::{
     protocol::{
-        fact::{Failures, Findings, Nondeterminism, Saved, SavedJob, Standing, Verdict, Vote},
+        fact::{Failures, Findings, Nondeterminism, Origin, Saved, SavedJob, Standing, Verdict, Vote},
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
         outcome::{Exit, Value},
         platform::{Platform, Platforms},
@@ -18,6 +18,11 @@ use std::{
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
+
+/// In the column `anchor`: its first bit.
+pub(super) const ANCHOR: i64 = 1;
+/// The second.
+pub(super) const FRIEND: i64 = 2;
 
 /// What a worker is shown of a job before its first lease.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,13 +77,22 @@ fn load_jobs(connection: &Connection) -> Result<Vec<SavedJob>, StoreError> {
             manifest: manifest::decode(encoded).map_err(|_| StoreError::BadRow { what: "manifest" })?,
             secret: row.get(3)?,
             state: number::to_job_state(row.get(4)?).map_err(|_| StoreError::BadRow { what: "job state" })?,
-            votes: of_job(connection, job, "vote", load_vote)?,
+            votes: load_votes(connection, job)?,
             verdicts: of_job(connection, job, "verdict", |row| Ok((unit_of(row)?, load_verdict(row)?)))?,
             failures: of_job(connection, job, "failures", |row| Ok((unit_of(row)?, load_failures(row)?)))?,
             findings: of_job(connection, job, "findings", load_findings)?.pop(),
         });
     }
     Ok(jobs)
+}
+
+fn load_votes(connection: &Connection, job: i64) -> Result<Vec<Vote>, StoreError> {
+    let origins = of_job(connection, job, "origin", |row| Ok((row.get::<_, i64>(0)?, load_origin(row)?)))?;
+    let origins: BTreeMap<i64, Origin> = origins.into_iter().collect();
+    of_job(connection, job, "vote", |row| {
+        let origin = origins.get(&row.get(0)?).copied().unwrap_or_default();
+        Ok(Vote { origin, ..load_vote(row)? })
+    })
 }
 
 /// All rows of a job in one of its tables, in the order of their keys.
@@ -106,6 +120,10 @@ fn load_exit(row: &Row<'_>, kind: usize) -> Result<Exit, StoreError> {
     number::to_exit(row.get(kind)?, row.get(kind + 1)?).map_err(|_| StoreError::BadRow { what: "exit" })
 }
 
+fn load_chain(row: &Row<'_>) -> Result<Option<Digest>, StoreError> {
+    Ok(row.get::<_, Option<[u8; 32]>>("chain")?.map(Digest))
+}
+
 /// The vote in a row of the table `vote`.
 pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
     rows::check(row, "vote")?;
@@ -122,8 +140,14 @@ pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
         ordinal: row.get(4)?,
         position: row.get(11)?,
         platform,
-        value: Value { exit: load_exit(row, 5)?, output: Digest(row.get(7)?), gas: row.get::<_, i64>(8)?.cast_unsigned() },
+        value: Value {
+            exit: load_exit(row, 5)?,
+            output: Digest(row.get(7)?),
+            gas: row.get::<_, i64>(8)?.cast_unsigned(),
+            chain: load_chain(row)?,
+        },
         output_bytes: row.get::<_, i64>(9)?.cast_unsigned(),
+        origin: Origin::Leased,
         proof: Arc::from(proof),
     })
 }
@@ -134,7 +158,8 @@ pub(super) fn load_verdict(row: &Row<'_>) -> Result<Verdict, StoreError> {
     match row.get(1)? {
         1 => Ok(Verdict::Open),
         2 => {
-            let value = Value { exit: load_exit(row, 2)?, output: Digest(row.get(4)?), gas: row.get::<_, i64>(5)?.cast_unsigned() };
+            let gas = row.get::<_, i64>(5)?.cast_unsigned();
+            let value = Value { exit: load_exit(row, 2)?, output: Digest(row.get(4)?), gas, chain: load_chain(row)? };
             Ok(Verdict::Verified { value, by_owner: row.get(6)? })
         }
         3 => Ok(Verdict::Failed),
@@ -173,7 +198,8 @@ fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, St
             strikes: row.get(3)?,
             drops: row.get(4)?,
             gas_per_second: row.get(5)?,
-            anchor: row.get(6)?,
+            anchor: row.get::<_, i64>(6)? & ANCHOR != 0,
+            friend: row.get::<_, i64>(6)? & FRIEND != 0,
             lineage: row.get::<_, Option<[u8; 32]>>(7)?.map(PeerId),
         };
         standings.push((PeerId(row.get(0)?), standing));
@@ -190,4 +216,36 @@ fn load_quarantines(connection: &Connection) -> Result<BTreeMap<PeerId, Duration
         Ok((PeerId(row.get(0)?), QUARANTINE.saturating_sub(Duration::from_secs(gone))))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{protocol::fact::Fact, store::Write};
+
+    #[test]
+    fn a_quarantine_goes_on_while_the_node_is_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let caught = Standing { strikes: 1, ..Standing::default() };
+        let keep =
+            |store: &Store, peer: u8, standing| store.commit_blocking(vec![Write::Fact(Fact::Standing(PeerId([peer; 32]), standing))]);
+        keep(&store, 1, Standing::default()).unwrap();
+        (1..=3).for_each(|peer| keep(&store, peer, caught).unwrap());
+        drop(store);
+        let connection = rusqlite::Connection::open(dir.path().join("facts.sqlite")).unwrap();
+        let back = "UPDATE standing SET struck_unix = struck_unix - ?2 WHERE peer = ?1";
+        connection.execute(back, rusqlite::params![[1u8; 32], 3600]).unwrap();
+        connection.execute(back, rusqlite::params![[2u8; 32], 1_000_000]).unwrap();
+        drop(connection);
+        let store = Store::open(dir.path()).unwrap();
+        // What is said of it later does not begin it anew.
+        keep(&store, 1, Standing { drops: 5, ..caught }).unwrap();
+        let left = |store: &Store, peer: u8| store.load().unwrap().quarantines[&PeerId([peer; 32])].as_secs();
+        assert!((22 * 3600..=23 * 3600).contains(&left(&store, 1)), "{}", left(&store, 1));
+        assert_eq!(left(&store, 2), 0);
+        assert!(left(&store, 3) > 23 * 3600);
+        keep(&store, 2, Standing { strikes: 2, ..caught }).unwrap();
+        assert!(left(&store, 2) > 23 * 3600, "convicted again");
+    }
 }

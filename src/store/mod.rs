@@ -42,6 +42,8 @@ mod views;
 
 mod pages;
 
+mod receipts;
+
 mod submission;
 
 #[cfg(test)]
@@ -56,6 +58,7 @@ pub use error::StoreError;
 pub use files::{BlobWriter, SMALL_BYTES_MAX, StagedBlob};
 pub use load::SignedManifest;
 pub use pages::VOTES_PAGE_MAX;
+pub use receipts::{KEPT_BYTES_MAX, KEPT_FOR};
 pub use submission::{Parts, Submission, SubmissionError, Submitted};
 pub use views::{Output, UNITS_PAGE_MAX, UnitRow};
 

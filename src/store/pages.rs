@@ -45,6 +45,31 @@ impl Store {
         })
     }
 
+    /// The unit of each of a job's votes, in the order of their commitment, from the `first` vote on. Eight bytes for each vote.
+    pub fn vote_units(&self, job: JobId, first: u32) -> Result<Vec<(UnitIndex, u32)>, StoreError> {
+        self.read(|connection| {
+            let number = number_of(connection, job)?;
+            let (from, to) = (schema::key(number, first), schema::keys(number).1);
+            let mut find = connection.prepare_cached("SELECT unit, key FROM vote WHERE key BETWEEN ?1 AND ?2 ORDER BY key")?;
+            let rows = find.query_map([from, to], |row| Ok((UnitIndex(row.get(0)?), schema::key_part(row.get(1)?))))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Single votes by their numbers, see [`Store::vote_units`]; those that are not there are left out.
+    pub fn votes_numbered(&self, job: JobId, numbers: &[u32]) -> Result<Vec<Vote>, StoreError> {
+        self.read(|connection| {
+            let number = number_of(connection, job)?;
+            let mut find = connection.prepare_cached("SELECT * FROM vote WHERE key = ?1")?;
+            let mut votes = vec![];
+            for n in numbers {
+                let mut rows = find.query([schema::key(number, *n)])?;
+                votes.extend(rows.next()?.map(load_vote).transpose()?);
+            }
+            Ok(votes)
+        })
+    }
+
     /// Kept standard error of units from `first` on, about a mebibyte of it, in unit order.
     pub fn logs_page(&self, job: JobId, first: UnitIndex) -> Result<Vec<(UnitIndex, Vec<u8>)>, StoreError> {
         self.read(|connection| {

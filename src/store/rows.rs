@@ -4,7 +4,9 @@
 //! A column is known by its place among the others, and one that is null adds nothing: so a column that is added later, empty in the
 //! rows that there are, leaves their sums right.
 //!
-//! Rows from before there were sums have none, and are taken as they are until they are written again.
+//! Rows from before there were sums have none, and are taken as they are until they are written again. Votes, verdicts and counts of
+//! failures have sums. How a vote came here (`origin`), receipts kept for others (`kept`), findings and standings have none: a bit that
+//! changes there is noticed only where it makes a row that cannot be read.
 
 use super::error::StoreError;
 use rusqlite::{

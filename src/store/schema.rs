@@ -52,6 +52,14 @@ const STEPS: &[&str] = &[
     CREATE TABLE findings (
         key INTEGER PRIMARY KEY, convicted INTEGER NOT NULL, collusion INTEGER NOT NULL, unit INTEGER, set_aside INTEGER, against INTEGER
     ) STRICT;
+    CREATE TABLE origin (key INTEGER PRIMARY KEY, origin INTEGER NOT NULL) STRICT;
+    CREATE TABLE kept (
+        row INTEGER PRIMARY KEY AUTOINCREMENT, job BLOB NOT NULL, coordinator BLOB NOT NULL, at INTEGER NOT NULL, count INTEGER NOT NULL,
+        bytes BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX kept_by_job ON kept (job, coordinator, row);
+    ALTER TABLE vote ADD COLUMN chain BLOB;
+    ALTER TABLE verdict ADD COLUMN chain BLOB;
     ALTER TABLE vote ADD COLUMN sum INTEGER;
     ALTER TABLE verdict ADD COLUMN sum INTEGER;
     ALTER TABLE failures ADD COLUMN sum INTEGER;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::protocol::{
-    fact::{Fact, Failures, Findings, JobState, Nondeterminism, Standing, Verdict, Vote},
+    fact::{Fact, Failures, Findings, JobState, Nondeterminism, Origin, Standing, Verdict, Vote},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::{Inputs, Manifest, Policy, Reduce, UnitRange},
     outcome::{AttemptFailure, Exit, UnitLimits, Value},
@@ -66,8 +66,14 @@ fn vote(n: u32) -> Vote {
         ordinal: n % 2,
         position: n % 3,
         platform: Platform::ALL[n as usize % 5],
-        value: Value { exit: Exit::Code(n), output: Digest::of(&n.to_le_bytes()), gas: u64::MAX - u64::from(n) },
+        value: Value {
+            exit: Exit::Code(n),
+            output: Digest::of(&n.to_le_bytes()),
+            gas: u64::MAX - u64::from(n),
+            chain: n.is_multiple_of(2).then_some(Digest([6; 32])),
+        },
         output_bytes: u64::from(n),
+        origin: [Origin::Leased, Origin::Recovered { output: n % 2 == 1 }, Origin::Collected { output: n % 2 == 1 }][n as usize % 3],
         proof: vec![1; 100].into(),
     }
 }
@@ -99,10 +105,11 @@ fn what_was_committed_is_loaded_again() {
     let first = submit(&store, 1, &[]);
     let second = submit(&store, 2, &[b"in"]);
     assert!(!first.already_existed && !second.already_existed);
-    let value = Value { exit: Exit::OutOfGas, output: Digest([9; 32]), gas: u64::MAX };
+    let value = Value { exit: Exit::OutOfGas, output: Digest([9; 32]), gas: u64::MAX, chain: Some(Digest([8; 32])) };
     let verified = Verdict::Verified { value, by_owner: true };
     let failures = Failures { count: 3, last: AttemptFailure::StackOverflow };
-    let standing = Standing { verified_gas: u64::MAX, gas_per_second: 1.5, anchor: true, lineage: Some(OWNER), ..Standing::default() };
+    let standing =
+        Standing { verified_gas: u64::MAX, gas_per_second: 1.5, anchor: true, friend: true, lineage: Some(OWNER), ..Standing::default() };
     let votes = [vote(4), vote(3), vote(5)];
     let (set_aside, against) = (Platforms::from_iter([Platform::Aarch64, Platform::Other]), Platforms::from_iter([Platform::X86_64]));
     let nondeterminism = Some(Nondeterminism { unit: UnitIndex(3), set_aside, against });
@@ -178,31 +185,6 @@ fn a_second_node_is_refused() {
     assert!(refused.hint().is_some());
     drop(store);
     open(&dir);
-}
-
-#[test]
-fn a_quarantine_goes_on_while_the_node_is_down() {
-    let dir = dir();
-    let store = open(&dir);
-    let caught = Standing { strikes: 1, ..Standing::default() };
-    let keep = |store: &Store, peer: u8, standing| store.commit_blocking(vec![Write::Fact(Fact::Standing(PeerId([peer; 32]), standing))]);
-    keep(&store, 1, Standing::default()).unwrap();
-    (1..=3).for_each(|peer| keep(&store, peer, caught).unwrap());
-    drop(store);
-    let connection = rusqlite::Connection::open(dir.path().join("facts.sqlite")).unwrap();
-    let back = "UPDATE standing SET struck_unix = struck_unix - ?2 WHERE peer = ?1";
-    connection.execute(back, rusqlite::params![[1u8; 32], 3600]).unwrap();
-    connection.execute(back, rusqlite::params![[2u8; 32], 1_000_000]).unwrap();
-    drop(connection);
-    let store = open(&dir);
-    // What is said of it later does not begin it anew.
-    keep(&store, 1, Standing { drops: 5, ..caught }).unwrap();
-    let left = |store: &Store, peer: u8| store.load().unwrap().quarantines[&PeerId([peer; 32])].as_secs();
-    assert!((22 * 3600..=23 * 3600).contains(&left(&store, 1)), "{}", left(&store, 1));
-    assert_eq!(left(&store, 2), 0);
-    assert!(left(&store, 3) > 23 * 3600);
-    keep(&store, 2, Standing { strikes: 2, ..caught }).unwrap();
-    assert!(left(&store, 2) > 23 * 3600, "convicted again");
 }
 
 #[test]

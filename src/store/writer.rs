@@ -142,6 +142,8 @@ pub(super) struct Writer {
     /// Bytes of blobs that no job pins, and how many there may be.
     pub(super) unpinned_bytes: u64,
     pub(super) quota_bytes: u64,
+    /// Bytes of kept receipts.
+    pub(super) kept_bytes: u64,
     /// Grows with each use of a blob.
     pub(super) clock: i64,
     mailbox: Arc<Mailbox>,
@@ -156,8 +158,20 @@ impl Writer {
             connection.prepare("SELECT number FROM draft ORDER BY number")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         let clock = connection.query_row("SELECT ifnull(max(used), 0) FROM blob", [], |row| row.get(0))?;
         let (places, pending, live) = (BTreeMap::new(), Pending::default(), BTreeSet::new());
-        let mut writer =
-            Self { connection, files, places, pending, live, unpinned_bytes: 0, quota_bytes, clock, mailbox, garbage, may_sweep: true };
+        let mut writer = Self {
+            connection,
+            files,
+            places,
+            pending,
+            live,
+            unpinned_bytes: 0,
+            kept_bytes: 0,
+            quota_bytes,
+            clock,
+            mailbox,
+            garbage,
+            may_sweep: true,
+        };
         writer.count_unpinned()?;
         Ok(writer)
     }
@@ -281,6 +295,7 @@ impl Writer {
     fn count_unpinned(&mut self) -> Result<(), StoreError> {
         let total: i64 = self.connection.query_row("SELECT ifnull(sum(size), 0) FROM blob WHERE pins = 0", [], |row| row.get(0))?;
         self.unpinned_bytes = u64::try_from(total).unwrap_or(0);
+        self.count_kept()?;
         Ok(())
     }
 
@@ -331,7 +346,7 @@ impl Writer {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let (first, last) = schema::keys(number);
         let mut swept = 0;
-        for table in ["unit", "vote", "verdict", "failures", "log", "findings"] {
+        for table in ["unit", "vote", "origin", "verdict", "failures", "log", "findings"] {
             let sql = format!("DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE key BETWEEN ?1 AND ?2 LIMIT ?3)");
             swept += self.connection.prepare_cached(&sql)?.execute([first, last, SWEEP_MAX])?;
         }

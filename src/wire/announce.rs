@@ -4,6 +4,7 @@
 //! whom it interests. The signature covers the grid, so that nothing is carried from one grid to another.
 
 use super::{
+    accusation,
     bounds::{Rejection, SIGNATURE_BYTES, at_most, digest, few, fixed, job_id, peer_id},
     manifest::narrow_priority,
     peer as pb, signing,
@@ -105,6 +106,7 @@ fn to_pb(announcement: &Announcement) -> pb::Announcement {
                 validation_class: capacity.validation_class.clone(),
                 idle_slots: capacity.idle_slots,
             }),
+            Subject::Accusation(accusation) => Pb::Accusation(accusation::to_pb(accusation)),
         }),
     }
 }
@@ -133,6 +135,7 @@ fn from_pb(message: pb::Announcement) -> Result<Announcement, Rejection> {
             validation_class: capacity.validation_class,
             idle_slots: capacity.idle_slots,
         }),
+        Pb::Accusation(accusation) => Subject::Accusation(accusation::from_pb(accusation)?.into()),
     };
     let announcement = Announcement { sequence: message.sequence, lifetime: Duration::from_millis(message.lifetime_ms.into()), subject };
     announcement.check()?;

@@ -15,15 +15,28 @@ pub mod control {
     tonic::include_proto!("manyhands.control.v1");
 }
 
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+mod bundle_pb {
+    tonic::include_proto!("manyhands.bundle.v1");
+}
+
 pub mod bounds;
+
+pub mod bundle;
 
 pub mod manifest;
 
 pub mod work;
 
+mod chain;
+
 pub mod receipt;
 
 pub mod announce;
+
+pub mod accusation;
+
+pub mod kept;
 
 pub mod gossip;
 
@@ -35,5 +48,5 @@ pub mod signing;
 
 pub use bounds::Rejection;
 
-/// The encoded descriptors of both packages, for gRPC reflection.
+/// The encoded descriptors of all packages, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

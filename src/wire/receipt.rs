@@ -24,13 +24,15 @@ use iroh::SecretKey;
 use std::sync::Arc;
 
 const LEAF: &[u8] = b"manyhands.receipt.v1";
+/// The leaf of a value with a hash chain, which it covers.
+const LEAF_WITH_CHAIN: &[u8] = b"manyhands.receipt.v2";
 const NODE: &[u8] = b"manyhands.receipt.node.v1";
 const ROOT: &[u8] = b"manyhands.receipt.root.v1";
 const VERSION: u8 = 1;
 /// Steps from a leaf to the root of the largest batch.
 const DEPTH_MAX: usize = BATCH_MAX.next_power_of_two().trailing_zeros() as usize;
 /// Version, two texts with their lengths, position and number of leaves, signature and path.
-const PROOF_BYTES_MAX: usize =
+pub(super) const PROOF_BYTES_MAX: usize =
     1 + 1 + VALIDATION_CLASS_BYTES_MAX + 1 + INSTRUCTION_SET_BYTES_MAX + 2 + 2 + SIGNATURE_BYTES + DEPTH_MAX * 32;
 
 /// What a worker says about one unit.
@@ -69,8 +71,14 @@ impl Claim {
         let (exit_kind, exit_detail) = number::of_exit(self.value.exit);
         let numbers = [self.unit.0, self.attempt.0, self.ordinal, exit_kind, exit_detail].map(u32::to_le_bytes);
         let sizes = [self.value.gas, self.output_bytes].map(u64::to_le_bytes);
-        let parts: [&[u8]; 7] =
-            [LEAF, job.as_bytes(), numbers.as_flattened(), self.value.output.as_bytes(), sizes.as_flattened(), class, instruction_set];
+        let (domain, chain) = match &self.value.chain {
+            None => (LEAF, None),
+            Some(chain) => (LEAF_WITH_CHAIN, Some(chain.as_bytes().as_slice())),
+        };
+        let output = self.value.output.as_bytes();
+        let mut parts: Vec<&[u8]> =
+            vec![domain, job.as_bytes(), numbers.as_flattened(), output, sizes.as_flattened(), class, instruction_set];
+        parts.extend(chain);
         Digest::of_parts(&parts)
     }
 }
@@ -189,6 +197,11 @@ pub fn check(proof: &[u8], worker: PeerId, job: JobId, claim: &Claim) -> Result<
     verify_root(worker, proof.count, root, &proof.signature)
 }
 
+/// The validation class and the instruction set that a proof names; the signature covers both. None when it is malformed.
+pub fn made_with(proof: &[u8]) -> Option<(&[u8], &[u8])> {
+    Proof::parse(proof).map(|proof| (proof.class, proof.instruction_set))
+}
+
 fn verify_root(worker: PeerId, count: u16, root: Digest, signature: &[u8; SIGNATURE_BYTES]) -> Result<(), ReceiptError> {
     let parts: [&[u8]; 3] = [ROOT, &count.to_le_bytes(), root.as_bytes()];
     signing::verify("receipt", worker, &parts, signature).map_err(|_: Rejection| ReceiptError::BadSignature)
@@ -261,7 +274,7 @@ mod tests {
                 unit: UnitIndex(unit),
                 attempt: Attempt(unit % 3),
                 ordinal: unit % 2,
-                value: Value { exit: Exit::Code(0), output: Digest::of(&unit.to_le_bytes()), gas: 1000 + u64::from(unit) },
+                value: Value { exit: Exit::Code(0), output: Digest::of(&unit.to_le_bytes()), gas: 1000 + u64::from(unit), chain: None },
                 output_bytes: 4,
             })
             .collect()
@@ -305,6 +318,7 @@ mod tests {
             Claim { output_bytes: 5, ..claim },
             Claim { attempt: Attempt(9), ..claim },
             Claim { value: richer, ..claim },
+            Claim { value: Value { chain: Some(Digest([1; 32])), ..claim.value }, ..claim },
         ] {
             assert_eq!(check(&proof, worker, JOB, &changed), bad);
         }
@@ -313,6 +327,20 @@ mod tests {
             bent[index] ^= 1;
             assert!(check(&bent, worker, JOB, &claim).is_err(), "byte {index} is covered");
             assert!(check(&proof[..index], worker, JOB, &claim).is_err(), "cut at {index}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_covers_the_chain() {
+        let mut claims = claims(3);
+        claims[1].value.chain = Some(Digest([1; 32]));
+        let receipts = Receipts::new(JOB, "class", "isa", &claims).unwrap();
+        let worker = signing::peer_of(&key(1));
+        let proof = receipts.proof(1, &receipts.sign(&key(1)));
+        assert_eq!(check(&proof, worker, JOB, &claims[1]), Ok(()));
+        for chain in [None, Some(Digest([2; 32]))] {
+            let changed = Claim { value: Value { chain, ..claims[1].value }, ..claims[1] };
+            assert_eq!(check(&proof, worker, JOB, &changed), Err(ReceiptError::BadSignature));
         }
     }
 

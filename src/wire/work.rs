@@ -8,10 +8,13 @@ use super::{
         BATCH_INLINE_BYTES_MAX, BATCH_MAX, CREDITS_MAX, INLINE_BYTES_MAX, INSTRUCTION_SET_BYTES_MAX, LOG_BYTES_MAX, Rejection,
         SIGNATURE_BYTES, TOKEN_BYTES, at_most, digest, few, fixed, job_id,
     },
+    chain::{chain_from, chain_to, links_from, links_to},
+    kept::ReceiptPage,
     manifest, number, peer as pb,
 };
 use crate::protocol::{
     announce::{SLOTS_MAX, VALIDATION_CLASS_BYTES_MAX},
+    chain::Links,
     ids::{Attempt, Digest, JobId, UnitIndex},
     job::{INPUT_BYTES_MAX, Manifest, UNIT_NAME_BYTES_MAX},
     outcome::{Outcome, UnitLimits, Value},
@@ -23,7 +26,7 @@ use std::{collections::BTreeSet, sync::Arc};
 pub type Token = [u8; TOKEN_BYTES];
 
 /// What a worker says.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum WorkerMessage {
     /// The first message of a stream.
     Hello(WorkerHello),
@@ -31,6 +34,26 @@ pub enum WorkerMessage {
     Credits(u32),
     /// What attempts ended in.
     Outcomes(OutcomeBatch),
+    /// Receipts that it was asked for.
+    Receipts(ReceiptPage),
+    /// The links of its execution of a unit; none when it does not have them any more.
+    Links {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// What.
+        links: Option<Links>,
+    },
+    /// A state is held as a blob of so many bytes; 0 when it cannot be made.
+    State {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// Its size.
+        bytes: u64,
+    },
 }
 
 /// What a worker is.
@@ -99,12 +122,37 @@ pub enum CoordinatorMessage {
         /// The units.
         units: Vec<UnitIndex>,
     },
+    /// Asks for the receipts of a job that the worker keeps.
+    AskReceipts {
+        /// The job.
+        job: JobId,
+        /// Where to begin; zero at first.
+        after: u64,
+    },
     /// The outcomes of these units are durable.
     Acknowledged {
         /// The job.
         job: JobId,
         /// The units.
         units: Vec<UnitIndex>,
+    },
+    /// Asks for the links of the worker's execution of a unit.
+    LinksWanted {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+    },
+    /// Asks for the state of the worker's execution of a unit after so much gas.
+    StateWanted {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// So much.
+        gas: u64,
+        /// The unit's input, as in its lease.
+        input: Option<UnitInput>,
     },
 }
 
@@ -164,6 +212,9 @@ impl TryFrom<pb::WorkerMessage> for WorkerMessage {
             }
             Kind::Credits(credits) => Self::Credits(credits.units),
             Kind::Outcomes(batch) => Self::Outcomes(outcomes_from(batch)?),
+            Kind::Receipts(page) => Self::Receipts(page.try_into()?),
+            Kind::Links(message) => links_from(&message)?,
+            Kind::State(state) => Self::State { job: job_id(&state.job)?, unit: UnitIndex(state.unit), bytes: state.bytes },
         })
     }
 }
@@ -209,7 +260,8 @@ fn outcome_from(message: pb::UnitOutcome) -> Result<UnitOutcome, Rejection> {
             check_size("output", value.output_bytes, UnitLimits::MAX.output_bytes)?;
             check_inline("inline output", inline, value.output_bytes, output)?;
             let exit = number::to_exit(value.exit_kind, value.exit_detail)?;
-            (Outcome::Value(Value { exit, output, gas: value.gas }), value.output_bytes)
+            let chain = chain_from(&value.chain)?;
+            (Outcome::Value(Value { exit, output, gas: value.gas, chain }), value.output_bytes)
         }
     };
     Ok(UnitOutcome {
@@ -242,8 +294,14 @@ impl TryFrom<pb::CoordinatorMessage> for CoordinatorMessage {
                 Self::Leases { job: job_id(&batch.job)?, leases }
             }
             Kind::Revoke(revoke) => Self::Revoke { job: job_id(&revoke.job)?, units: units_from("revoked units", revoke.units)? },
+            Kind::Receipts(asked) => Self::AskReceipts { job: job_id(&asked.job)?, after: asked.after },
             Kind::Acknowledged(done) => {
                 Self::Acknowledged { job: job_id(&done.job)?, units: units_from("acknowledged units", done.units)? }
+            }
+            Kind::LinksWanted(wanted) => Self::LinksWanted { job: job_id(&wanted.job)?, unit: UnitIndex(wanted.unit) },
+            Kind::StateWanted(wanted) => {
+                let input = wanted.input.map(input_from).transpose()?;
+                Self::StateWanted { job: job_id(&wanted.job)?, unit: UnitIndex(wanted.unit), gas: wanted.gas, input }
             }
         })
     }
@@ -328,6 +386,7 @@ impl From<WorkerMessage> for pb::WorkerMessage {
                     memory_bytes: hello.memory_bytes,
                 }),
                 WorkerMessage::Credits(units) => Kind::Credits(pb::Credits { units }),
+                WorkerMessage::Receipts(page) => Kind::Receipts(page.into()),
                 WorkerMessage::Outcomes(batch) => {
                     let has_values = batch.outcomes.iter().any(|outcome| matches!(outcome.outcome, Outcome::Value(_)));
                     Kind::Outcomes(pb::OutcomeBatch {
@@ -336,6 +395,8 @@ impl From<WorkerMessage> for pb::WorkerMessage {
                         signature: if has_values { batch.signature.to_vec().into() } else { bytes::Bytes::new() },
                     })
                 }
+                WorkerMessage::Links { job, unit, links } => Kind::Links(links_to(job, unit, &links.unwrap_or_default())),
+                WorkerMessage::State { job, unit, bytes } => Kind::State(pb::UnitState { job: job.0.to_vec().into(), unit: unit.0, bytes }),
             }),
         }
     }
@@ -348,7 +409,8 @@ fn outcome_to(outcome: UnitOutcome) -> pb::UnitOutcome {
         Outcome::Value(value) => {
             let (exit_kind, exit_detail) = number::of_exit(value.exit);
             let output = value.output.0.to_vec().into();
-            Ended::Value(pb::UnitValue { exit_kind, exit_detail, output, gas: value.gas, output_bytes: outcome.output_bytes })
+            let chain = chain_to(value.chain);
+            Ended::Value(pb::UnitValue { exit_kind, exit_detail, output, gas: value.gas, output_bytes: outcome.output_bytes, chain })
         }
     };
     pb::UnitOutcome {
@@ -380,8 +442,15 @@ impl From<CoordinatorMessage> for pb::CoordinatorMessage {
                 CoordinatorMessage::Revoke { job, units } => {
                     Kind::Revoke(pb::Revocation { job: job.0.to_vec().into(), units: numbers(units) })
                 }
+                CoordinatorMessage::AskReceipts { job, after } => Kind::Receipts(pb::ReceiptsRequest { job: job.0.to_vec().into(), after }),
                 CoordinatorMessage::Acknowledged { job, units } => {
                     Kind::Acknowledged(pb::Acknowledgement { job: job.0.to_vec().into(), units: numbers(units) })
+                }
+                CoordinatorMessage::LinksWanted { job, unit } => {
+                    Kind::LinksWanted(pb::LinksWanted { job: job.0.to_vec().into(), unit: unit.0 })
+                }
+                CoordinatorMessage::StateWanted { job, unit, gas, input } => {
+                    Kind::StateWanted(pb::StateWanted { job: job.0.to_vec().into(), unit: unit.0, gas, input: input.map(input_to) })
                 }
             }),
         }
@@ -395,12 +464,16 @@ fn lease_to(lease: Lease) -> pb::Lease {
         token: lease.token.to_vec().into(),
         ordinal: lease.ordinal,
         duration_ms: millis(lease.duration),
-        input: lease.input.map(|input| pb::UnitInput {
-            name: input.name,
-            digest: input.digest.0.to_vec().into(),
-            size: input.size,
-            inline: input.inline.map_or_else(bytes::Bytes::new, |inline| inline.to_vec().into()),
-        }),
+        input: lease.input.map(input_to),
+    }
+}
+
+fn input_to(input: UnitInput) -> pb::UnitInput {
+    pb::UnitInput {
+        name: input.name,
+        digest: input.digest.0.to_vec().into(),
+        size: input.size,
+        inline: input.inline.map_or_else(bytes::Bytes::new, |inline| inline.to_vec().into()),
     }
 }
 

@@ -19,7 +19,7 @@ fn value(unit: u32, output: &[u8]) -> UnitOutcome {
         attempt: Attempt(1),
         token: [3; 16],
         ordinal: 1,
-        outcome: Outcome::Value(Value { exit: Exit::Code(0), output: Digest::of(output), gas: 5 }),
+        outcome: Outcome::Value(Value { exit: Exit::Code(0), output: Digest::of(output), gas: 5, chain: None }),
         output_bytes: output.len() as u64,
         inline_output: Some(output.to_vec()),
         log: b"log".to_vec(),
@@ -52,7 +52,14 @@ fn from_worker(message: WorkerMessage, change: impl Fn(&mut pb::OutcomeBatch)) -
     let mut message = pb::WorkerMessage::from(message);
     match &mut message.kind {
         Some(pb::worker_message::Kind::Outcomes(batch)) => change(batch),
-        Some(pb::worker_message::Kind::Hello(_) | pb::worker_message::Kind::Credits(_)) | None => {}
+        Some(
+            pb::worker_message::Kind::Hello(_)
+            | pb::worker_message::Kind::Credits(_)
+            | pb::worker_message::Kind::Receipts(_)
+            | pb::worker_message::Kind::Links(_)
+            | pb::worker_message::Kind::State(_),
+        )
+        | None => {}
     }
     message.try_into()
 }
@@ -75,6 +82,8 @@ fn what_a_worker_says_arrives() {
         WorkerMessage::Credits(CREDITS_MAX),
         batch(vec![value(0, b"some"), failure(1), fetched, value(3, b"")]),
         WorkerMessage::Outcomes(unsigned),
+        WorkerMessage::Links { job: JOB, unit: UnitIndex(3), links: None },
+        WorkerMessage::State { job: JOB, unit: UnitIndex(3), bytes: 1 << 20 },
     ] {
         assert_eq!(from_worker(message.clone(), |_| {}), Ok(message));
     }
@@ -107,6 +116,9 @@ fn what_a_coordinator_says_arrives() {
     let fetched = UnitInput { inline: None, ..input(b"bytes") };
     for message in [
         CoordinatorMessage::Job(Box::new(description)),
+        CoordinatorMessage::LinksWanted { job: JOB, unit: UnitIndex(3) },
+        CoordinatorMessage::StateWanted { job: JOB, unit: UnitIndex(3), gas: 1 << 40, input: None },
+        CoordinatorMessage::StateWanted { job: JOB, unit: UnitIndex(3), gas: 0, input: Some(input(b"bytes")) },
         leases(vec![lease(0, None), lease(1, Some(input(b"bytes"))), lease(2, Some(fetched)), lease(3, Some(input(b"")))]),
         CoordinatorMessage::Revoke { job: JOB, units: vec![] },
         CoordinatorMessage::Acknowledged { job: JOB, units: vec![UnitIndex(1), UnitIndex(0)] },

@@ -20,6 +20,7 @@ impl Dice {
     }
 
     /// One of `choices`.
+    #[cfg(feature = "fault-injection")]
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[usize::try_from(self.below(choices.len() as u64)).unwrap()]
     }

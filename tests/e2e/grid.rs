@@ -220,6 +220,22 @@ impl Grid {
         rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
     }
 
+    /// Stops a node in order: it tells the others that it goes.
+    #[cfg(feature = "fault-injection")]
+    pub fn stop(&mut self, at: usize) {
+        let _ = self.run(at, &["stop"]).ok();
+        let mut child = self.nodes[at].child.take().expect("it runs");
+        child.wait().unwrap();
+    }
+
+    /// How many slots a node has from its next start on.
+    #[cfg(feature = "fault-injection")]
+    pub fn set_slots(&mut self, at: usize, slots: u32) {
+        let arguments = &mut self.nodes[at].arguments;
+        let place = arguments.iter().position(|argument| argument == "--slots").expect("each node is told");
+        arguments[place + 1] = slots.to_string();
+    }
+
     /// The processes that a node has started.
     #[cfg(target_os = "linux")]
     pub fn children(&self, at: usize) -> Vec<u32> {
@@ -267,6 +283,12 @@ impl Grid {
     /// A job as its node sees it.
     pub fn job(&self, at: usize, job: &str) -> Job {
         self.ask(at, async |mut client| client.job(job).await.unwrap())
+    }
+
+    /// What a node has said.
+    #[cfg(feature = "fault-injection")]
+    pub fn log(&self, at: usize) -> String {
+        fs::read_to_string(self.nodes[at].data_dir.join("log")).unwrap()
     }
 
     /// All units of a job.

@@ -1,6 +1,9 @@
 //! A peer that returns wrong results: none of them is ever shown as verified, and it is found out.
 
-use crate::{grid::Grid, modules::slow_echo};
+use crate::{
+    grid::{Grid, until},
+    modules::slow_echo,
+};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -64,7 +67,11 @@ fn run(fault: &str, policy: &str) {
 }
 
 fn is_found_out(grid: &Grid, liar: &str) -> bool {
-    let peers = grid.run(0, &["peers", "-o", "json"]).json();
+    is_found_out_at(grid, 0, liar)
+}
+
+fn is_found_out_at(grid: &Grid, at: usize, liar: &str) -> bool {
+    let peers = grid.run(at, &["peers", "-o", "json"]).json();
     let found = peers["peers"].as_array().unwrap().iter().find(|peer| peer["peer"] == liar);
     found.is_some_and(|peer| peer["standing"] == "quarantined" || peer["standing"] == "banned")
 }
@@ -82,4 +89,40 @@ fn a_liar_that_was_honest_for_a_while_is_found_out() {
 #[test]
 fn what_a_liar_alone_vouched_for_is_computed_again() {
     run("corrupt-after:25", "economy");
+}
+
+/// What a job's workers gave, at the node that owns it: their keys.
+fn contributors(grid: &Grid, at: usize, job: &str) -> Vec<String> {
+    let ended = grid.wait(at, job);
+    assert_eq!(ended["state"].as_str(), Some("done"), "{ended:#}");
+    ended["contributors"].as_array().unwrap().iter().map(|one| one["peer"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_liar_that_one_owner_convicts_is_refused_by_another_that_it_never_lied_to() {
+    let mut grid = Grid::new();
+    for _ in 0..4 {
+        grid.add(1);
+    }
+    let liar = grid.add_with(1, &[("MANYHANDS_FAULT", "corrupt-after:100")]);
+    let ticket = grid.run(0, &["invite"]).ok();
+    for at in 1..=liar {
+        let _ = grid.run(at, &["join", ticket.trim()]).ok();
+    }
+    grid.wait_for_peers(0, 4);
+    grid.wait_for_peers(1, 3);
+    let liars_key = grid.run(liar, &["status", "-o", "id"]).ok().trim().to_owned();
+    let module = grid.file("slow.wasm", slow_echo(ROUNDS));
+    let submit = |grid: &Grid, at: usize, units: u32| {
+        let range = format!("0..{units}");
+        grid.submit(at, &[&module, "--range", &range, "--per-unit", "1", "--", "{index}"])
+    };
+    let first = submit(&grid, 1, 100);
+    assert!(contributors(&grid, 1, &first).contains(&liars_key), "it has a record to lose, and was honest so far");
+    let second = submit(&grid, 0, 600);
+    assert!(contributors(&grid, 0, &second).contains(&liars_key));
+    until("the owner that was lied to finds out", || is_found_out(&grid, &liars_key).then_some(()));
+    until("the other has run the unit again", || is_found_out_at(&grid, 1, &liars_key).then_some(()));
+    let third = submit(&grid, 1, 60);
+    assert!(!contributors(&grid, 1, &third).contains(&liars_key));
 }

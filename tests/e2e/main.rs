@@ -7,6 +7,7 @@
 #[cfg(target_os = "linux")]
 mod audit;
 mod bad_input;
+mod bundles;
 #[cfg(target_os = "linux")]
 mod chaos;
 #[cfg(target_os = "linux")]
@@ -16,6 +17,8 @@ mod demo;
 mod dice;
 #[cfg(feature = "fault-injection")]
 mod disk;
+#[cfg(feature = "fault-injection")]
+mod disputes;
 #[cfg(unix)]
 mod drain;
 mod failing_units;
@@ -25,5 +28,8 @@ mod kills;
 mod large;
 #[cfg(feature = "fault-injection")]
 mod liar;
+#[cfg(feature = "fault-injection")]
+mod liar_stages;
 mod modules;
+mod receipts;
 mod reducers;

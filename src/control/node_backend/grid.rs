@@ -26,6 +26,7 @@ impl NodeBackend {
     pub(super) async fn make_ticket(&self, request: CreateInviteRequest) -> Reply<CreateInviteResponse> {
         let kind = match request.kind() {
             InviteKind::Own => TicketKind::Own,
+            InviteKind::Friend => TicketKind::Friend,
             InviteKind::Guest | InviteKind::Unspecified => TicketKind::Guest,
         };
         // "Any number of times" has a bound: what was redeemed is kept in a table.
@@ -110,6 +111,7 @@ fn answer(ticket: &Ticket, grid_changed: bool) -> JoinGridResponse {
     let kind = match ticket.kind {
         TicketKind::Guest => InviteKind::Guest,
         TicketKind::Own => InviteKind::Own,
+        TicketKind::Friend => InviteKind::Friend,
     };
     JoinGridResponse {
         grid: ticket.grid.to_string(),

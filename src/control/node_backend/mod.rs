@@ -8,9 +8,13 @@ mod chronicle;
 
 mod explain;
 
+mod export;
+
 mod grid;
 
 mod jobs;
+
+mod kept;
 
 mod logs;
 
@@ -31,6 +35,8 @@ mod stream;
 
 mod submit;
 
+mod trust;
+
 mod units;
 
 mod verify;
@@ -44,9 +50,9 @@ use crate::{
     node::{Closed, Handle, Node},
     store::{Store, StoreError},
     wire::control::{
-        CreateInviteRequest, CreateInviteResponse, ExplainResponse, GetLogsRequest, GetResultsRequest, Job, JobSpec, JoinGridResponse,
-        ListJobsRequest, ListJobsResponse, ListUnitsRequest, ListUnitsResponse, LogChunk, PeerView, ResultChunk, Status, SubmitResponse,
-        VerifyJobRequest, VerifyProgress,
+        BundleChunk, CreateInviteRequest, CreateInviteResponse, ExplainResponse, ExportBundleRequest, GetLogsRequest, GetResultsRequest,
+        Job, JobSpec, JoinGridResponse, ListJobsRequest, ListJobsResponse, ListUnitsRequest, ListUnitsResponse, LogChunk, PeerView,
+        ResultChunk, Status, SubmitResponse, TrustPeerRequest, TrustPeerResponse, Trusted, VerifyJobRequest, VerifyProgress,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -155,6 +161,14 @@ impl Backend for NodeBackend {
         self.peer_views().await
     }
 
+    async fn trusted(&self) -> Reply<Vec<Trusted>> {
+        self.list_trusted().await
+    }
+
+    async fn trust(&self, request: TrustPeerRequest) -> Reply<TrustPeerResponse> {
+        self.mark(request).await
+    }
+
     async fn invite(&self, request: CreateInviteRequest) -> Reply<CreateInviteResponse> {
         self.make_ticket(request).await
     }
@@ -205,6 +219,10 @@ impl Backend for NodeBackend {
 
     async fn verify(&self, request: VerifyJobRequest) -> Reply<Replies<VerifyProgress>> {
         self.stream_verification(request).await
+    }
+
+    async fn export(&self, request: ExportBundleRequest) -> Reply<Replies<BundleChunk>> {
+        self.stream_bundle(request).await
     }
 
     async fn pause(&self, duration: Option<Duration>) -> Reply<Status> {

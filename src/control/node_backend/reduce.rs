@@ -163,7 +163,10 @@ fn broken() -> ControlError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::outcome::{AttemptFailure, Exit, Value};
+    use crate::protocol::{
+        chain::Links,
+        outcome::{AttemptFailure, Exit, Value},
+    };
     use std::time::Duration;
 
     #[test]
@@ -181,8 +184,14 @@ mod tests {
 
     #[test]
     fn a_failed_reducer_is_told_with_its_first_words() {
-        let report = |outcome, log: &[u8]| Report { outcome, output: b"half".to_vec(), log: log.to_vec(), wall: Duration::ZERO };
-        let exit = |code| Outcome::Value(Value { exit: Exit::Code(code), output: Digest::of(b"half"), gas: 1 });
+        let report = |outcome, log: &[u8]| Report {
+            outcome,
+            output: b"half".to_vec(),
+            log: log.to_vec(),
+            wall: Duration::ZERO,
+            links: Links::default(),
+        };
+        let exit = |code| Outcome::Value(Value { exit: Exit::Code(code), output: Digest::of(b"half"), gas: 1, chain: None });
         assert_eq!(output(report(exit(0), b"a warning")), Ok(b"half".to_vec()));
         let error = output(report(exit(3), b"bad line 7\n\n\x1b[31mred\xff\n3\n4\n5\n6\n")).expect_err("it failed");
         assert_eq!((error.kind, error.message.as_str()), (Kind::Failed, "the reducer failed: exit code 3"));

@@ -6,16 +6,17 @@ use crate::{
     protocol::{
         ids::{JobId, UnitIndex},
         job::{Manifest, unit_seed},
-        outcome::{Outcome, Value},
+        outcome::Outcome,
+        owner::OwnRun,
     },
     sandbox::{Report, SlotProcess, Task},
-    store::{Store, StoreError},
+    store::{SMALL_BYTES_MAX, Store, StoreError},
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// What came of one unit: its value, or why there is none, for people.
-pub(super) type Rerun = (UnitIndex, Result<Value, String>);
+/// What came of one unit, or why there is no value, for people.
+pub(super) type Rerun = (UnitIndex, Result<OwnRun, String>);
 
 /// Starts to run these units of `job`, one after the other.
 pub(super) fn start(handle: &Handle, job: JobId, manifest: Arc<Manifest>, units: Vec<UnitIndex>) -> OwnSlot<Rerun> {
@@ -63,11 +64,18 @@ impl Work {
         }
     }
 
-    fn run_one(&self, slot: &mut SlotProcess, unit: UnitIndex) -> Result<Value, String> {
-        match self.report(slot, unit)?.outcome {
-            Outcome::Value(value) => Ok(value),
-            Outcome::Failed(failure) => Err(failure.to_string()),
+    fn run_one(&self, slot: &mut SlotProcess, unit: UnitIndex) -> Result<OwnRun, String> {
+        let Report { outcome, output, log: _, wall, links: _ } = self.report(slot, unit)?;
+        let value = match outcome {
+            Outcome::Value(value) => value,
+            Outcome::Failed(failure) => return Err(failure.to_string()),
+        };
+        let output_bytes = output.len() as u64;
+        let inline = output.len() <= SMALL_BYTES_MAX;
+        if !inline {
+            self.store.put_blob(&output, None).map_err(|error| error.to_string())?;
         }
+        Ok(OwnRun { unit, value, output_bytes, output: inline.then(|| output.into()), wall })
     }
 
     fn report(&self, slot: &mut SlotProcess, unit: UnitIndex) -> Result<Report, String> {

@@ -58,7 +58,7 @@ impl NodeBackend {
                 standings.into_iter().map(|(peer, standing)| (node.connected().contains_key(&peer), peer, standing)).collect();
             known.sort_by_key(|(connected, peer, standing)| {
                 use std::cmp::Reverse;
-                (Reverse(*connected), Reverse(standing.anchor), Reverse(standing.verified_gas), *peer)
+                (Reverse(*connected), Reverse(standing.is_anchor()), Reverse(standing.verified_gas), *peer)
             });
             known.truncate(PEERS_SHOWN_MAX);
             known.into_iter().map(|(_, peer, standing)| peer_view(node, peer, &standing)).collect()
@@ -71,7 +71,7 @@ impl NodeBackend {
 fn of_loop(node: &Node) -> Status {
     let (peer, now) = (node.peer(), node.now());
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let estimate = peer.board().estimate(now);
+    let estimate = peer.board().estimate();
     let lost = Some(node.lost_blobs()).filter(|lost| *lost > 0).map(|lost| {
         let what = "damaged on this disk, and no connected peer holds them: outputs are computed again when results are read";
         format!("{lost} blobs of your jobs are {what}; submit a job again whose module or inputs are among them")
@@ -127,16 +127,20 @@ pub(super) fn standing_word(node: &Node, peer: PeerId) -> &'static str {
         return "own";
     }
     let trust = node.peer().owner().trust();
-    word(&trust.standing(peer), trust.is_barred(peer, node.now()))
+    word(&trust.standing(peer), node.inviter() == Some(peer), trust.is_barred(peer, node.now()))
 }
 
-fn word(standing: &Standing, is_barred: bool) -> &'static str {
+fn word(standing: &Standing, is_inviter: bool, is_barred: bool) -> &'static str {
     if standing.strikes > 1 {
         "banned"
     } else if is_barred {
         "quarantined"
-    } else if standing.anchor && standing.strikes == 0 {
-        "own"
+    } else if standing.is_anchor() {
+        match (standing.anchor, is_inviter) {
+            (true, true) => "inviter",
+            (true, false) => "own",
+            (false, _) => "friend",
+        }
     } else if standing.verified_units >= PROVEN_UNITS {
         "proven"
     } else {
@@ -153,11 +157,14 @@ mod tests {
         let stranger = Standing::default();
         let proven = Standing { verified_units: PROVEN_UNITS, ..stranger };
         let own = Standing { anchor: true, ..stranger };
-        assert_eq!(word(&stranger, false), "newcomer");
-        assert_eq!(word(&proven, false), "proven");
-        assert_eq!(word(&own, false), "own");
-        assert_eq!(word(&Standing { strikes: 1, ..own }, true), "quarantined");
-        assert_eq!(word(&Standing { strikes: 1, ..proven }, false), "proven", "it has earned its trust anew");
-        assert_eq!(word(&Standing { strikes: 2, ..proven }, true), "banned");
+        assert_eq!(word(&stranger, false, false), "newcomer");
+        assert_eq!(word(&proven, false, false), "proven");
+        assert_eq!(word(&own, false, false), "own");
+        assert_eq!(word(&own, true, false), "inviter");
+        assert_eq!(word(&Standing { friend: true, ..stranger }, false, false), "friend");
+        assert_eq!(word(&Standing { friend: true, strikes: 1, ..stranger }, false, true), "quarantined");
+        assert_eq!(word(&Standing { strikes: 1, ..own }, false, true), "quarantined");
+        assert_eq!(word(&Standing { strikes: 1, ..proven }, false, false), "proven", "it has earned its trust anew");
+        assert_eq!(word(&Standing { strikes: 2, ..proven }, false, true), "banned");
     }
 }

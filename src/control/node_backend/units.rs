@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_standing_counts_votes_and_says_who_checked() {
-        let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 5 };
+        let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 5, chain: None };
         let vote = |peer, proven, counted, struck| {
             let (worker, platform) = (PeerId([peer; 32]), Platform::X86_64);
             VoteView { worker, value, counted, proven, struck, set_aside: false, platform }

@@ -1,8 +1,11 @@
-//! Checking a job anew: every receipt, and a random sample of units by running them here.
+//! Checking a job anew: everything that is kept against its signatures and digests, and units by running them here.
+//!
+//! What is computed here is handed to the core as the owner's own vote, which stands: it settles a unit in dispute, and convicts
+//! whoever said otherwise.
 
 use super::{
     NodeBackend,
-    own_slot::OwnSlot,
+    kept::{check_blobs, check_manifest, check_receipts},
     rerun::{self, Rerun},
     stream::{Ended, Outlet, replies},
     units::LOOK_UNITS,
@@ -11,91 +14,87 @@ use crate::{
     control::{
         backend::{Replies, Reply},
         error::{ControlError, Kind, grouped},
+        verdict::bound,
     },
     node::net::nickname::nickname,
     protocol::{
         ids::{JobId, PeerId, UnitIndex},
         outcome::Value,
-        owner::{UnitState, UnitView},
+        owner::{OwnRun, UnitState, UnitView},
+        peer::Event,
     },
-    store::Store,
-    wire::{
-        control::{VerifyJobRequest, VerifyProgress},
-        receipt::{self, Claim},
-    },
+    wire::control::{VerifyJobRequest, VerifyProgress},
 };
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// Units that are run again where nothing else is said.
 const SAMPLE_DEFAULT: u32 = 10;
-/// Receipts that are checked between two reports: about a tenth of a second.
-const RECEIPTS_AT_ONCE: u32 = 1024;
 /// Up to so many units all are looked at to draw a sample; beyond, units are drawn until enough of them are verified.
 const SCANNED_MAX: u32 = 100_000;
 /// How many draws one sampled unit may take.
 const DRAWS_PER_UNIT: u32 = 64;
+/// Units in dispute that are settled beside a sample; more are settled by asking again.
+const DISPUTED_MAX: usize = 1000;
+/// Units that can be asked for by name.
+const ONLY_MAX: usize = 10_000;
 /// Units that a verdict names.
 const WRONG_NAMED_MAX: usize = 3;
 
-/// A unit to be run again, what was accepted of it, and who backed that.
-#[derive(Clone, Debug)]
-struct Sampled {
-    value: Value,
+/// A unit whose accepted value is not what was computed here, and who backed that value.
+struct Wrong {
+    unit: UnitIndex,
     backers: Vec<PeerId>,
 }
 
-type Sample = BTreeMap<UnitIndex, Sampled>;
+/// What running units here came to, beyond the numbers.
+#[derive(Default)]
+struct Found {
+    wrong: Vec<Wrong>,
+    convicted: BTreeSet<PeerId>,
+    not_run: Option<String>,
+    /// Verified units before anything was run.
+    verified_before: u32,
+}
 
 impl NodeBackend {
     pub(super) async fn stream_verification(&self, request: VerifyJobRequest) -> Reply<Replies<VerifyProgress>> {
         let job = self.own(&request.job).await?;
         let counts = self.seen(job).await?.view.counts;
-        let wanted = if request.sample == 0 { SAMPLE_DEFAULT } else { request.sample };
-        let progress = VerifyProgress {
-            sample_size: wanted.min(counts.verified),
-            verified_units: counts.verified,
-            units: counts.units,
-            ..VerifyProgress::default()
-        };
+        if let Some(beyond) = request.only.iter().find(|unit| **unit >= counts.units) {
+            let error = ControlError::new(Kind::NotFound, "NOT_FOUND_UNIT", format!("the job has no unit {beyond}"));
+            return Err(error.cause(format!("it has {} units, counted from 0", counts.units)));
+        }
+        if request.only.len() > ONLY_MAX {
+            let error = ControlError::new(Kind::Usage, "TOO_MANY_UNITS", format!("at most {ONLY_MAX} units can be named"));
+            return Err(error.hint("manyhands verify JOB --all"));
+        }
+        let progress = VerifyProgress { verified_units: counts.verified, units: counts.units, ..VerifyProgress::default() };
         let backend = self.clone();
-        Ok(replies(move |outlet| backend.verify_job(job, progress, outlet)))
+        Ok(replies(move |outlet| backend.verify_job(job, request, progress, outlet)))
     }
 
-    async fn verify_job(self, job: JobId, mut progress: VerifyProgress, outlet: Outlet<VerifyProgress>) -> Result<(), Ended> {
+    async fn verify_job(
+        self,
+        job: JobId,
+        request: VerifyJobRequest,
+        mut progress: VerifyProgress,
+        outlet: Outlet<VerifyProgress>,
+    ) -> Result<(), Ended> {
+        let units = self.chosen(job, &request, progress.units).await?;
+        progress.sample_size = u32::try_from(units.len()).unwrap_or(u32::MAX);
         outlet.put(progress.clone()).await?;
         self.check_receipts(job, &mut progress, &outlet).await?;
-        let sample = self.draw(job, progress.sample_size, progress.units).await?;
-        progress.sample_size = u32::try_from(sample.len()).unwrap_or(u32::MAX);
-        outlet.put(progress.clone()).await?;
-        let mut wrong = Vec::new();
-        let mut not_run = None;
-        let mut reruns = self.rerun(job, &sample).await?;
-        loop {
-            let next = tokio::select! {
-                next = reruns.next() => next,
-                gone = outlet.gone() => return Err(gone),
-            };
-            let Some((unit, result)) = next else { break };
-            let Some(sampled) = sample.get(&unit) else { continue };
-            match result {
-                Ok(value) => {
-                    progress.sampled += 1;
-                    if value != sampled.value {
-                        progress.mismatches += 1;
-                        progress.wrong_units.push(unit.0);
-                        wrong.push((unit, sampled.backers.clone()));
-                    }
-                }
-                Err(reason) => not_run = Some(reason),
-            }
-            outlet.put(progress.clone()).await?;
-        }
+        self.check_contents(job, &mut progress, &outlet).await?;
+        let found = self.run_here(job, units, &mut progress, &outlet).await?;
+        let counts = self.seen(job).await?.view.counts;
+        progress.verified_units = counts.verified;
+        progress.convicted = found.convicted.iter().map(ToString::to_string).collect();
         progress.finished = true;
-        progress.verdict = verdict(&progress, &wrong, not_run.as_deref());
+        progress.verdict = verdict(&progress, &found);
         outlet.put(progress).await
     }
 
@@ -103,7 +102,7 @@ impl NodeBackend {
         let me = self.handle().await?.facts.me;
         let mut first = 0;
         loop {
-            let page = self.read(move |store| check_page(store, job, first, me)).await?;
+            let page = self.read(move |store| check_receipts(store, job, first, me)).await?;
             progress.receipts_checked += page.checked;
             progress.receipts_bad += page.bad;
             if page.votes == 0 {
@@ -114,24 +113,108 @@ impl NodeBackend {
         }
     }
 
-    /// Starts to run the sampled units; holds the node's handle only while it does so.
-    async fn rerun(&self, job: JobId, sample: &Sample) -> Reply<OwnSlot<Rerun>> {
+    /// The manifest, the module, inputs and outputs.
+    async fn check_contents(&self, job: JobId, progress: &mut VerifyProgress, outlet: &Outlet<VerifyProgress>) -> Result<(), Ended> {
+        progress.manifest_faults = self.read(move |store| check_manifest(store, job)).await?;
+        let (has_table, units) = (self.manifest(job).await?.has_table(), progress.units);
+        let mut next = 0;
+        while next < units {
+            let found = self.read(move |store| check_blobs(store, job, has_table, next, units)).await?;
+            next = found.next;
+            progress.blobs_checked = progress.blobs_checked.saturating_add(found.checked);
+            progress.blobs_bad = progress.blobs_bad.saturating_add(found.bad);
+            outlet.put(progress.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs units here, one after the other, and hands each value to the core.
+    async fn run_here(
+        &self,
+        job: JobId,
+        units: Vec<UnitIndex>,
+        progress: &mut VerifyProgress,
+        outlet: &Outlet<VerifyProgress>,
+    ) -> Result<Found, Ended> {
+        let mut found = Found { verified_before: progress.verified_units, ..Found::default() };
+        if units.is_empty() {
+            return Ok(found);
+        }
         let manifest = self.manifest(job).await?;
-        let handle = self.handle().await?;
-        Ok(rerun::start(&handle, job, manifest, sample.keys().copied().collect()))
+        // The node's handle is held only while the slot is started.
+        let mut reruns = {
+            let handle = self.handle().await?;
+            rerun::start(&handle, job, manifest, units)
+        };
+        loop {
+            let next: Option<Rerun> = tokio::select! {
+                next = reruns.next() => next,
+                gone = outlet.gone() => return Err(gone),
+            };
+            let Some((_, result)) = next else { return Ok(found) };
+            match result {
+                Ok(run) => {
+                    progress.sampled += 1;
+                    self.take_in_run(job, run, progress, &mut found).await?;
+                }
+                Err(reason) => found.not_run = Some(reason),
+            }
+            outlet.put(progress.clone()).await?;
+        }
+    }
+
+    /// Compares what was computed here with what is accepted, and lets the core judge.
+    async fn take_in_run(&self, job: JobId, run: OwnRun, progress: &mut VerifyProgress, found: &mut Found) -> Reply<()> {
+        let (unit, value) = (run.unit, run.value);
+        let before = self.unit_view(job, unit).await?;
+        let accepted = before.value.filter(|_| is_decided(&before));
+        if accepted.is_some_and(|accepted| accepted != value) {
+            progress.mismatches += 1;
+            progress.wrong_units.push(unit.0);
+            found.wrong.push(Wrong { unit, backers: backers(&before) });
+        }
+        self.handle().await?.event(Event::Checked { job, run }).await?;
+        progress.settled += u32::from(accepted.is_none());
+        let after = self.unit_view(job, unit).await?;
+        found.convicted.extend(newly_struck(&before, &after, value));
+        Ok(())
+    }
+
+    async fn unit_view(&self, job: JobId, unit: UnitIndex) -> Reply<UnitView> {
+        let views = self.unit_views(job, unit.0, 1).await?;
+        views.into_iter().next().ok_or_else(|| ControlError::no_such_job(&job.to_string()))
+    }
+
+    /// Which units are to be run, in their order.
+    async fn chosen(&self, job: JobId, request: &VerifyJobRequest, units: u32) -> Reply<Vec<UnitIndex>> {
+        let chosen: BTreeSet<u32> = if request.run_nothing {
+            BTreeSet::new()
+        } else if !request.only.is_empty() {
+            request.only.iter().copied().collect()
+        } else if request.all {
+            self.units_where(job, units, |view| is_decided(view) || is_open_question(view)).await?.into_iter().collect()
+        } else {
+            let wanted = if request.sample == 0 { SAMPLE_DEFAULT } else { request.sample };
+            let mut chosen = self.draw(job, wanted, units).await?;
+            if self.seen(job).await?.view.counts.disputed > 0 {
+                let disputed = self.units_where(job, units, |view| view.state == UnitState::Disputed).await?;
+                chosen.extend(disputed.into_iter().take(DISPUTED_MAX));
+            }
+            chosen
+        };
+        Ok(chosen.into_iter().map(UnitIndex).collect())
     }
 
     /// Draws verified units at random, each with the same chance.
-    async fn draw(&self, job: JobId, wanted: u32, units: u32) -> Reply<Sample> {
+    async fn draw(&self, job: JobId, wanted: u32, units: u32) -> Reply<BTreeSet<u32>> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| ControlError::new(Kind::Internal, "NO_RANDOMNESS", error.to_string()))?;
         let mut rng = ChaCha8Rng::from_seed(seed);
-        let mut sample = Sample::new();
+        let mut sample = BTreeSet::new();
         if units <= SCANNED_MAX {
-            let mut verified = self.verified_units(job, units).await?;
+            let mut verified = self.units_where(job, units, |view| view.state == UnitState::Verified).await?;
             while sample.len() < wanted as usize && !verified.is_empty() {
-                let unit = verified.swap_remove(below(&mut rng, verified.len()));
-                sample.extend(self.sampled(job, unit).await?);
+                sample.insert(verified.swap_remove(below(&mut rng, verified.len())));
             }
             return Ok(sample);
         }
@@ -140,30 +223,52 @@ impl NodeBackend {
                 break;
             }
             let unit = u32::try_from(below(&mut rng, units as usize)).unwrap_or(u32::MAX);
-            sample.extend(self.sampled(job, unit).await?);
+            let views = self.unit_views(job, unit, 1).await?;
+            sample.extend(views.first().filter(|view| view.state == UnitState::Verified).map(|view| view.unit.0));
         }
         Ok(sample)
     }
 
-    async fn verified_units(&self, job: JobId, units: u32) -> Reply<Vec<u32>> {
-        let (mut verified, mut next) = (Vec::new(), 0);
+    async fn units_where(&self, job: JobId, units: u32, wanted: impl Fn(&UnitView) -> bool) -> Reply<Vec<u32>> {
+        let (mut found, mut next) = (Vec::new(), 0);
         while next < units {
             let views = self.unit_views(job, next, LOOK_UNITS).await?;
             let Some(last) = views.last() else { break };
             next = last.unit.0 + 1;
-            verified.extend(views.iter().filter(|view| view.state == UnitState::Verified).map(|view| view.unit.0));
+            found.extend(views.iter().filter(|view| wanted(view)).map(|view| view.unit.0));
         }
-        Ok(verified)
+        Ok(found)
     }
+}
 
-    async fn sampled(&self, job: JobId, unit: u32) -> Reply<Option<(UnitIndex, Sampled)>> {
-        let views = self.unit_views(job, unit, 1).await?;
-        Ok(views.first().and_then(|view: &UnitView| {
-            let value = view.value.filter(|_| view.state == UnitState::Verified)?;
-            let backers = view.votes.iter().filter(|vote| vote.counted).map(|vote| vote.worker).collect();
-            Some((view.unit, Sampled { value, backers }))
-        }))
+/// It is verified, successful or not.
+fn is_decided(view: &UnitView) -> bool {
+    match view.state {
+        UnitState::Verified => true,
+        UnitState::Failed => view.value.is_some(),
+        UnitState::Waiting
+        | UnitState::Running
+        | UnitState::AwaitingVote
+        | UnitState::Provisional
+        | UnitState::Disputed
+        | UnitState::Rechecking => false,
     }
+}
+
+/// It has votes that the owner's value would settle.
+fn is_open_question(view: &UnitView) -> bool {
+    matches!(view.state, UnitState::Provisional | UnitState::Disputed)
+}
+
+fn backers(view: &UnitView) -> Vec<PeerId> {
+    view.votes.iter().filter(|vote| vote.counted).map(|vote| vote.worker).collect()
+}
+
+/// Whose vote for another value than `right` was struck between two looks.
+fn newly_struck(before: &UnitView, after: &UnitView, right: Value) -> Vec<PeerId> {
+    let was_struck = |peer: PeerId| before.votes.iter().any(|vote| vote.worker == peer && vote.struck);
+    let caught = after.votes.iter().filter(|vote| vote.struck && vote.value != right && !was_struck(vote.worker));
+    caught.map(|vote| vote.worker).collect()
 }
 
 /// A random number below `count`, which is not zero. The bias of 32 bits does not matter for a sample.
@@ -171,63 +276,56 @@ fn below(rng: &mut ChaCha8Rng, count: usize) -> usize {
     rng.next_u32() as usize % count.max(1)
 }
 
-/// What a page of receipts came to.
-#[derive(Clone, Copy, Debug, Default)]
-struct Page {
-    votes: u32,
-    checked: u32,
-    bad: u32,
-}
-
-/// Checks a page of receipts. Own votes have none: this machine need not convince itself.
-fn check_page(store: &Store, job: JobId, first: u32, me: PeerId) -> Reply<Page> {
-    let votes = store.votes_page(job, first, RECEIPTS_AT_ONCE)?;
-    let mut page = Page { votes: u32::try_from(votes.len()).unwrap_or(u32::MAX), ..Page::default() };
-    for vote in votes.iter().filter(|vote| vote.worker != me) {
-        page.checked += 1;
-        page.bad += u32::from(receipt::check(&vote.proof, vote.worker, job, &Claim::from(vote)).is_err());
-    }
-    Ok(page)
-}
-
 /// What all of it means, in a sentence.
-fn verdict(progress: &VerifyProgress, wrong: &[(UnitIndex, Vec<PeerId>)], not_run: Option<&str>) -> String {
-    let VerifyProgress { receipts_checked, receipts_bad, sampled, sample_size, mismatches, verified_units, .. } = progress;
+fn verdict(progress: &VerifyProgress, found: &Found) -> String {
+    let VerifyProgress { receipts_checked, receipts_bad, blobs_checked, blobs_bad, sampled, sample_size, mismatches, .. } = progress;
+    if let Some(fault) = progress.manifest_faults.first() {
+        return fault.clone();
+    }
     if *receipts_bad > 0 {
         return format!("{} of {} receipts are not genuine: the database was changed", grouped(*receipts_bad), grouped(*receipts_checked));
     }
+    if *blobs_bad > 0 {
+        return format!("{} of {} inputs and outputs are damaged or lost", grouped(*blobs_bad), grouped(*blobs_checked));
+    }
     if *mismatches > 0 {
-        let named: Vec<String> = wrong.iter().take(WRONG_NAMED_MAX).map(|(unit, backers)| accuse(*unit, backers)).collect();
-        let more = if wrong.len() > WRONG_NAMED_MAX { "; and others" } else { "" };
+        let named: Vec<String> = found.wrong.iter().take(WRONG_NAMED_MAX).map(accuse).collect();
+        let more = if found.wrong.len() > WRONG_NAMED_MAX { "; and others" } else { "" };
         return format!("{} of {} units run here differ: {}{more}", grouped(*mismatches), grouped(*sampled), named.join("; "));
     }
     let receipts = match receipts_checked {
         0 => "all votes are this machine's own".to_owned(),
         _ => "every receipt is genuine".to_owned(),
     };
-    let runs = match (sampled, not_run) {
-        (0, Some(reason)) => format!("no unit could be run here: {reason}"),
-        (0, None) => "no unit was run here".to_owned(),
-        (_, Some(reason)) => format!("{} units run here agree, {} could not be run: {reason}", grouped(*sampled), sample_size - sampled),
-        (_, None) if sampled == verified_units => "all verified units, run here once more, agree".to_owned(),
-        (_, None) => format!("{} units run here agree, so {}", grouped(*sampled), bound(*sampled)),
+    // What was not verified before was not compared with anything.
+    let (compared, left_out) = (sampled - progress.settled, sample_size - sampled);
+    let runs = match (compared, found.not_run.as_deref()) {
+        (0, Some(reason)) => format!("; {} could not be run here: {reason}", units(left_out)),
+        (0, None) if progress.settled > 0 => String::new(),
+        (0, None) => "; no unit was run here".to_owned(),
+        (_, Some(reason)) => format!("; {} run here agree, {} could not be run: {reason}", units(compared), units(left_out)),
+        (_, None) if compared >= found.verified_before => "; all verified units, run here once more, agree".to_owned(),
+        (_, None) => format!("; {} run here agree, so {}", units(compared), bound(compared)),
     };
-    format!("{receipts}; {runs}")
+    let settled = match progress.settled {
+        0 => String::new(),
+        count => format!("; {} settled by what was computed here", units(count)),
+    };
+    let caught = match found.convicted.iter().map(|peer| nickname(*peer)).collect::<Vec<_>>().join(" and ") {
+        names if names.is_empty() => String::new(),
+        names => format!("; convicted: {names}, and what rested on that alone is judged again"),
+    };
+    format!("{receipts}{runs}{settled}{caught}")
 }
 
-fn accuse(unit: UnitIndex, backers: &[PeerId]) -> String {
-    let names: Vec<String> = backers.iter().map(|peer| nickname(*peer)).collect();
-    format!("unit {unit} was computed wrongly by {}", names.join(" and "))
+/// So many units, in words.
+fn units(count: u32) -> String {
+    format!("{} unit{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
-/// How many results can be wrong at most when `agreeing` random ones are right: 3/n, with 95 % certainty.
-fn bound(agreeing: u32) -> String {
-    let percent = 300.0 / f64::from(agreeing.max(1));
-    if percent >= 100.0 {
-        return "more have to be run to say how many of the others can be wrong".to_owned();
-    }
-    let digits = if percent >= 10.0 { 0 } else { 2 };
-    format!("with 95 % certainty at most {percent:.digits$} % of the verified results are wrong")
+fn accuse(wrong: &Wrong) -> String {
+    let names: Vec<String> = wrong.backers.iter().map(|peer| nickname(*peer)).collect();
+    format!("unit {} was computed wrongly by {}", wrong.unit, names.join(" and "))
 }
 
 #[cfg(test)]
@@ -245,23 +343,30 @@ mod tests {
             ..VerifyProgress::default()
         };
         assert_eq!(
-            verdict(&sound, &[], None),
+            verdict(&sound, &Found { verified_before: 20, ..Found::default() }),
             "every receipt is genuine; 10 units run here agree, so with 95 % certainty at most 30 % of the verified results are wrong"
         );
         let all = VerifyProgress { sampled: 20, sample_size: 20, ..sound.clone() };
-        assert_eq!(verdict(&all, &[], None), "every receipt is genuine; all verified units, run here once more, agree");
+        assert_eq!(
+            verdict(&all, &Found { verified_before: 20, ..Found::default() }),
+            "every receipt is genuine; all verified units, run here once more, agree"
+        );
         let bad = VerifyProgress { receipts_bad: 1, mismatches: 1, ..sound.clone() };
-        assert!(verdict(&bad, &[], None).contains("1 of 40 receipts are not genuine"));
+        assert!(verdict(&bad, &Found { verified_before: 20, ..Found::default() }).contains("1 of 40 receipts are not genuine"));
         let wrong = VerifyProgress { mismatches: 1, ..sound.clone() };
-        let told = verdict(&wrong, &[(UnitIndex(4), vec![PeerId([1; 32])])], None);
+        let found = Found { wrong: vec![Wrong { unit: UnitIndex(4), backers: vec![PeerId([1; 32])] }], ..Found::default() };
+        let told = verdict(&wrong, &found);
         assert_eq!(told, format!("1 of 10 units run here differ: unit 4 was computed wrongly by {}", nickname(PeerId([1; 32]))));
+        let settled = VerifyProgress { settled: 1, ..sound.clone() };
+        let found = Found { convicted: BTreeSet::from([PeerId([1; 32])]), verified_before: 20, ..Found::default() };
+        let caught = format!("1 unit settled by what was computed here; convicted: {}, and", nickname(PeerId([1; 32])));
+        assert!(verdict(&settled, &found).contains(&caught), "{}", verdict(&settled, &found));
+        let lost = VerifyProgress { blobs_checked: 9, blobs_bad: 2, ..sound.clone() };
+        assert_eq!(verdict(&lost, &Found { verified_before: 20, ..Found::default() }), "2 of 9 inputs and outputs are damaged or lost");
         let failed = VerifyProgress { sampled: 0, ..sound };
-        assert!(verdict(&failed, &[], Some("no jail")).ends_with("no unit could be run here: no jail"));
-    }
-
-    #[test]
-    fn the_bound_falls_with_the_sample() {
-        assert!(bound(3).starts_with("more"));
-        assert!(bound(1000).contains("0.30 %"));
+        assert!(
+            verdict(&failed, &Found { not_run: Some("no jail".to_owned()), ..Found::default() })
+                .ends_with("10 units could not be run here: no jail")
+        );
     }
 }

@@ -64,6 +64,9 @@ struct Open {
     /// Of the token, hexadecimal.
     digest: String,
     own: bool,
+    /// Absent in files from before there were friends.
+    #[serde(default)]
+    friend: bool,
     expires_unix: u64,
     uses: u32,
     /// Keys that have redeemed it, hexadecimal.
@@ -115,7 +118,8 @@ impl Invites {
         let mut token = [0; 16];
         getrandom::fill(&mut token).map_err(InvitesError::Randomness)?;
         let uses = uses.clamp(1, MAX_USES);
-        self.open.push(Open { digest: digest(&token), own: kind == TicketKind::Own, expires_unix, uses, redeemed: Vec::new() });
+        let (own, friend) = (kind == TicketKind::Own, kind == TicketKind::Friend);
+        self.open.push(Open { digest: digest(&token), own, friend, expires_unix, uses, redeemed: Vec::new() });
         self.save()?;
         Ok(Token(token))
     }
@@ -128,7 +132,11 @@ impl Invites {
         let (digest, guest) = (digest(token), guest.to_string());
         // Comparing digests of random tokens tells by its duration nothing that helps to guess one.
         let Some(open) = self.open.iter_mut().find(|open| open.digest == digest) else { return Ok(Err(RedeemError::Unknown)) };
-        let kind = if open.own { TicketKind::Own } else { TicketKind::Guest };
+        let kind = match (open.own, open.friend) {
+            (true, _) => TicketKind::Own,
+            (false, true) => TicketKind::Friend,
+            (false, false) => TicketKind::Guest,
+        };
         if open.expires_unix <= now_unix {
             return Ok(Err(RedeemError::Expired));
         }
@@ -184,6 +192,8 @@ mod tests {
         assert_eq!(again.redeem(&token.0, A, 1).unwrap(), Ok(TicketKind::Own));
         assert_eq!(again.redeem(&token.0, B, 1).unwrap(), Ok(TicketKind::Own));
         assert_eq!(Invites::load(&path).unwrap().redeem(&token.0, PeerId([3; 32]), 1).unwrap(), Err(RedeemError::UsedUp));
+        let for_a_friend = again.issue(TicketKind::Friend, 1, 100, 0).unwrap();
+        assert_eq!(Invites::load(&path).unwrap().redeem(&for_a_friend.0, A, 1).unwrap(), Ok(TicketKind::Friend));
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(!text.contains(&data_encoding::HEXLOWER.encode(&token.0)));
     }

@@ -83,7 +83,7 @@ fn accept(guest: PeerId, ticket: &Ticket, household: Option<Secret>, answer: &pb
     };
     let (household, invitation) = match ticket.kind {
         TicketKind::Own => (Some(secret(&answer.household_secret, "the household's secret is missing")?), None),
-        TicketKind::Guest => {
+        TicketKind::Guest | TicketKind::Friend => {
             let sent = answer.invitation.as_ref().and_then(Invitation::parse);
             let valid = sent.filter(|it| it.inviter == ticket.inviter && it.admits(ticket.grid, guest));
             (household, Some(valid.ok_or(JoinError::Malformed("the invitation is missing or not valid"))?))

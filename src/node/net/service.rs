@@ -65,7 +65,7 @@ impl PeerService {
         let secret = |secret: &Option<super::membership::Secret>| secret.as_ref().map_or_else(Vec::new, |s| s.expose().to_vec());
         let (household_secret, invitation) = match redeemed.kind {
             TicketKind::Own => (secret(&membership.household), None),
-            TicketKind::Guest => {
+            TicketKind::Guest | TicketKind::Friend => {
                 let invitation = Invitation::issue(&self.local.endpoint.identity, membership.grid, guest.peer());
                 (Vec::new(), Some(invitation.to_wire()))
             }

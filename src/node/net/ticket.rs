@@ -27,12 +27,15 @@ const LENGTH_BYTES: usize = 2;
 
 const FLAG_PRIVATE: u8 = 1;
 const FLAG_OWN: u8 = 2;
+const FLAG_FRIEND: u8 = 4;
 
 /// Whom a ticket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TicketKind {
     /// Somebody else's machine: it gets an invitation, and the grid's secret if the grid is private.
     Guest,
+    /// A friend's machine: as a guest's, and its results are trusted by the inviter.
+    Friend,
     /// Another device of the same owner: it gets the household's secret too.
     Own,
 }
@@ -149,8 +152,12 @@ impl Ticket {
     }
 
     fn body(&self) -> Vec<u8> {
-        let own = if self.kind == TicketKind::Own { FLAG_OWN } else { 0 };
-        let mut body = vec![own | if self.private { FLAG_PRIVATE } else { 0 }];
+        let kind = match self.kind {
+            TicketKind::Guest => 0,
+            TicketKind::Friend => FLAG_FRIEND,
+            TicketKind::Own => FLAG_OWN,
+        };
+        let mut body = vec![kind | if self.private { FLAG_PRIVATE } else { 0 }];
         body.extend(self.grid.as_bytes());
         body.extend(self.inviter.as_bytes());
         body.extend(self.token.0);
@@ -173,9 +180,12 @@ impl Ticket {
     fn parse(body: &[u8]) -> Option<Self> {
         let mut reader = Reader(body);
         let [flags] = reader.array()?;
-        if flags & !(FLAG_PRIVATE | FLAG_OWN) != 0 {
-            return None;
-        }
+        let kind = match flags & !FLAG_PRIVATE {
+            0 => TicketKind::Guest,
+            FLAG_FRIEND => TicketKind::Friend,
+            FLAG_OWN => TicketKind::Own,
+            _ => return None,
+        };
         let (grid, inviter) = (GridId(reader.array()?), PeerId(reader.array()?));
         let (token, expires_unix) = (Token(reader.array()?), u64::from_be_bytes(reader.array()?));
         let [count] = reader.array()?;
@@ -183,7 +193,6 @@ impl Ticket {
             return None;
         }
         let contacts = (0..count).map(|_| reader.contact(inviter)).collect::<Option<Vec<_>>>()?;
-        let kind = if flags & FLAG_OWN == 0 { TicketKind::Guest } else { TicketKind::Own };
         reader.0.is_empty().then_some(Self { grid, private: flags & FLAG_PRIVATE != 0, kind, inviter, token, expires_unix, contacts })
     }
 }

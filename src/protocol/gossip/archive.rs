@@ -20,10 +20,11 @@ struct Live {
 pub(super) struct Archive {
     live: BTreeMap<MessageId, Live>,
     by_expiry: BTreeSet<(Instant, MessageId)>,
-    by_author: BTreeMap<PeerId, BTreeSet<(Instant, MessageId)>>,
+    by_author: BTreeSet<(PeerId, Instant, MessageId)>,
     remembered: BTreeMap<MessageId, Path>,
     by_forgetting: BTreeSet<(Instant, MessageId)>,
     fold: u64,
+    body_bytes: usize,
 }
 
 impl Archive {
@@ -54,15 +55,15 @@ impl Archive {
         }
         self.remembered.insert(id, path);
         self.by_forgetting.insert((forgotten, id));
-        if self.by_author.get(&author).is_some_and(|own| own.len() >= config.quotas.live_per_author) {
+        if self.of_author(author).count() >= config.quotas.live_per_author {
             self.drop_soonest_of(author);
         } else if self.live.len() >= config.quotas.live {
-            let loudest = self.by_author.iter().max_by_key(|(_, own)| own.len()).map(|(author, _)| *author);
-            self.drop_soonest_of(loudest.expect("a full table has an author"));
+            self.drop_soonest_of(self.loudest().expect("a full table has an author"));
         }
         self.by_expiry.insert((expires, id));
-        self.by_author.entry(author).or_default().insert((expires, id));
+        self.by_author.insert((author, expires, id));
         self.fold ^= id.fold();
+        self.body_bytes += envelope.body().len();
         self.live.insert(id, Live { envelope, expires });
     }
 
@@ -99,9 +100,9 @@ impl Archive {
         ours.filter(|id| window.ids.binary_search(id).is_err()).take(count).collect()
     }
 
-    /// How many announcements are live and how many ids are remembered.
-    pub(super) fn sizes(&self) -> (usize, usize) {
-        (self.live.len(), self.remembered.len())
+    /// How many announcements are live, how many ids are remembered, and how many bytes the live bodies take.
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        (self.live.len(), self.remembered.len(), self.body_bytes)
     }
 
     fn forget_soonest(&mut self) {
@@ -111,8 +112,21 @@ impl Archive {
         }
     }
 
+    /// The live announcements of one author, the soonest to expire first.
+    fn of_author(&self, author: PeerId) -> impl Iterator<Item = MessageId> {
+        let first = (author, Instant(0), MessageId::MIN);
+        self.by_author.range(first..).take_while(move |(other, _, _)| *other == author).map(|(_, _, id)| *id)
+    }
+
+    /// Who has most live announcements.
+    fn loudest(&self) -> Option<PeerId> {
+        let mut counts: BTreeMap<PeerId, usize> = BTreeMap::new();
+        self.by_author.iter().for_each(|(author, _, _)| *counts.entry(*author).or_default() += 1);
+        counts.into_iter().max_by_key(|(_, count)| *count).map(|(author, _)| author)
+    }
+
     fn drop_soonest_of(&mut self, author: PeerId) {
-        let soonest = self.by_author.get(&author).and_then(|own| own.first()).map(|(_, id)| *id);
+        let soonest = self.of_author(author).next();
         self.drop_live(soonest.expect("an author with announcements has a first one"));
     }
 
@@ -120,11 +134,8 @@ impl Archive {
         let Some(Live { envelope, expires }) = self.live.remove(&id) else { return };
         self.by_expiry.remove(&(expires, id));
         self.fold ^= id.fold();
-        let own = self.by_author.get_mut(&envelope.author()).expect("a live announcement is listed under its author");
-        own.remove(&(expires, id));
-        if own.is_empty() {
-            self.by_author.remove(&envelope.author());
-        }
+        self.body_bytes -= envelope.body().len();
+        self.by_author.remove(&(envelope.author(), expires, id));
     }
 }
 
@@ -166,11 +177,11 @@ mod tests {
         for number in 0..5 {
             archive.insert(at(0), envelope(1, number, 10 + u64::from(number)), Path::Tree, &config);
         }
-        assert_eq!(archive.sizes(), (4, 6));
+        assert_eq!(archive.sizes(), (4, 6, 8));
         assert!(archive.get(at(0), envelope(2, 0, 5).id()).is_some());
         assert!(archive.get(at(0), envelope(1, 1, 11).id()).is_none(), "the soonest to expire went");
         archive.insert(at(0), envelope(3, 0, 10), Path::Tree, &config);
-        assert_eq!(archive.sizes(), (4, 6), "the loudest author made room");
+        assert_eq!(archive.sizes(), (4, 6, 8), "the loudest author made room");
         assert!(archive.get(at(0), envelope(3, 0, 10).id()).is_some());
     }
 

@@ -1,7 +1,7 @@
 //! The passive view: contacts kept for later, and keys that are refused for a while.
 //!
-//! Whoever fills a book decides whom its owner meets, so no source may fill more than a quarter of it, and contacts that have been
-//! neighbours cannot be displaced by hearsay.
+//! Whoever fills a book decides whom its owner meets, so no source may fill more than a quarter of it, all that have not yet shown
+//! what they are worth count as one source, and contacts that were of use cannot be displaced by hearsay.
 
 use super::{draw, message::Contact};
 use crate::protocol::{ids::PeerId, time::Instant};
@@ -13,6 +13,8 @@ use std::{collections::BTreeMap, sync::Arc};
 const FAILURE_PAUSE: Duration = Duration::from_secs(15);
 /// The pause after a peer had no place for us.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
+/// The pause after a neighbour was given up for being idle.
+const IDLE_PAUSE: Duration = Duration::from_secs(600);
 /// Failed dials after which a contact is dropped: with the doubling pauses, after at least four minutes.
 const MAX_FAILURES: u32 = 5;
 /// The same for a contact that was a neighbour once: after more than four hours, longer than most partitions.
@@ -25,10 +27,11 @@ const MAX_SHUNNED: usize = 256;
 pub(super) enum Source {
     /// Our own configuration or a discovery on the local network.
     Local,
-    /// A peer told us.
+    /// A bootstrap peer told us, or a neighbour that brought something before.
     Peer(PeerId),
-    /// It asked us for a place itself. All of these share one quarter, since such keys are free.
-    Knocked,
+    /// It asked us for a place itself, or somebody told us that has brought nothing yet. All of these share one quarter, since such
+    /// keys are free.
+    Stranger,
 }
 
 struct Entry {
@@ -73,9 +76,16 @@ impl Book {
     }
 
     /// Notes that a contact is a neighbour: it exists, and it speaks the protocol.
+    pub(super) fn met(&mut self, rng: &mut ChaCha8Rng, contact: Contact) {
+        let peer = contact.peer;
+        self.learn(rng, contact, Source::Stranger);
+        self.entries.entry(peer).and_modify(|entry| entry.failures = 0);
+    }
+
+    /// Notes that a neighbour was of use.
     pub(super) fn prove(&mut self, rng: &mut ChaCha8Rng, contact: Contact) {
         let peer = contact.peer;
-        self.learn(rng, contact, Source::Knocked);
+        self.learn(rng, contact, Source::Stranger);
         if let Some(entry) = self.entries.get_mut(&peer) {
             (entry.proven, entry.failures) = (true, 0);
         }
@@ -106,6 +116,13 @@ impl Book {
         }
     }
 
+    /// Notes that a neighbour was given up because it brought nothing.
+    pub(super) fn disappointed(&mut self, now: Instant, peer: PeerId) {
+        if let Some(entry) = self.entries.get_mut(&peer) {
+            (entry.proven, entry.not_before) = (false, now.after(IDLE_PAUSE));
+        }
+    }
+
     /// Forgets a peer and refuses it until `until`.
     pub(super) fn shun(&mut self, peer: PeerId, until: Instant) {
         self.entries.remove(&peer);
@@ -122,17 +139,28 @@ impl Book {
         self.shunned.contains_key(&peer)
     }
 
-    /// A random contact that may be dialled now.
-    pub(super) fn candidate(&self, now: Instant, rng: &mut ChaCha8Rng, free: impl Fn(PeerId) -> bool) -> Option<Contact> {
+    /// A random contact that may be dialled now: as often as not one that was of use before, and else as often as not one that no
+    /// stranger named.
+    pub(super) fn candidate(&self, now: Instant, rng: &mut ChaCha8Rng, free: impl Fn(PeerId) -> bool + Copy) -> Option<Contact> {
         let ready = self.entries.iter().filter(|(peer, entry)| entry.not_before <= now && free(**peer));
-        draw::one(rng, ready).map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() })
+        let proven: Vec<_> = ready.clone().filter(|(_, entry)| entry.proven).collect();
+        let known: Vec<_> = ready.clone().filter(|(_, entry)| entry.source != Source::Stranger).collect();
+        let tiers = [proven, known].into_iter().filter(|tier| !tier.is_empty());
+        let tier = tiers.into_iter().find(|_| draw::below(rng, 2) == 0);
+        let drawn = draw::one(rng, tier.unwrap_or_else(|| ready.collect()));
+        drawn.map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() })
     }
 
-    /// At most `count` contacts which did not fail lately, without `except`.
+    /// At most `count` contacts which did not fail lately, without `except`: what is known at first hand before hearsay, lest what
+    /// strangers say goes round for ever. A quarter are strangers, since those that just came have places to give.
     pub(super) fn sample(&self, rng: &mut ChaCha8Rng, count: usize, except: PeerId) -> Vec<Contact> {
         let good = self.entries.iter().filter(|(peer, entry)| entry.failures == 0 && **peer != except);
-        let drawn = draw::some(rng, good, count);
-        drawn.into_iter().map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() }).collect()
+        let strangers = good.clone().filter(|(_, entry)| !entry.proven && entry.source == Source::Stranger);
+        let mut drawn = draw::some(rng, strangers, count / 4);
+        drawn.extend(draw::some(rng, good.clone().filter(|(_, entry)| entry.proven), count - drawn.len()));
+        let rest = good.filter(|(peer, _)| drawn.iter().all(|(other, _)| other != peer));
+        let rest = draw::some(rng, rest, count - drawn.len());
+        drawn.into_iter().chain(rest).map(|(peer, entry)| Contact { peer: *peer, hint: entry.hint.clone() }).collect()
     }
 
     /// How many contacts and how many shunned keys there are.

@@ -26,8 +26,9 @@ const LATENESS_TO_GRAFT: u8 = 6;
 
 struct Edge {
     eager: bool,
-    /// Ids to announce with the next flush, fewer than [`MAX_IDS`].
+    /// Ids to announce with the next flush, fewer than [`MAX_IDS`], and when that is due.
     unannounced: Vec<MessageId>,
+    flush: Option<Instant>,
     /// How many missing announcements this neighbour promised.
     promises: usize,
     pruned: Option<Instant>,
@@ -46,7 +47,6 @@ pub(super) struct Broadcast {
     edges: BTreeMap<PeerId, Edge>,
     missing: BTreeMap<MessageId, Missing>,
     by_due: BTreeSet<(Instant, MessageId)>,
-    flush: Option<Instant>,
     /// How often announcements were late recently.
     lateness: u8,
 }
@@ -54,7 +54,7 @@ pub(super) struct Broadcast {
 impl Broadcast {
     /// A new neighbour starts eager: it may be the only one.
     pub(super) fn on_up(&mut self, peer: PeerId) {
-        let edge = Edge { eager: true, unannounced: Vec::new(), promises: 0, pruned: None };
+        let edge = Edge { eager: true, unannounced: Vec::new(), flush: None, promises: 0, pruned: None };
         self.edges.insert(peer, edge);
     }
 
@@ -65,16 +65,14 @@ impl Broadcast {
         }
     }
 
-    /// Sends an announcement that is in the archive to all neighbours but `except`: whole along the tree, as an id elsewhere.
+    /// Sends an announcement that is in the archive to all neighbours but those that `have` it: whole along the tree, as an id
+    /// elsewhere.
     ///
     /// What came as a repair goes on as one: those who had it already, our parent in the tree above all, must not prune us for it.
     /// A leaf's only edge leads to that parent, who has it or will.
-    pub(super) fn spread(&mut self, turn: &mut Turn<'_>, envelope: &Envelope, path: Path, except: Option<PeerId>) {
+    pub(super) fn spread(&mut self, turn: &mut Turn<'_>, me: PeerId, envelope: &Envelope, path: Path, have: &[PeerId]) {
         let leaf = path == Path::Repair && self.edges.values().filter(|edge| edge.eager).count() == 1;
-        for (peer, edge) in &mut self.edges {
-            if Some(*peer) == except {
-                continue;
-            }
+        for (peer, edge) in self.edges.iter_mut().filter(|(peer, _)| !have.contains(peer)) {
             if edge.eager && !leaf {
                 turn.send(*peer, Message::Data { envelope: envelope.clone(), path });
                 continue;
@@ -82,18 +80,20 @@ impl Broadcast {
             edge.unannounced.push(envelope.id());
             if edge.unannounced.len() >= MAX_IDS {
                 turn.send(*peer, Message::IHave { ids: core::mem::take(&mut edge.unannounced) });
-            } else if self.flush.is_none() {
-                self.flush = Some(turn.now.after(turn.config.tree.announce_delay));
+                edge.flush = None;
+            } else if edge.flush.is_none() {
+                edge.flush = Some(turn.now.after(turn.config.tree.announce_delay[usize::from(me > *peer)]));
             }
         }
     }
 
     /// A duplicate came. When both copies came along the tree, it has one edge too many.
-    pub(super) fn on_duplicate(&mut self, turn: &mut Turn<'_>, from: PeerId, copies: [Path; 2]) {
+    pub(super) fn on_duplicate(&mut self, turn: &mut Turn<'_>, from: PeerId, id: MessageId, copies: [Path; 2]) {
+        let Some(edge) = self.edges.get_mut(&from) else { return };
+        edge.unannounced.retain(|other| *other != id);
         if copies != [Path::Tree; 2] {
             return;
         }
-        let Some(edge) = self.edges.get_mut(&from) else { return };
         edge.eager = false;
         if edge.pruned.is_none_or(|pruned| turn.now.since(pruned) >= PRUNE_PAUSE) {
             edge.pruned = Some(turn.now);
@@ -101,13 +101,15 @@ impl Broadcast {
         }
     }
 
-    /// An announcement has come and is no longer missing.
-    pub(super) fn on_arrival(&mut self, id: MessageId, from: PeerId, path: Path) {
+    /// An announcement has come and is no longer missing. Names those that have it: they were all earlier than we.
+    pub(super) fn on_arrival(&mut self, id: MessageId, from: PeerId, path: Path) -> Vec<PeerId> {
         if path == Path::Tree {
             self.lateness = self.lateness.saturating_sub(1);
             self.edges.entry(from).and_modify(|edge| edge.eager = true);
         }
-        self.forget_missing(id);
+        let mut have = self.forget_missing(id);
+        have.push(from);
+        have
     }
 
     /// A neighbour holds announcements: those that we lack are waited for.
@@ -115,7 +117,11 @@ impl Broadcast {
         let leaf = self.edges.values().filter(|edge| edge.eager).count() <= 1;
         let patience = turn.config.tree.graft_first * if leaf { 3 } else { 2 } / 2;
         let Some(edge) = self.edges.get_mut(&from) else { return };
-        for id in ids.iter().filter(|id| !archive.knows(**id)) {
+        for id in ids {
+            if archive.knows(*id) {
+                edge.unannounced.retain(|other| other != id);
+                continue;
+            }
             if edge.promises >= turn.config.quotas.promises {
                 turn.reject(from, Rejection::PromiseQuota);
                 return;
@@ -149,9 +155,8 @@ impl Broadcast {
 
     /// Announces what has been collected and asks for what has been missing too long.
     pub(super) fn on_timer(&mut self, turn: &mut Turn<'_>) {
-        if self.flush.is_some_and(|flush| flush <= turn.now) {
-            self.flush = None;
-            for (peer, edge) in self.edges.iter_mut().filter(|(_, edge)| !edge.unannounced.is_empty()) {
+        for (peer, edge) in &mut self.edges {
+            if edge.flush.take_if(|flush| *flush <= turn.now).is_some() && !edge.unannounced.is_empty() {
                 turn.send(*peer, Message::IHave { ids: core::mem::take(&mut edge.unannounced) });
             }
         }
@@ -177,7 +182,7 @@ impl Broadcast {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let due = self.by_due.first().map(|(due, _)| *due);
-        self.flush.into_iter().chain(due).min()
+        self.edges.values().filter_map(|edge| edge.flush).chain(due).min()
     }
 
     /// How many edges are eager, and how many announcements are missing.
@@ -208,14 +213,16 @@ impl Broadcast {
         Some(holder)
     }
 
-    fn forget_missing(&mut self, id: MessageId) {
-        let Some(missing) = self.missing.remove(&id) else { return };
+    /// Frees the promises of those that announced it, and names them.
+    fn forget_missing(&mut self, id: MessageId) -> Vec<PeerId> {
+        let Some(missing) = self.missing.remove(&id) else { return Vec::new() };
         self.by_due.remove(&(missing.due, id));
-        for holder in missing.holders {
-            if let Some(edge) = self.edges.get_mut(&holder) {
+        for holder in &missing.holders {
+            if let Some(edge) = self.edges.get_mut(holder) {
                 edge.promises = edge.promises.saturating_sub(1);
             }
         }
+        missing.holders
     }
 }
 

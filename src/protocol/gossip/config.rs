@@ -39,6 +39,9 @@ pub struct Views {
     pub dial_timeout: Duration,
     /// How long the answer to a request may take; also how long a connected peer may stay without becoming a neighbour.
     pub request_timeout: Duration,
+    /// How long a neighbour may bring nothing that we did not have before it counts as idle. Longer spares honest neighbours that
+    /// stand behind us in the tree, and leaves places longer to those that only take.
+    pub trial: Duration,
     /// How long a misbehaving key is refused. Keys are free, so this only saves the work of the next few attempts.
     pub shun_for: Duration,
 }
@@ -55,6 +58,7 @@ impl Default for Views {
             rotate_most: Duration::from_secs(600),
             dial_timeout: Duration::from_secs(15),
             request_timeout: Duration::from_secs(3),
+            trial: Duration::from_secs(30),
             shun_for: Duration::from_secs(600),
         }
     }
@@ -63,8 +67,10 @@ impl Default for Views {
 /// Time-outs of the broadcast tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
-    /// How long ids are collected before they go out in one `IHave`. Longer makes fewer messages and slower repairs.
-    pub announce_delay: Duration,
+    /// How long ids are collected before they go out in one `IHave`: the first where the other end has the higher key, the second
+    /// where it has the lower one. What the other end announces meanwhile is not announced to it, so with more than a link's delay
+    /// between the two, an id travels one way only. Longer makes fewer messages and slower repairs.
+    pub announce_delay: [Duration; 2],
     /// How long an announced message may take to come by itself. Shorter repairs a loss sooner and mistakes slow paths for losses,
     /// which makes duplicates.
     pub graft_first: Duration,
@@ -79,8 +85,8 @@ pub struct Tree {
 impl Default for Tree {
     fn default() -> Self {
         Self {
-            announce_delay: Duration::from_millis(20),
-            graft_first: Duration::from_millis(500),
+            announce_delay: [Duration::from_millis(20), Duration::from_millis(150)],
+            graft_first: Duration::from_millis(450),
             graft_next: Duration::from_millis(250),
             graft_tries: 6,
             remember: Duration::from_secs(600),
@@ -188,6 +194,7 @@ impl Config {
             ("rotate_first", views.rotate_first),
             ("dial_timeout", views.dial_timeout),
             ("request_timeout", views.request_timeout),
+            ("trial", views.trial),
             ("graft_first", tree.graft_first),
             ("graft_next", tree.graft_next),
             ("every", repair.every),

@@ -3,15 +3,18 @@
 //! HyParView pushes a newcomer through the network (`ForwardJoin`) and lets each join evict a random neighbour, which makes an eclipse
 //! cheap. Here nobody is made to connect to anybody: a peer chooses its *outbound* neighbours itself, from contacts that it collects,
 //! and only it can drop them for another. *Inbound* places are limited, more numerous in the whole grid than the peers that want
-//! one, and given to whoever asks first; a peer without a free place names others that may have one, so a newcomer walks to its
+//! one, and given to whoever asks first; `places` says who loses one again. A peer without a free place names others that may have one, so a newcomer walks to its
 //! neighbours. A peer with no neighbour at all is repaired by the same loop that fills a view: it goes on dialling, its bootstrap
 //! contacts included, until it has one. That loop is the watchdog against a lost request.
+
+mod places;
 
 use super::{
     Action, Prefix, Rejection, Turn,
     book::{Book, Source},
     config::Config,
     draw,
+    merit::{Merit, News},
     message::{Contact, MAX_CONTACTS, MAX_HINT, Message},
     quota::{Bucket, Quota},
 };
@@ -26,8 +29,6 @@ const MAX_BOOTSTRAP: usize = 32;
 const MAX_VISITORS: usize = 64;
 /// The most dials and requests under way at once.
 const MAX_DIALS: usize = 3;
-/// How many of the oldest outbound neighbours are never rotated away. Whoever poisons our contacts comes too late for them.
-const ANCHORS: usize = 2;
 /// How many contacts a shuffle or a referral carries.
 const SAMPLE: usize = 8;
 /// The time until the next attempt to fill the view when there was nobody to dial, without and with neighbours.
@@ -60,6 +61,13 @@ struct Link {
     hint: Arc<[u8]>,
     /// When it last began a shuffle.
     shuffled: Option<Instant>,
+    merit: Merit,
+}
+
+impl Link {
+    fn new(stage: Stage, since: Instant, prefix: Option<Prefix>, hint: Arc<[u8]>) -> Self {
+        Self { stage, since, prefix, hint, shuffled: None, merit: Merit::default() }
+    }
 }
 
 /// All links, and the contacts from which new ones are chosen.
@@ -76,6 +84,11 @@ pub(super) struct Membership {
     rotation: Instant,
     rotation_period: Duration,
     rotating: bool,
+    news: News,
+    /// When an inbound neighbour lost its place for being idle.
+    cleared: Option<Instant>,
+    review: Instant,
+    review_period: Duration,
 }
 
 impl Membership {
@@ -94,6 +107,27 @@ impl Membership {
             rotation: turn.now.after(draw::jitter(turn.rng, views.rotate_first)),
             rotation_period: views.rotate_first,
             rotating: false,
+            news: News::none(turn.now),
+            cleared: None,
+            review: turn.now.after(draw::jitter(turn.rng, views.trial)),
+            review_period: views.trial / places::REVIEWS_PER_TRIAL,
+        }
+    }
+
+    pub(super) fn me(&self) -> PeerId {
+        self.me
+    }
+
+    /// Something was heard for the first time, and these neighbours had it before us.
+    pub(super) fn on_news(&mut self, turn: &mut Turn<'_>, have: &[PeerId]) {
+        self.news.heard(turn.now);
+        for peer in have {
+            if let Some(link) = self.links.get_mut(peer) {
+                if !link.merit.has_earned() {
+                    self.book.prove(turn.rng, Contact { peer: *peer, hint: link.hint.clone() });
+                }
+                link.merit = Merit::earned(turn.now, self.news);
+            }
         }
     }
 
@@ -164,8 +198,7 @@ impl Membership {
                     turn.reject(oldest, Rejection::Crowded);
                     self.hang_up(turn, oldest);
                 }
-                let link = Link { stage: Stage::Visiting, since: turn.now, prefix, hint: Arc::from([]), shuffled: None };
-                self.links.insert(peer, link);
+                self.links.insert(peer, Link::new(Stage::Visiting, turn.now, prefix, Arc::from([])));
             }
         }
         true
@@ -201,14 +234,21 @@ impl Membership {
         let taken = self.neighbours().filter(|(_, direction)| *direction == Direction::Inbound).count();
         let crowd = self.crowd(prefix, Direction::Inbound);
         let contacts = self.sample(turn, from);
-        let evicted = if taken < places { None } else { self.most_crowded().filter(|(_, size)| urgent && *size > crowd + 1) };
+        let evicted = if taken < places {
+            None
+        } else {
+            let crowded = self.most_crowded().filter(|(_, size)| urgent && *size > crowd + 1).map(|(peer, _)| peer);
+            crowded.or_else(|| self.youngest_idle(turn))
+        };
         if crowd >= turn.config.views.per_prefix || (taken >= places && evicted.is_none()) {
             let link = self.links.get_mut(&from).expect("it was just looked up");
             (link.stage, link.since) = (Stage::Visiting, turn.now);
-            self.book.learn(turn.rng, Contact { peer: from, hint }, Source::Knocked);
+            self.book.learn(turn.rng, Contact { peer: from, hint }, Source::Stranger);
             return turn.send(from, Message::Refuse { contacts });
         }
-        if let Some((neighbour, _)) = evicted {
+        if let Some(neighbour) = evicted {
+            self.cleared = Some(turn.now);
+            self.book.disappointed(turn.now, neighbour);
             self.hang_up(turn, neighbour);
         }
         self.links.get_mut(&from).expect("it was just looked up").hint = hint;
@@ -223,16 +263,12 @@ impl Membership {
         }
         self.note(turn, from, contacts);
         self.welcome(turn, from, Direction::Outbound);
-        let mut chosen: Vec<(Instant, PeerId)> = self
-            .neighbours()
-            .filter(|(peer, direction)| *direction == Direction::Outbound && *peer != from)
-            .map(|(peer, _)| (self.links[&peer].since, peer))
-            .collect();
+        let chosen = self.outbound().filter(|(peer, _)| *peer != from);
+        let mut chosen: Vec<(Instant, PeerId)> = chosen.map(|(peer, link)| (link.since, peer)).collect();
         if chosen.len() >= turn.config.views.outbound {
             self.rotating = false;
             chosen.sort_unstable();
-            let loose = chosen.split_off(ANCHORS.min(chosen.len() - 1));
-            let (_, leaving) = draw::one(turn.rng, loose).expect("at least one is left");
+            let leaving = self.worst(turn, &chosen);
             self.hang_up(turn, leaving);
         }
     }
@@ -311,6 +347,9 @@ impl Membership {
             self.rotating = true;
             self.retry = turn.now;
         }
+        if self.review <= turn.now {
+            self.review(turn);
+        }
         if self.retry <= turn.now {
             self.fill(turn);
         }
@@ -318,19 +357,20 @@ impl Membership {
 
     pub(super) fn deadline(&self, config: &Config) -> Instant {
         let links = self.links.values().filter_map(|link| link.expiry(config)).min();
-        links.into_iter().fold(self.retry.min(self.shuffle).min(self.rotation), Instant::min)
+        links.into_iter().fold(self.retry.min(self.shuffle).min(self.rotation).min(self.review), Instant::min)
     }
 
     /// Dials until enough outbound neighbours stand or are under way, as far as contacts and the dial quota allow.
     fn fill(&mut self, turn: &mut Turn<'_>) {
         let isolated = self.neighbours().next().is_none();
+        let forsaken = isolated || (!self.news.never() && self.news.silent(turn.now, turn.config.views.trial));
         self.retry = turn.now.after(draw::jitter(turn.rng, RETRY[usize::from(!isolated)]));
         let has = |stage: Stage| self.links.values().filter(|link| link.stage == stage).count();
         let (outbound, under_way) = (has(Stage::Neighbour(Direction::Outbound)), has(Stage::Dialling) + has(Stage::Requesting));
         self.rotating &= outbound >= turn.config.views.outbound;
         let wanted = (turn.config.views.outbound + usize::from(self.rotating)).saturating_sub(outbound);
         for _ in under_way..wanted.min(MAX_DIALS) {
-            let Some(contact) = self.candidate(turn, isolated) else {
+            let Some(contact) = self.candidate(turn, forsaken) else {
                 self.rotating = false;
                 break;
             };
@@ -338,16 +378,15 @@ impl Membership {
                 self.retry = turn.now.after(RETRY[0]);
                 break;
             }
-            let link = Link { stage: Stage::Dialling, since: turn.now, prefix: None, hint: contact.hint.clone(), shuffled: None };
-            self.links.insert(contact.peer, link);
+            self.links.insert(contact.peer, Link::new(Stage::Dialling, turn.now, None, contact.hint.clone()));
             turn.out.push(Action::Connect(contact));
         }
     }
 
-    /// Whom to dial: somebody from the book, or a bootstrap contact as often as not while there is no neighbour.
-    fn candidate(&self, turn: &mut Turn<'_>, isolated: bool) -> Option<Contact> {
+    /// Whom to dial: somebody from the book, or a bootstrap contact as often as not while nothing is heard from anybody any more.
+    fn candidate(&self, turn: &mut Turn<'_>, forsaken: bool) -> Option<Contact> {
         let known = self.book.candidate(turn.now, turn.rng, |peer| !self.links.contains_key(&peer));
-        if !isolated || (known.is_some() && draw::below(turn.rng, 2) == 0) {
+        if !forsaken || (known.is_some() && draw::below(turn.rng, 2) == 0) {
             return known;
         }
         let unlinked = self.bootstrap.iter().filter(|contact| !self.links.contains_key(&contact.peer));
@@ -356,15 +395,19 @@ impl Membership {
 
     fn welcome(&mut self, turn: &mut Turn<'_>, peer: PeerId, direction: Direction) {
         let link = self.links.get_mut(&peer).expect("only connected peers become neighbours");
-        (link.stage, link.since) = (Stage::Neighbour(direction), turn.now);
-        self.book.prove(turn.rng, Contact { peer, hint: link.hint.clone() });
+        (link.stage, link.since, link.merit) = (Stage::Neighbour(direction), turn.now, Merit::unproven(turn.now, self.news));
+        self.book.met(turn.rng, Contact { peer, hint: link.hint.clone() });
         self.retry = turn.now;
         turn.out.push(Action::NeighbourUp(peer, direction));
     }
 
     fn note(&mut self, turn: &mut Turn<'_>, from: PeerId, contacts: Vec<Contact>) {
+        let asked_for = self.bootstrap.iter().any(|contact| contact.peer == from);
+        // Where nothing was ever announced nobody could show what it is worth.
+        let trusted = asked_for || self.news.never() || self.links.get(&from).is_some_and(|link| link.merit.has_earned());
+        let source = if trusted { Source::Peer(from) } else { Source::Stranger };
         for contact in contacts.into_iter().filter(|contact| contact.peer != self.me) {
-            self.book.learn(turn.rng, contact, Source::Peer(from));
+            self.book.learn(turn.rng, contact, source);
         }
         self.retry = if self.wants_more(turn) { turn.now } else { self.retry };
     }
@@ -376,29 +419,14 @@ impl Membership {
     /// A few neighbours and a few other contacts, for somebody else.
     fn sample(&self, turn: &mut Turn<'_>, to: PeerId) -> Vec<Contact> {
         const { assert!(SAMPLE < MAX_CONTACTS, "our own contact fits in as well") };
-        let near = draw::some(turn.rng, self.neighbours().filter(|(peer, _)| *peer != to), SAMPLE / 2);
-        let mut contacts: Vec<Contact> = near.into_iter().map(|(peer, _)| Contact { peer, hint: self.links[&peer].hint.clone() }).collect();
+        let near: Vec<PeerId> = self.neighbours().map(|(peer, _)| peer).filter(|peer| *peer != to).collect();
+        let useful: Vec<PeerId> = near.iter().copied().filter(|peer| self.links[peer].merit.has_earned()).collect();
+        let near = draw::some(turn.rng, if useful.is_empty() { near } else { useful }, SAMPLE / 2);
+        let mut contacts: Vec<Contact> = near.into_iter().map(|peer| Contact { peer, hint: self.links[&peer].hint.clone() }).collect();
         let far = self.book.sample(turn.rng, SAMPLE, to);
         let new: Vec<Contact> = far.into_iter().filter(|far| contacts.iter().all(|near| near.peer != far.peer)).collect();
         contacts.extend(new.into_iter().take(SAMPLE - contacts.len()));
         contacts
-    }
-
-    /// How many neighbours of a direction share a prefix. Peers without one crowd nobody.
-    fn crowd(&self, prefix: Option<Prefix>, direction: Direction) -> usize {
-        if prefix.is_none() {
-            return 0;
-        }
-        self.links.values().filter(|link| link.stage == Stage::Neighbour(direction) && link.prefix == prefix).count()
-    }
-
-    /// The youngest inbound neighbour of the prefix that has most of them, and how many it has.
-    fn most_crowded(&self) -> Option<(PeerId, usize)> {
-        let inbound = self.links.iter().filter(|(_, link)| link.stage == Stage::Neighbour(Direction::Inbound));
-        inbound
-            .map(|(peer, link)| (self.crowd(link.prefix, Direction::Inbound), link.since, *peer))
-            .max()
-            .map(|(size, _, peer)| (peer, size))
     }
 }
 

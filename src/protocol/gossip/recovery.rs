@@ -26,6 +26,8 @@ const WINDOW_PAUSE: Duration = Duration::from_secs(1);
 struct Contacted {
     /// Probes in a row that stayed without an answer.
     unanswered: u8,
+    /// Whether it said anything since it was last probed.
+    spoke: bool,
     shown: Option<Instant>,
 }
 
@@ -55,7 +57,14 @@ impl Recovery {
         }
     }
 
-    /// Starts a comparison: again with whoever did not answer, else with the next neighbour in turn.
+    /// A neighbour said something.
+    pub(super) fn on_word(&mut self, from: PeerId) {
+        if let Some(contacted) = self.neighbours.get_mut(&from) {
+            contacted.spoke = true;
+        }
+    }
+
+    /// Starts a comparison: again with whoever did not answer, else with the next neighbour in turn, silent ones first.
     pub(super) fn on_timer(&mut self, turn: &mut Turn<'_>, summary: Summary) {
         if self.next.is_none_or(|next| next > turn.now) {
             return;
@@ -75,6 +84,7 @@ impl Recovery {
         }
         let Some(peer) = silent.or_else(|| self.in_turn()) else { return };
         (self.probed, self.last) = (Some(peer), Some(peer));
+        self.neighbours.entry(peer).and_modify(|contacted| contacted.spoke = false);
         turn.send(peer, Message::Probe(summary));
     }
 
@@ -119,7 +129,8 @@ impl Recovery {
     }
 
     fn in_turn(&self) -> Option<PeerId> {
-        let after = self.last.and_then(|last| self.neighbours.keys().find(|peer| **peer > last));
-        after.or_else(|| self.neighbours.keys().next()).copied()
+        let last = self.last;
+        let turn = |(peer, contacted): &(&PeerId, &Contacted)| (contacted.spoke, last.is_some_and(|last| **peer <= last), **peer);
+        self.neighbours.iter().min_by_key(turn).map(|(peer, _)| *peer)
     }
 }

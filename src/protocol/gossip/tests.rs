@@ -1,5 +1,7 @@
 //! One machine, its neighbours played by the test: what it does, and above all what it refuses to do.
 
+mod places;
+
 use super::*;
 use core::time::Duration;
 use rand_chacha::rand_core::SeedableRng as _;
@@ -252,8 +254,8 @@ mod broadcast {
         bench.receive(2, Message::Prune);
         let news = envelope(9, "news");
         assert_eq!(bench.receive(1, data(&news)), [Action::Deliver(news.clone())]);
-        let out = bench.run_for(Duration::from_millis(50));
-        assert_eq!(out, [send(2, Message::IHave { ids: vec![news.id()] })]);
+        assert_eq!(bench.run_for(Duration::from_millis(100)), [], "the lower key speaks first");
+        assert_eq!(bench.run_for(Duration::from_millis(100)), [send(2, Message::IHave { ids: vec![news.id()] })]);
         let out = bench.receive(2, Message::Graft { ids: vec![news.id()] });
         assert!(
             matches!(&out[..], [Action::Send { message: Message::Data { envelope, path: Path::Tree }, .. }] if envelope.id() == news.id())
@@ -263,14 +265,27 @@ mod broadcast {
     }
 
     #[test]
+    fn what_a_neighbour_announced_is_neither_announced_nor_sent_to_it() {
+        let mut bench = Bench::new();
+        (1..=3).for_each(|number| bench.inbound(number));
+        bench.receive(2, Message::Prune);
+        let (news, later) = (envelope(9, "news"), envelope(9, "later"));
+        assert_eq!(bench.receive(1, data(&news)), [Action::Deliver(news.clone()), send(3, data(&news))]);
+        bench.receive(2, Message::IHave { ids: vec![news.id()] });
+        assert_eq!(bench.run_for(Duration::from_secs(1)), [], "it has it");
+        bench.receive(3, Message::IHave { ids: vec![later.id()] });
+        assert_eq!(bench.receive(1, data(&later)), [Action::Deliver(later.clone())], "an eager neighbour that announced it has it too");
+    }
+
+    #[test]
     fn a_gap_is_asked_for_and_then_the_tree_is_mended() {
         let mut bench = Bench::new();
         (1..=3).for_each(|number| bench.inbound(number));
         let asked = |bench: &mut Bench, text: &str| {
             bench.receive(2, Message::IHave { ids: vec![envelope(9, text).id()] });
-            let early = bench.run_for(Duration::from_millis(450));
+            let early = bench.run_for(Duration::from_millis(400));
             assert_eq!(sent_to(&early, 2), Vec::<&Message>::new(), "it may still come by itself");
-            let late = bench.run_for(Duration::from_millis(100));
+            let late = bench.run_for(Duration::from_millis(150));
             let asked = sent_to(&late, 2).into_iter().find(|message| !matches!(message, Message::Probe(_))).cloned();
             bench.receive(2, Message::Data { envelope: envelope(9, text), path: Path::Repair });
             asked.unwrap()
@@ -372,6 +387,25 @@ mod recovery {
         let out = bench.run_for(Duration::from_secs(30));
         assert!(out.contains(&reject(1, Rejection::Unresponsive)) && out.contains(&Action::NeighbourDown(peer(1))));
         bench.inbound(1);
+    }
+
+    #[test]
+    fn neighbours_that_say_nothing_are_probed_first() {
+        let mut bench = Bench::new();
+        (1..=3).for_each(|number| bench.inbound(number));
+        let mut probed = Vec::new();
+        for second in 0..60 {
+            for action in bench.run_for(Duration::from_secs(1)) {
+                if let Action::Send { to, message: Message::Probe(_) } = action {
+                    probed.push(to);
+                    bench.receive(to.0[0], Message::Echo(None));
+                }
+            }
+            for number in [1, 3] {
+                bench.receive(number, data(&envelope(number, &second.to_string())));
+            }
+        }
+        assert!(probed.len() >= 5 && probed.iter().filter(|to| **to == peer(2)).count() >= 2, "{probed:?}");
     }
 
     #[test]

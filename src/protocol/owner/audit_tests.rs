@@ -24,11 +24,11 @@ impl Desk {
         self.units_in(UnitState::Rechecking)
     }
 
-    fn units_in(&self, state: UnitState) -> Vec<u32> {
+    pub(super) fn units_in(&self, state: UnitState) -> Vec<u32> {
         (0..self.job().counts.units).filter(|&unit| self.state(unit) == state).collect()
     }
 
-    fn strikes(&self, worker: u8) -> u32 {
+    pub(super) fn strikes(&self, worker: u8) -> u32 {
         self.owner.trust().standing(key(worker)).strikes
     }
 }

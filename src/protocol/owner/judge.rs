@@ -43,14 +43,17 @@ pub(super) struct Surroundings<'a> {
 impl OwnJob {
     /// Judges one unit and applies the judgement.
     pub fn judge(&mut self, index: UnitIndex, trust: &mut Trust, around: &Surroundings<'_>, out: &mut Consequences) {
-        let ballots = self.ballots(&self.units[index.0 as usize].votes, trust, around.owner);
+        let mut ballots = self.ballots(&self.units[index.0 as usize].votes, trust, around.owner);
+        ballots.extend(self.check(index, &ballots, around.owner));
         let rules = Rules { reach: self.reach(index, &ballots, trust, around), ..self.rules(index, &ballots, trust, around.cold) };
         let Judgement { decision, convict, excuse, collusion, credit } = verify::accept(&ballots, rules);
         if let Decision::SetAside { platforms, against } = decision {
             self.set_aside_for_good(index, platforms, against, out);
             return;
         }
+        let decision = self.with_output(index, decision);
         self.audit.collusion |= collusion;
+        out.evidence.extend(convict.iter().map(|worker| (*worker, (self.id, index))));
         out.convict.extend(convict);
         excuse.into_iter().for_each(|worker| self.excuse(worker, &ballots, out));
         let failed = matches!(self.units[index.0 as usize].phase, Phase::Failed);
@@ -67,7 +70,11 @@ impl OwnJob {
         };
         self.settle(index, phase, &credit, trust, out);
         self.note_checks(index, &ballots);
-        self.want(index, decision, around);
+        if self.bisects(index, decision, &ballots, around, out) {
+            self.wanted.remove(index);
+        } else {
+            self.want(index, decision, around);
+        }
     }
 
     /// Machines of these instruction sets say something else than the others: none of their votes counts from now on.
@@ -189,7 +196,7 @@ impl OwnJob {
         // The owner's own devices and friends are not audited: two of them alone could finish no job.
         let live = || ballots.iter().filter(|ballot| matches!(ballot.weight, Weight::Proven | Weight::Newcomer));
         let anchored = live().all(|ballot| ballot.anchor);
-        let audited = !anchored && self.secret.audit_number(index) < self.audit_rate;
+        let audited = !anchored && self.secret.audit_number(index) < self.audit_rate.max(self.audit_floor(index));
         let record = live()
             .next()
             .filter(|ballot| ballot.weight == Weight::Proven)
@@ -217,7 +224,7 @@ impl OwnJob {
 
     fn adjust_credit(&mut self, index: UnitIndex, credit: &[PeerId], trust: &mut Trust, out: &mut Consequences) {
         for vote in &mut self.units[index.0 as usize].votes {
-            let due = !vote.struck && credit.contains(&vote.worker);
+            let due = !vote.struck && vote.origin.earns_credit() && credit.contains(&vote.worker);
             match (vote.credited, due) {
                 (false, true) => trust.credit(vote.worker, vote.value.gas),
                 (true, false) if !vote.struck => {

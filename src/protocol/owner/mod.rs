@@ -3,25 +3,35 @@
 //! `own_job` holds one job, `judge` judges its units, `schedule` and `pick` choose who gets which unit, `roster` knows the workers;
 //! this file connects them. It decides nothing about verification, which is all in `verify`.
 
+mod action;
+mod bisect;
+mod check;
+mod convict;
+mod follow;
 mod judge;
 mod lease;
+mod merge;
 mod own_job;
 mod pick;
+mod recovery;
 mod restore;
 mod roster;
 mod schedule;
 mod unit;
 mod view;
 
+pub use action::OwnerAction;
+pub use check::OwnRun;
 pub use lease::{Lease, Report, ReportRejected};
+pub use merge::{COLLECTED_AUDIT_RATE, Collected, MergeRejected, Merged, Output, POSITION_MAX, Recovered, VOTES_PER_UNIT_MAX};
 pub use own_job::{Contribution, Counts};
 pub use unit::LeaseToken;
 use unit::Unit;
 pub use view::{Disagreement, JobView, UnitState, UnitView, VoteView, WaitReason};
 
 use crate::protocol::{
-    fact::{Fact, JobState, Saved, Standing, Vote},
-    ids::{Digest, JobId, PeerId, UnitIndex},
+    fact::{Fact, JobState, Origin, Saved, Standing, Vote},
+    ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Outcome, Value},
     platform::Platform,
@@ -42,58 +52,6 @@ use std::{
     sync::Arc,
 };
 
-/// What the coordinator wants done, in this order.
-#[derive(Clone, PartialEq, Debug)]
-pub enum OwnerAction {
-    /// Make durable before anything that follows is performed.
-    Persist(Fact),
-    /// Keep this output for the job; its digest was checked.
-    KeepOutput {
-        /// Whose.
-        job: JobId,
-        /// SHA-256 of it.
-        digest: Digest,
-        /// The bytes; `None` when they are held as a blob already.
-        bytes: Option<Arc<[u8]>>,
-    },
-    /// Keep a unit's standard error.
-    KeepLog {
-        /// The job.
-        job: JobId,
-        /// The unit.
-        unit: UnitIndex,
-        /// The bytes.
-        bytes: Arc<[u8]>,
-    },
-    /// Hand these leases to the worker; may be this peer itself.
-    Lease {
-        /// Whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// Which.
-        leases: Vec<Lease>,
-    },
-    /// Tell the worker that these outcomes need not be kept any more.
-    Acknowledge {
-        /// Whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// Which units.
-        units: Vec<UnitIndex>,
-    },
-    /// Tell the worker to drop all leases of a job.
-    Revoke {
-        /// Whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-    },
-    /// The job's standing changed enough to be announced: opened, ran out of open units, ended.
-    Announce(JobId),
-}
-
 /// All own jobs and the workers attached to them.
 #[derive(Clone, Debug)]
 pub struct Owner {
@@ -105,6 +63,7 @@ pub struct Owner {
     trust: Trust,
     roster: Roster,
     leases: Leases,
+    recoveries: BTreeMap<JobId, recovery::Recovery>,
     rng: ChaCha8Rng,
     actions: Vec<OwnerAction>,
     /// Standings to be made durable.
@@ -129,6 +88,7 @@ impl Owner {
             trust,
             roster: Roster::default(),
             leases: Leases::default(),
+            recoveries: BTreeMap::new(),
             rng,
             actions: Vec::new(),
             touched: BTreeSet::new(),
@@ -149,6 +109,7 @@ impl Owner {
         for id in owner.job_ids().collect::<Vec<_>>() {
             owner.advance(now, id);
         }
+        owner.recover_lost(now);
         owner
     }
 
@@ -169,7 +130,7 @@ impl Owner {
 
     /// When [`Owner::expire`] is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.leases.next_expiry().into_iter().chain(self.wake).min()
+        self.leases.next_expiry().into_iter().chain(self.wake).chain(self.bisections_until()).min()
     }
 
     /// What is known about other peers.
@@ -230,11 +191,11 @@ impl Owner {
         let before = self.trust.standing(peer);
         self.trust.meet(peer, prefix, lineage, anchor);
         let after = self.trust.standing(peer);
-        let says_something = before.anchor || after.anchor || after.verified_units > 0 || after.strikes > 0;
+        let says_something = before.anchor || after.anchor || after.friend || after.verified_units > 0 || after.strikes > 0;
         if before != after && says_something {
             self.touched.insert(peer);
         }
-        self.roster.recount();
+        self.note_standing(peer);
         self.schedule_due = true;
     }
 
@@ -243,6 +204,7 @@ impl Owner {
         let attached = *class == *self.class && self.roster.attach(worker, platform, slots);
         if attached {
             self.trust.set_present(worker, true);
+            self.note_standing(worker);
         }
         attached
     }
@@ -262,6 +224,7 @@ impl Owner {
         self.trust.set_present(worker, false);
         self.somebody_left = true;
         self.drop_leases(now, dropped);
+        self.leave_bisections(now, worker);
     }
 
     /// Leases that ran out are offered again.
@@ -277,6 +240,7 @@ impl Owner {
             self.somebody_left = true;
         }
         self.drop_leases(now, dropped);
+        self.expire_bisections(now);
         if self.wake.is_some_and(|wake| wake <= now) {
             self.wake = None;
             self.schedule_due = true;
@@ -317,7 +281,7 @@ impl Owner {
         self.may_report(from, id, &report)?;
         let unit = report.unit;
         let known = self.jobs.get(&id).and_then(|job| job.unit(unit));
-        let voted = known.is_some_and(|known| known.votes.iter().any(|vote| vote.worker == from));
+        let voted = known.and_then(|known| known.votes.iter().find(|vote| vote.worker == from)).map(|vote| (vote.value, vote.struck));
         self.actions.push(OwnerAction::Acknowledge { to: from, job: id, units: vec![unit] });
         if !report.log.is_empty() {
             self.actions.push(OwnerAction::KeepLog { job: id, unit, bytes: report.log.clone() });
@@ -334,8 +298,12 @@ impl Owner {
             Outcome::Failed(AttemptFailure::Killed) if live && self.roster.get(from).is_some_and(|worker| worker.window == 0) => {}
             // Said once for each lease: whoever repeats it, or says it when the lease is over, makes no unit fail.
             Outcome::Failed(failure) if live => self.on_failure(now, id, unit, from, failure),
-            Outcome::Value(value) if !voted => self.on_value(now, id, from, value, report),
-            Outcome::Failed(_) | Outcome::Value(_) => {}
+            Outcome::Value(value) if voted.is_none() => self.on_value(now, id, from, value, report),
+            Outcome::Value(value) if voted.is_some_and(|(said, struck)| said != value && !struck) => {
+                self.on_contradiction(now, id, from, value, report);
+            }
+            Outcome::Value(value) => self.on_output_again(id, from, unit, value, report.output),
+            Outcome::Failed(_) => {}
         }
         self.judge_all(now, VecDeque::from([(id, unit)]));
         Ok(())
@@ -357,7 +325,7 @@ impl Owner {
             self.touched.insert(from);
         }
         let position = self.jobs.get(&id).and_then(|job| job.unit(unit)).map_or(0, Unit::next_position);
-        let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, proof };
+        let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, origin: Origin::Leased, proof };
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
         let struck = from != self.me && self.trust.is_barred(from, now);
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -371,18 +339,25 @@ impl Owner {
     }
 
     /// Judges units, and whatever their judgement re-opens, until nothing follows any more.
-    fn judge_all(&mut self, now: Instant, mut queue: VecDeque<(JobId, UnitIndex)>) {
+    fn judge_all(&mut self, now: Instant, queue: VecDeque<(JobId, UnitIndex)>) {
+        self.judge_on(now, queue, BTreeSet::new());
+    }
+
+    /// The same, where something has happened to these jobs before.
+    fn judge_on(&mut self, now: Instant, mut queue: VecDeque<(JobId, UnitIndex)>, mut touched: BTreeSet<JobId>) {
         let cold = self.proven_online(now) < COLD_BELOW_PROVEN_PEERS;
         let proven_within_reach = self.proven_within_reach();
-        let mut touched = BTreeSet::new();
         queue.extend(self.stranded());
-        while !queue.is_empty() {
+        loop {
             while let Some((id, unit)) = queue.pop_front() {
                 let Some(job) = self.jobs.get_mut(&id) else { continue };
                 let mut consequences = Consequences::default();
                 let around = Surroundings { owner: self.me, cold, proven_within_reach, roster: &self.roster };
                 job.judge(unit, &mut self.trust, &around, &mut consequences);
                 touched.insert(id);
+                if let Some(parties) = consequences.bisect.take() {
+                    self.begin_bisection(now, id, unit, parties);
+                }
                 touched.extend(self.apply(now, id, consequences, &mut queue));
             }
             // The audit rate rises only by convictions, whose consequences are complete here.
@@ -390,91 +365,15 @@ impl Owner {
                 let selected = self.jobs.get_mut(id).map(OwnJob::update_audit_rate).unwrap_or_default();
                 queue.extend(selected.into_iter().map(|unit| (*id, unit)));
             }
+            if queue.is_empty() {
+                break;
+            }
         }
         for id in touched {
             self.keep_findings(id);
             self.advance(now, id);
         }
         self.schedule_due = true;
-    }
-
-    fn keep_findings(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let findings = job.findings();
-        if core::mem::replace(&mut job.findings_kept, findings) != findings {
-            self.actions.push(OwnerAction::Persist(Fact::Findings(id, findings)));
-        }
-    }
-
-    /// Units that wait for a worker of some instruction set, or for the owner's machine, when such a one has just gone.
-    fn stranded(&mut self) -> Vec<(JobId, UnitIndex)> {
-        if !core::mem::take(&mut self.somebody_left) {
-            return Vec::new();
-        }
-        let waiting = self.running.iter().flat_map(|id| self.jobs[id].wanted.for_whom_is_here().map(|unit| (*id, unit)));
-        waiting.collect()
-    }
-
-    /// What follows from a judgement in the job `id`, here and in others. Returns the jobs that are concerned.
-    fn apply(&mut self, now: Instant, id: JobId, consequences: Consequences, queue: &mut VecDeque<(JobId, UnitIndex)>) -> BTreeSet<JobId> {
-        let mut concerned = BTreeSet::new();
-        self.actions.extend(consequences.facts.into_iter().map(OwnerAction::Persist));
-        queue.extend(consequences.again.into_iter().map(|unit| (id, unit)));
-        let gas = self.jobs.get(&id).map_or(0, OwnJob::gas_estimate);
-        for worker in consequences.excused {
-            self.trust.excuse(worker, gas, now);
-            self.withdraw(worker, Some(id), queue);
-        }
-        for worker in self.roster.on_platforms(consequences.set_aside) {
-            self.withdraw(worker, Some(id), queue);
-        }
-        for worker in consequences.convict {
-            let gas = self.running.iter().map(|id| self.jobs[id].gas_estimate()).min().unwrap_or(0);
-            let was_proven = self.trust.is_proven(worker, gas);
-            self.trust.convict(worker, now);
-            self.touched.insert(worker);
-            for (id, job) in &mut self.jobs {
-                let Some(again) = job.strike(worker, was_proven) else { continue };
-                concerned.insert(*id);
-                queue.extend(again.into_iter().map(|unit| (*id, unit)));
-            }
-            self.expel(worker, queue);
-        }
-        for (worker, before) in consequences.before {
-            for (id, job) in &self.jobs {
-                let gas = job.gas_estimate();
-                if Trust::would_be_proven(before, gas) && !self.trust.is_proven(worker, gas) {
-                    // It vouches for nothing any more.
-                    queue.extend(job.rest_on(worker).map(|unit| (*id, unit)));
-                }
-            }
-        }
-        for worker in consequences.touched {
-            self.note_standing(worker);
-            self.touched.insert(worker);
-        }
-        concerned
-    }
-
-    /// A convicted worker gets no more work, and what it holds is offered to others.
-    fn expel(&mut self, worker: PeerId, queue: &mut VecDeque<(JobId, UnitIndex)>) {
-        self.roster.recount();
-        self.roster.set_window(worker, 0);
-        self.withdraw(worker, None, queue);
-        self.somebody_left = true;
-        queue.extend(self.stranded());
-    }
-
-    /// What the worker holds, of this job or of all, is offered to others.
-    fn withdraw(&mut self, worker: PeerId, of: Option<JobId>, queue: &mut VecDeque<(JobId, UnitIndex)>) {
-        let mut held = self.roster.get(worker).map(|state| state.leases.clone()).unwrap_or_default();
-        held.retain(|key| of.is_none_or(|job| job == key.job));
-        for key in &held {
-            self.release(key);
-            queue.push_back((key.job, key.unit));
-        }
-        let jobs: BTreeSet<_> = held.iter().map(|key| key.job).collect();
-        self.actions.extend(jobs.into_iter().map(|job| OwnerAction::Revoke { to: worker, job }));
     }
 
     fn advance(&mut self, now: Instant, id: JobId) {
@@ -510,13 +409,25 @@ impl Owner {
     /// Proven peers that are attached now.
     fn proven_online(&mut self, now: Instant) -> usize {
         let Self { roster, trust, jobs, running, me, .. } = self;
-        roster.proven(now, *me, trust, || running.iter().map(|id| jobs[id].gas_estimate()).max().unwrap_or(0))
+        roster.proven(now, *me, trust, || largest_unit(running, jobs))
+    }
+
+    /// A standing has changed, and with it perhaps who is proven and who may be given more.
+    fn note_standing(&mut self, worker: PeerId) {
+        let proven = worker != self.me && self.trust.is_proven(worker, largest_unit(&self.running, &self.jobs));
+        self.roster.note_proven(worker, proven);
+        self.roster.rouse(worker);
     }
 
     /// Everything that this peer has observed about others, for people.
     pub fn standings(&self) -> impl Iterator<Item = (PeerId, Standing)> {
         self.trust.standings()
     }
+}
+
+/// The typical gas of a unit of that running job whose units are largest.
+fn largest_unit(running: &BTreeSet<JobId>, jobs: &BTreeMap<JobId, OwnJob>) -> u64 {
+    running.iter().map(|id| jobs[id].gas_estimate()).max().unwrap_or(0)
 }
 
 #[cfg(test)]

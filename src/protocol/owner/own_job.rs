@@ -1,5 +1,6 @@
 //! One of this peer's own jobs: its units, what they want, and what was given by whom. How units are judged is in `judge`.
 
+use super::bisect::{Bisections, Party};
 use super::unit::{FailureRecord, Phase, Unit, UnitVote, Want, Wanted};
 use crate::protocol::{
     fact::{Fact, Failures, Findings, JobState, Nondeterminism, Standing, Verdict, Vote},
@@ -62,6 +63,8 @@ pub(super) struct OwnJob {
     pub unit_seconds: Option<f64>,
     /// No attempt is late enough for a backup before.
     pub backup_at: Option<Instant>,
+    /// Disputes about long units.
+    pub bisections: Bisections,
     gas_of_verified: u128,
     verified_values: u32,
 }
@@ -110,6 +113,8 @@ pub struct Contribution {
 pub(super) struct Consequences {
     pub facts: Vec<Fact>,
     pub convict: BTreeSet<PeerId>,
+    /// The wrong receipts of those, as far as one was seen.
+    pub evidence: BTreeMap<PeerId, (JobId, UnitIndex)>,
     /// Standings that changed.
     pub touched: BTreeSet<PeerId>,
     /// Standings as they were before they lost a unit.
@@ -120,6 +125,8 @@ pub(super) struct Consequences {
     pub excused: BTreeSet<PeerId>,
     /// Whose instruction set is set aside for the job.
     pub set_aside: Platforms,
+    /// Between whom the unit is bisected.
+    pub bisect: Option<[Party; 2]>,
 }
 
 impl OwnJob {
@@ -148,6 +155,7 @@ impl OwnJob {
             first_lease: None,
             unit_seconds: None,
             backup_at: None,
+            bisections: Bisections::default(),
             gas_of_verified: 0,
             verified_values: 0,
         }
@@ -168,9 +176,9 @@ impl OwnJob {
         let Some(unit) = self.units.get_mut(vote.unit.0 as usize) else { return };
         // Two votes are the rule, and a unit's memory counts.
         unit.votes.reserve_exact(1);
-        let Vote { worker, ordinal, position, platform, value, output_bytes, .. } = *vote;
+        let Vote { worker, ordinal, position, platform, value, output_bytes, origin, .. } = *vote;
         let at = unit.votes.partition_point(|other| (other.position, other.worker) < (position, worker));
-        unit.votes.insert(at, UnitVote { worker, ordinal, position, platform, value, output_bytes, struck, credited: false });
+        unit.votes.insert(at, UnitVote { worker, ordinal, position, platform, value, output_bytes, origin, struck, credited: false });
         unit.next_attempt = unit.next_attempt.max(vote.attempt.0.saturating_add(1));
         let phase = unit.phase;
         self.count_undecided(vote.worker, phase, |count| *count += 1);
@@ -236,6 +244,11 @@ impl OwnJob {
         if undecided.provisional + undecided.others == 0 {
             self.undecided.remove(&worker);
         }
+    }
+
+    /// Who voted on units that wait for a decision.
+    pub fn undecided_voters(&self) -> impl Iterator<Item = PeerId> {
+        self.undecided.keys().copied()
     }
 
     /// What its checks have brought to light.

@@ -56,14 +56,21 @@ impl Picker<'_> {
             let judge = from(Want::Owner);
             // The owner's own votes settle a unit at once. While nobody else is proven they prove the first newcomers.
             return if self.proven_online == 0 {
-                judge.or_else(|| from(proven)).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh)
+                judge
+                    .or_else(|| self.unit_of_nearest())
+                    .or_else(|| from(proven))
+                    .or_else(|| from(any))
+                    .or_else(|| from(Want::First))
+                    .or_else(fresh)
             } else {
                 judge.or_else(|| from(Want::First)).or_else(fresh).or_else(|| from(any)).or_else(|| from(proven))
             };
         }
         if self.proven {
             let witness = from(Want::Another(Voter::OnPlatform(self.platform)));
-            return witness.or_else(|| from(proven)).or_else(|| from(any)).or_else(|| from(Want::First)).or_else(fresh);
+            let nearest = || if self.proven_online < COLD_BELOW_PROVEN_PEERS { self.unit_of_nearest() } else { None };
+            let wanted = witness.or_else(nearest).or_else(|| from(proven)).or_else(|| from(any));
+            return wanted.or_else(|| from(Want::First)).or_else(fresh);
         }
         if !self.newcomer_may_have_more() {
             return None;
@@ -88,8 +95,7 @@ impl Picker<'_> {
         self.job.pending(self.worker, self.proven_within_reach) as usize + self.holds.len() < NEWCOMER_PENDING_MAX as usize
     }
 
-    /// A suitable unit of a set, beginning at a random place. While few are proven, those whose votes prove others prefer units whose
-    /// voters are nearest to it.
+    /// A suitable unit of a set, beginning at a random place.
     fn best_of(&self, want: Want) -> Option<UnitIndex> {
         let set = self.job.wanted.set(want);
         if set.is_empty() {
@@ -98,26 +104,40 @@ impl Picker<'_> {
         let pivot = UnitIndex(self.pivot % self.job.counts.units.max(1));
         let around = set.range(pivot..).chain(set.range(..pivot)).take(CANDIDATES_MAX).copied();
         let mut suitable = around.filter(|&unit| self.suits(unit));
-        let proves_others =
-            self.worker == self.me && self.proven_online == 0 || self.proven && self.proven_online < COLD_BELOW_PROVEN_PEERS;
-        if proves_others && matches!(want, Want::Another(_)) {
-            suitable.max_by_key(|&unit| self.nearest_record(unit))
-        } else {
-            suitable.next()
-        }
+        suitable.next()
     }
 
-    /// The best record among the unit's voters that does not make its holder proven yet.
-    fn nearest_record(&self, unit: UnitIndex) -> u64 {
-        let votes = self.job.unit(unit).map(|unit| unit.votes.as_slice()).unwrap_or_default();
-        let records = votes.iter().filter(|vote| !vote.struck).map(|vote| self.trust.standing(vote.worker).verified_units);
-        records.filter(|&units| units < PROVEN_UNITS).max().map_or(0, |units| units + 1)
+    /// A unit on which that newcomer has voted who is nearest to being proven, and the set that it is in. While nobody or
+    /// few are proven their executions are spent on one newcomer after the other: twenty for each of thousands would take for ever.
+    fn unit_of_nearest(&self) -> Option<(UnitIndex, Option<Want>)> {
+        let (gas, turn) = (self.job.gas_estimate(), self.pivot as u8);
+        let mut best = None;
+        for voter in self.job.undecided_voters() {
+            let record = self.trust.record_in_units(voter, gas);
+            // Among equals nobody's key puts it first for ever.
+            let key = (record, voter.0[0].wrapping_sub(turn));
+            if record >= PROVEN_UNITS || self.trust.is_barred(voter, self.now) || best.is_some_and(|(other, _)| other >= key) {
+                continue;
+            }
+            best = self.unit_of(voter).map(|unit| (key, unit)).or(best);
+        }
+        best.map(|(_, (unit, want))| (unit, Some(want)))
+    }
+
+    /// A unit that waits for another vote and has this voter's.
+    fn unit_of(&self, voter: PeerId) -> Option<(UnitIndex, Want)> {
+        let wants = [Want::Another(Voter::Proven), Want::Another(Voter::Anyone)];
+        let voted_on = self.job.voted_on.get(&voter).map(Vec::as_slice).unwrap_or_default();
+        let waiting = |unit: UnitIndex| wants.into_iter().find(|want| self.job.wanted.set(*want).contains(&unit)).map(|want| (unit, want));
+        voted_on.iter().rev().filter(|unit| self.suits(**unit)).find_map(|unit| waiting(*unit))
     }
 
     /// Whether this worker's vote would be independent of those that the unit has.
     fn suits(&self, index: UnitIndex) -> bool {
         let Some(unit) = self.job.unit(index) else { return false };
-        if unit.votes.iter().any(|vote| vote.worker == self.worker) {
+        // Enough have said what it is, and nobody has the output any more: whoever can compute it is welcome.
+        let lacks_output = unit.output_wanted;
+        if !lacks_output && unit.votes.iter().any(|vote| vote.worker == self.worker) {
             return false;
         }
         // It runs the unit already, and one worker has one vote.
@@ -127,6 +147,9 @@ impl Picker<'_> {
         }
         if self.worker == self.me {
             return true;
+        }
+        if lacks_output {
+            return !self.failed_lately(index);
         }
         if self.failed_lately(index) {
             return false;

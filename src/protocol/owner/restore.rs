@@ -84,7 +84,7 @@ impl OwnJob {
             let ballots = self.ballots(&self.units[at].votes, trust, owner);
             let credit = verify::backed_voters(&ballots, value);
             for vote in &mut self.units[at].votes {
-                vote.credited = credit.contains(&vote.worker);
+                vote.credited = vote.origin.earns_credit() && credit.contains(&vote.worker);
             }
             self.note_checks(UnitIndex(at as u32), &ballots);
         }

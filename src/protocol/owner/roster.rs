@@ -13,8 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The most workers attached to one coordinator.
 pub const WORKERS_MAX: usize = 4096;
-/// How long a count of proven workers is good for. Whatever makes it smaller at once asks for a new one.
+/// How long a count of proven workers is good for: what units of a job take may change, and with it who counts. What happens to single
+/// workers is counted at once.
 const COUNT_VALID: Duration = Duration::from_secs(1);
+
+/// Up to so many workers with room are looked at whenever there is something to hand out.
+const ALL_LOOKED_AT_MAX: usize = 32;
 
 /// A worker that is attached now.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub(super) struct Worker {
     /// Its instruction set, as it says.
     pub platform: Platform,
     pub leases: BTreeSet<LeaseKey>,
+    /// It is counted among the proven.
+    proven: bool,
 }
 
 impl Worker {
@@ -38,8 +44,11 @@ impl Worker {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roster {
     workers: BTreeMap<PeerId, Worker>,
-    /// Those with room.
+    /// Those with room, but for the sated.
     hungry: BTreeSet<PeerId>,
+    /// Those with room for whom there was nothing, and until when they are not looked at again.
+    sated: BTreeMap<PeerId, Instant>,
+    by_rousing: BTreeSet<(Instant, PeerId)>,
     proven: usize,
     counted_at: Option<Instant>,
 }
@@ -50,16 +59,17 @@ impl Roster {
         if self.workers.len() >= WORKERS_MAX && !self.workers.contains_key(&peer) {
             return false;
         }
-        let worker = self.workers.entry(peer).or_insert_with(|| Worker { window: 0, slots, platform, leases: BTreeSet::new() });
+        let new = || Worker { window: 0, slots, platform, leases: BTreeSet::new(), proven: false };
+        let worker = self.workers.entry(peer).or_insert_with(new);
         (worker.slots, worker.platform) = (slots, platform);
-        self.counted_at = None;
         true
     }
 
     /// Returns the leases that it held.
     pub fn detach(&mut self, peer: PeerId) -> BTreeSet<LeaseKey> {
+        self.note_proven(peer, false);
         self.hungry.remove(&peer);
-        self.counted_at = None;
+        self.unsate(peer);
         self.workers.remove(&peer).map(|worker| worker.leases).unwrap_or_default()
     }
 
@@ -79,13 +89,47 @@ impl Roster {
 
     fn change(&mut self, peer: PeerId, step: impl FnOnce(&mut Worker)) {
         let Some(worker) = self.workers.get_mut(&peer) else { return };
-        let before = worker.room() > 0;
         step(worker);
-        match (before, worker.room() > 0) {
-            (false, true) => drop(self.hungry.insert(peer)),
-            (true, false) => drop(self.hungry.remove(&peer)),
-            (true, true) | (false, false) => {}
+        let room = worker.room() > 0;
+        self.unsate(peer);
+        if room {
+            self.hungry.insert(peer)
+        } else {
+            self.hungry.remove(&peer)
+        };
+    }
+
+    /// There is nothing for this worker: where many have room it is not looked at again before `until`, or before something happens to
+    /// it. Returns whether that is so.
+    pub fn sate(&mut self, peer: PeerId, until: Instant) -> bool {
+        let sated = self.hungry.len() > ALL_LOOKED_AT_MAX && self.hungry.remove(&peer);
+        if sated {
+            self.sated.insert(peer, until);
+            self.by_rousing.insert((until, peer));
         }
+        sated
+    }
+
+    fn unsate(&mut self, peer: PeerId) -> bool {
+        self.sated.remove(&peer).is_some_and(|until| self.by_rousing.remove(&(until, peer)))
+    }
+
+    /// Something happened that may be to its good.
+    pub fn rouse(&mut self, peer: PeerId) {
+        if self.unsate(peer) {
+            self.hungry.insert(peer);
+        }
+    }
+
+    /// Those who have been sated for long enough are looked at again. Returns when the next are, if there are any.
+    pub fn rouse_due(&mut self, now: Instant) -> Option<Instant> {
+        while let Some((until, peer)) = self.by_rousing.first().copied() {
+            if until > now {
+                return Some(until);
+            }
+            self.rouse(peer);
+        }
+        None
     }
 
     pub fn get(&self, peer: PeerId) -> Option<&Worker> {
@@ -98,25 +142,43 @@ impl Roster {
         self.workers.get(&peer).map_or(&NONE, |worker| &worker.leases)
     }
 
+    /// Whether anybody has room.
+    pub fn has_room(&self) -> bool {
+        !self.hungry.is_empty() || !self.sated.is_empty()
+    }
+
     /// Workers with room, and how much.
     pub fn hungry(&self) -> impl Iterator<Item = (PeerId, u32)> {
         self.hungry.iter().filter_map(|peer| Some((*peer, self.workers.get(peer)?.room())))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = PeerId> {
+        self.workers.keys().copied()
     }
 
     pub fn len(&self) -> usize {
         self.workers.len()
     }
 
-    /// Something happened after which fewer may be proven.
-    pub fn recount(&mut self) {
-        self.counted_at = None;
+    /// This worker, which is not the owner's own, is proven now, or is not.
+    pub fn note_proven(&mut self, peer: PeerId, proven: bool) {
+        let Some(worker) = self.workers.get_mut(&peer) else { return };
+        match (core::mem::replace(&mut worker.proven, proven), proven) {
+            (false, true) => self.proven += 1,
+            (true, false) => self.proven -= 1,
+            (true, true) | (false, false) => {}
+        }
     }
 
-    /// Proven workers other than the owner's own, for units of about `gas`; at most a second old.
+    /// Proven workers other than the owner's own, for units of about `gas`.
     pub fn proven(&mut self, now: Instant, me: PeerId, trust: &Trust, gas: impl FnOnce() -> u64) -> usize {
         if self.counted_at.is_none_or(|at| now.since(at) >= COUNT_VALID) {
             let gas = gas();
-            self.proven = self.workers.keys().filter(|&&peer| peer != me && trust.is_proven(peer, gas)).count();
+            for (peer, worker) in &mut self.workers {
+                worker.proven = *peer != me && trust.is_proven(*peer, gas);
+            }
+            self.proven = self.workers.values().filter(|worker| worker.proven).count();
             self.counted_at = Some(now);
         }
         self.proven

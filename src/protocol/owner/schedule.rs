@@ -9,7 +9,6 @@ use super::{
 use crate::protocol::{
     ids::{JobId, PeerId, UnitIndex},
     time::Instant,
-    verify::PROVEN_UNITS,
 };
 use core::{cell::Cell, time::Duration};
 use rand_chacha::rand_core::Rng;
@@ -53,13 +52,17 @@ struct Offer {
 impl Owner {
     /// Leases units to live offers until either runs out.
     pub(super) fn schedule(&mut self, now: Instant) {
-        self.wake = None;
+        self.wake = self.roster.rouse_due(now);
         let mut jobs: Vec<_> = self.running.iter().map(|id| (core::cmp::Reverse(self.jobs[id].manifest.priority), *id)).collect();
         jobs.sort_unstable();
         // Who has room is only looked at when there is something to hand out: at a job's end that is everybody, at each event.
         let mut offers: Option<Vec<Offer>> = None;
         let mut batches = Batches::new();
         for (_, id) in jobs {
+            if let Some(until) = self.waits_for_receipts(now, id) {
+                self.wake_by(until);
+                continue;
+            }
             let (room, backup_due) = (self.room(now, id), self.is_backup_due(now, id));
             if room == 0 && !backup_due {
                 continue;
@@ -89,7 +92,13 @@ impl Owner {
                 _ if peer != self.me && (self.trust.is_barred(peer, now) || self.trust.is_excused(peer, now)) => {}
                 Some(until) if until > now => rested = Some(rested.map_or(until, |at| at.min(until))),
                 Some(_) => offers.push(Offer { peer, free: 1 }),
-                None => offers.push(Offer { peer, free }),
+                None => {
+                    let held = self.roster.leases(peer).len() as u32;
+                    let allowed = self.trust.allowance(peer).map_or(free, |allowance| allowance.saturating_sub(held).min(free));
+                    if allowed > 0 {
+                        offers.push(Offer { peer, free: allowed });
+                    }
+                }
             }
         }
         if let Some(at) = rested {
@@ -116,7 +125,10 @@ impl Owner {
             let budget = room.div_ceil(2 * live.len()).min(offer.free as usize);
             let leased = self.lease_to(now, id, offer.peer, budget, batches);
             offer.free -= leased as u32;
-            let spent = leased < budget || offer.free == 0;
+            let (peer, spent) = (offer.peer, leased < budget || offer.free == 0);
+            if leased == 0 && self.roster.sate(peer, now.after(FRUITLESS_PAUSE)) {
+                self.wake_by(now.after(FRUITLESS_PAUSE));
+            }
             fruitless = if leased == 0 { fruitless + 1 } else { 0 };
             if spent {
                 live.swap_remove(at);
@@ -299,13 +311,5 @@ impl Owner {
     /// Whether a vote that carries a verdict can be had at all now.
     pub(super) fn proven_within_reach(&self) -> bool {
         self.roster.proven_at_last() > 0 || self.roster.is_working(self.me)
-    }
-
-    /// A standing below what makes a peer proven has changed, so the count of proven peers may have.
-    pub(super) fn note_standing(&mut self, worker: PeerId) {
-        let standing = self.trust.standing(worker);
-        if standing.verified_units <= PROVEN_UNITS || standing.strikes > 0 {
-            self.roster.recount();
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! One unit of an own job, and the sets of units that want something.
 
 use crate::protocol::{
-    fact::Failures,
+    fact::{Failures, Origin},
     ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::Value,
     platform::Platform,
@@ -16,6 +16,8 @@ pub(super) struct Unit {
     pub phase: Phase,
     /// In the order of their commitment, one of each worker.
     pub votes: Vec<UnitVote>,
+    /// Enough agree on what it is, and nobody has the output.
+    pub output_wanted: bool,
     /// Leases that are out now.
     pub leased: u8,
     /// More agreed than had to, and nobody disagreed: see [`super::own_job::OwnJob::clean_audits`].
@@ -61,6 +63,7 @@ pub(super) struct UnitVote {
     pub value: Value,
     /// Bytes of output.
     pub output_bytes: u64,
+    pub origin: Origin,
     /// Its worker was convicted after it was cast.
     pub struck: bool,
     /// Its worker's record includes it.

@@ -188,6 +188,26 @@ impl Owner {
         })
     }
 
+    /// A job's state.
+    pub fn state(&self, id: JobId) -> Option<JobState> {
+        self.jobs.get(&id).map(|job| job.state)
+    }
+
+    /// A job's units by state.
+    pub fn counts(&self, id: JobId) -> Option<Counts> {
+        self.jobs.get(&id).map(|job| job.counts)
+    }
+
+    /// How many workers are attached.
+    pub fn attached(&self) -> usize {
+        self.roster.len()
+    }
+
+    /// How many leases are out.
+    pub fn leased(&self) -> usize {
+        self.leases.count()
+    }
+
     /// Units that still want an execution; what is announced.
     pub fn open_units(&self, id: JobId) -> u32 {
         let open = |job: &OwnJob| if job.state.has_ended() { 0 } else { job.counts.units - job.counts.decided() };
@@ -209,7 +229,7 @@ impl Owner {
         if job.counts.disputed > 0 && self.roster.get(self.me).is_none() {
             return Some(WaitReason::Disputed);
         }
-        if self.roster.hungry().next().is_none() {
+        if !self.roster.has_room() {
             return Some(WaitReason::NoFreeWorkers);
         }
         if self.roster.proven_at_last() == 0 && job.wanted.awaiting() > 0 {

@@ -2,11 +2,13 @@
 
 use crate::protocol::{
     announce::Announcement,
-    fact::Fact,
+    chain::Link,
+    fact::{Fact, Vote},
+    fraud::{Accusation, Finding, Ignored},
     gossip,
     ids::{Digest, JobId, PeerId, UnitIndex},
     owner::{Lease, ReportRejected},
-    worker::{Outgoing, RunId},
+    worker::{Kept, Outgoing, RunId},
 };
 use std::sync::Arc;
 
@@ -39,6 +41,25 @@ pub enum Action {
     Heard(gossip::Envelope),
     /// Sign this and hand it back as [`gossip::Event::Broadcast`].
     Publish(Announcement),
+    /// Run this unit of somebody's job again in a slot of its own, fetching the module from whoever has it, the accuser first;
+    /// [`super::Event::Rechecked`] follows. One at a time.
+    Recheck {
+        /// Who says that the value is wrong.
+        by: PeerId,
+        /// What to run.
+        accusation: Arc<Accusation>,
+    },
+    /// A worker was convicted by own evidence: look up its receipt and hand it back as [`super::Event::Evidence`].
+    Accuse {
+        /// Who.
+        accused: PeerId,
+        /// The job.
+        job: JobId,
+        /// The unit of the wrong receipt.
+        unit: UnitIndex,
+        /// Another receipt of the same worker for the same unit, which says something else.
+        second: Option<Vote>,
+    },
     /// Open a work stream to this coordinator.
     OpenWork(PeerId),
     /// Close it.
@@ -84,12 +105,81 @@ pub enum Action {
         /// Which job.
         job: JobId,
     },
+    /// Ask a worker for the receipts of a job that it keeps; [`super::Event::Recovered`] follows.
+    AskReceipts {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Where to begin; zero at first.
+        after: u64,
+    },
+    /// Sign a page of the receipts of a job that are kept for this coordinator, and send it.
+    SendReceipts {
+        /// To whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Where to begin.
+        after: u64,
+    },
+    /// Keep receipts for a while. Nothing waits for their being durable.
+    KeepReceipts {
+        /// Who leased the units.
+        coordinator: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// What.
+        receipts: Vec<Kept>,
+    },
+    /// Ask a worker for the links of its execution of a unit; [`super::Event::Links`] follows, or nothing.
+    AskLinks {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+    },
+    /// Ask a worker for a state of its execution of a unit, and fetch it; [`super::Event::State`] follows, or nothing.
+    AskState {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+        /// Which state.
+        link: Link,
+    },
+    /// Run a part of a unit of an own job beside the slots; [`super::Event::SegmentRan`] follows.
+    RunSegment {
+        /// Of which job.
+        job: JobId,
+        /// Which unit.
+        unit: UnitIndex,
+        /// The state to go on from, which is held as a blob; none for the beginning.
+        from: Option<Link>,
+        /// It stops at the first moment between two steps at which so much gas is used.
+        until: u64,
+    },
     /// Close a worker's stream: its results cannot be compared with ours, or there is no room.
     Refuse(PeerId),
     /// Run a unit in a slot, fetching what it needs; [`super::Event::Finished`] follows.
     Run(RunId),
     /// Stop it, or do not start it; nothing follows.
     Stop(RunId),
+    /// An accusation is not followed up. For logs.
+    AccusationIgnored {
+        /// Whose.
+        by: PeerId,
+        /// Against whom.
+        accused: PeerId,
+        /// Why.
+        reason: Ignored,
+    },
+    /// What checking an accusation has shown. For logs.
+    Found(Finding),
     /// A report was not taken. For logs.
     Rejected {
         /// Whose.

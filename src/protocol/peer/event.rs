@@ -2,10 +2,13 @@
 
 use crate::protocol::{
     announce::Announcement,
+    chain::{End, Links},
+    fraud::Accusation,
     gossip,
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
-    owner::{Lease, Report},
+    outcome::Value,
+    owner::{Collected, Lease, OwnRun, Recovered, Report},
     platform::Platform,
     trust::Prefix,
     verify::JobSecret,
@@ -25,6 +28,19 @@ pub enum Event {
         /// What.
         announcement: Announcement,
     },
+    /// Somebody accuses somebody. The border has checked the signatures, and that the unit depends on nothing but its manifest.
+    Accused {
+        /// Who says so.
+        by: PeerId,
+        /// Of what.
+        accusation: Arc<Accusation>,
+        /// This machine computes what that of the accused would: the same engine on the same instruction set.
+        comparable: bool,
+    },
+    /// What the unit that [`super::Action::Recheck`] asked for came to; none when it could not be run.
+    Rechecked(Option<Value>),
+    /// The receipts that [`super::Action::Accuse`] asked for: everybody is to see them.
+    Evidence(Arc<Accusation>),
     /// A peer has said hello.
     Met {
         /// Who.
@@ -33,7 +49,7 @@ pub enum Event {
         prefix: Option<Prefix>,
         /// The guest through whose invitation it came.
         lineage: Option<PeerId>,
-        /// It has shown to be this owner's device.
+        /// It has shown to be this owner's device, or is this owner's inviter.
         own: bool,
     },
     /// A worker has opened a work stream. Answered by [`super::Action::Refuse`] if its results cannot be compared with ours.
@@ -64,6 +80,35 @@ pub enum Event {
         job: JobId,
         /// What, checked by the border.
         report: Report,
+    },
+    /// A worker says again what it said of units of a job. The border has checked its signatures.
+    Recovered {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// What.
+        receipts: Vec<Recovered>,
+        /// Where to go on; none when that was all, or when it did not come as an answer to [`super::Action::AskReceipts`].
+        next: Option<u64>,
+    },
+    /// Votes on a job that somebody else collected. The border has checked their signatures.
+    Collected {
+        /// Of which job.
+        job: JobId,
+        /// What.
+        votes: Vec<Collected>,
+    },
+    /// The votes on a job are lost, or some are: its workers are asked for their receipts.
+    Recover(JobId),
+    /// A coordinator asks for the receipts of a job that are kept here.
+    ReceiptsAsked {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Where to begin; zero at first.
+        after: u64,
     },
     /// The stream asked for by [`super::Action::OpenWork`] is open.
     CoordinatorOpened(PeerId),
@@ -101,6 +146,37 @@ pub enum Event {
         /// How.
         finished: Finished,
     },
+    /// A worker hands in the links that [`super::Action::AskLinks`] asked for.
+    Links {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Of which unit.
+        unit: UnitIndex,
+        /// What; none when it does not have them any more.
+        links: Option<Links>,
+    },
+    /// The state that [`super::Action::AskState`] asked a worker for was fetched and is held, or cannot be had.
+    State {
+        /// From whom.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// Of which unit.
+        unit: UnitIndex,
+        /// It is held.
+        held: bool,
+    },
+    /// The segment asked for by [`super::Action::RunSegment`] was run.
+    SegmentRan {
+        /// Of which job.
+        job: JobId,
+        /// Of which unit.
+        unit: UnitIndex,
+        /// What was found at its end; none when this machine could not tell.
+        found: Option<End>,
+    },
     /// This peer's user submits a job, which is durable already.
     Submitted {
         /// Its name.
@@ -109,6 +185,20 @@ pub enum Event {
         manifest: Arc<Manifest>,
         /// Its secret.
         secret: JobSecret,
+    },
+    /// The user had a unit of an own job run here, beside all leases.
+    Checked {
+        /// Of which job.
+        job: JobId,
+        /// What came of it.
+        run: OwnRun,
+    },
+    /// The user marks a peer as a friend, or no longer.
+    Befriended {
+        /// Whom.
+        peer: PeerId,
+        /// Whether it is one from now on.
+        friend: bool,
     },
     /// The user stops a job.
     Cancel(JobId),

@@ -2,7 +2,7 @@
 
 use super::{tests::deep, *};
 use crate::sandbox::instrument;
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 use wasmtime::{Instance, OptLevel, TypedFunc};
 
 /// Runs the module that `MODULE` names with `ARGS`, and says how long each step took.
@@ -131,5 +131,56 @@ fn overhead_of_the_pass() {
             }
         }
         println!("{:12} {:10} {:8.3} {:8.3}", "geomean", "", means[1].exp(), means[2].exp());
+    });
+}
+
+/// Processor time of this thread, which other programs do not lengthen.
+fn processor_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split_whitespace().next().unwrap().parse::<f64>().unwrap() * 1e-9
+}
+
+/// A stepped module by its steps, with the chain, and by its `_start`, which does the same without: best of several interleaved runs.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_the_chain() {
+    let wasm = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/bin/life.wasm")).unwrap();
+    deep(move || {
+        let machine = Machine::new().unwrap();
+        let module = instrument(&wasm).unwrap();
+        let stepped = machine.load(&machine.compile(&module).unwrap()).unwrap();
+        let mut plain = machine.load(&machine.compile(&module).unwrap()).unwrap();
+        plain.steps = None;
+        for args in ["1 100000", "--side 64 1 1000000", "--side 1024 1 5000", "--side 4096 1 400"] {
+            let given = || Given {
+                args: std::iter::once("unit").chain(args.split_whitespace()).map(|arg| arg.as_bytes().to_vec()).collect(),
+                stdin: Arc::from([]),
+                files: Vec::new(),
+                seed: [0; 32],
+                limits: UnitLimits::default(),
+            };
+            let mut best = [f64::MAX; 2];
+            let mut finished = None;
+            for _ in 0..5 {
+                for (best, program) in best.iter_mut().zip([&plain, &stepped]) {
+                    let began = processor_seconds();
+                    let ended = machine.run(program, given());
+                    *best = best.min(processor_seconds() - began);
+                    finished = Some(ended);
+                }
+            }
+            let finished = finished.unwrap();
+            let part = Part { until: Some(finished.gas / 2), keep_state: true, ..Part::default() };
+            let Came::Stopped(snapshot) = machine.run_part(&stepped, given(), &part) else { panic!("it stops half-way") };
+            println!(
+                "life {args:24} plain {:7.1} ms, with chain {:+.2} %; {} links of {} gas of {}; state {} KiB",
+                best[0] * 1e3,
+                (best[1] / best[0] - 1.0) * 1e2,
+                finished.links.as_slice().len(),
+                finished.links.interval(),
+                finished.gas,
+                snapshot.state.len() >> 10,
+            );
+        }
     });
 }

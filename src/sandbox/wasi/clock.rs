@@ -17,8 +17,8 @@ const TICK: u64 = 1_000;
 /// A unit's clock, which counts from its beginning.
 #[derive(Default)]
 pub(super) struct Clock {
-    ticked: u64,
-    slept: u64,
+    pub(super) ticked: u64,
+    pub(super) slept: u64,
 }
 
 impl Clock {

@@ -3,7 +3,7 @@
 use super::{fs::Node, guest::Errno};
 
 /// The most open files of a unit, as is usual.
-const MAX_OPEN: usize = 1024;
+pub(super) const MAX_OPEN: usize = 1024;
 
 /// An open file.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub(super) struct OpenFile {
 
 /// The open files of a unit.
 pub(super) struct Descriptors {
-    table: Vec<Option<Descriptor>>,
+    pub(super) table: Vec<Option<Descriptor>>,
 }
 
 /// The descriptor of the root directory, which is open from the start.

@@ -11,14 +11,14 @@ use std::{collections::BTreeMap, sync::Arc};
 pub(super) const MAX_PATH: u32 = 4096;
 
 /// The longest name in bytes, as on Linux.
-const MAX_NAME: usize = 255;
+pub(super) const MAX_NAME: usize = 255;
 
 /// What a file or directory counts for besides its content, in bytes: about what it takes.
 const NODE_BYTES: u64 = 256;
 
 /// A file or directory, by its place in the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Node(usize);
+pub(super) struct Node(pub(super) usize);
 
 impl Node {
     /// The root directory.
@@ -45,14 +45,15 @@ pub(super) enum Kind {
     },
 }
 
-struct Slot {
-    kind: Kind,
+/// A file or directory with what is known about it.
+pub(super) struct Slot {
+    pub(super) kind: Kind,
     /// Whether a directory entry leads here.
-    linked: bool,
+    pub(super) linked: bool,
     /// How many descriptors are open on it.
-    open: u32,
+    pub(super) open: u32,
     /// Last change and last access, in nanoseconds since 1970.
-    times: Times,
+    pub(super) times: Times,
 }
 
 /// A node's times, in nanoseconds since 1970.
@@ -64,9 +65,9 @@ pub(super) struct Times {
 
 /// All files of one unit.
 pub(super) struct FileSystem {
-    slots: Vec<Option<Slot>>,
-    free: Vec<usize>,
-    used: u64,
+    pub(super) slots: Vec<Option<Slot>>,
+    pub(super) free: Vec<usize>,
+    pub(super) used: u64,
 }
 
 /// Where a path leads.

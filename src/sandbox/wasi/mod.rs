@@ -14,6 +14,7 @@ mod fs;
 mod guest;
 mod link;
 mod path;
+mod saved;
 mod system;
 
 pub(super) use link::{add_to, signature};

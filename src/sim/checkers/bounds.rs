@@ -2,7 +2,7 @@
 
 use super::Violation;
 use crate::protocol::{
-    announce::SLOTS_MAX,
+    board::CAPACITIES_MAX,
     gossip::Config,
     peer::Peer,
     worker::{COORDINATORS_MAX, WINDOW_MAX},
@@ -12,13 +12,12 @@ use crate::protocol::{
 ///
 /// # Errors
 /// The first that is too large.
-pub fn check(peer: Option<&Peer>, held: usize) -> Result<(), Violation> {
-    let Some(peer) = peer else { return Ok(()) };
+pub fn check(peer: &Peer, held: usize) -> Result<(), Violation> {
     let (sizes, quotas) = (peer.gossip().sizes(), Config::default().quotas);
     let windows = COORDINATORS_MAX * 2 * WINDOW_MAX as usize;
     bounded("executions held", held, windows)?;
     bounded("executions running or waiting", peer.worker().running(), windows)?;
-    bounded("slots", peer.board().estimate(crate::protocol::time::Instant(0)).slots as usize, SLOTS_MAX as usize * (1 << 20))?;
+    bounded("capacities", peer.board().capacities(), CAPACITIES_MAX)?;
     bounded("coordinators", peer.worker().attached(), COORDINATORS_MAX)?;
     bounded("live announcements", sizes.live, quotas.live)?;
     bounded("remembered announcements", sizes.remembered, quotas.remembered)

@@ -97,7 +97,7 @@ impl Grid {
     /// The first difference.
     pub fn check_disks(&mut self) -> Result<(), Failure> {
         (0..self.machines.len()).for_each(|number| self.check_disk(number));
-        let shown = self.checkers.verdicts.check_now();
+        let shown = self.checkers.verdicts.check_now(&self.jobs);
         self.note(shown);
         match self.violation.take() {
             Some(violation) => Err(self.failure(violation)),

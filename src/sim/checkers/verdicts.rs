@@ -9,8 +9,6 @@ use crate::{
         fact::{Fact, Verdict},
         ids::{JobId, UnitIndex},
         job::Policy,
-        outcome::Outcome,
-        platform::Platform,
     },
     sim::{behaviour, scenario::JobSpec},
 };
@@ -20,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, Default)]
 pub struct Verdicts {
     wrong: BTreeSet<(JobId, UnitIndex)>,
+    /// How often one was shown.
+    ever: u64,
 }
 
 impl Verdicts {
@@ -34,28 +34,36 @@ impl Verdicts {
         };
         let (_, spec) = jobs[&job];
         let right = match verdict {
-            Verdict::Verified { value, .. } => {
-                let honest = |platform: &Platform| behaviour::truth_on(*platform, &spec, job, unit) == Outcome::Value(value);
-                behaviour::truth(&spec, job, unit) == Outcome::Value(value) || Platform::ALL.iter().any(honest)
-            }
+            Verdict::Verified { value, .. } => behaviour::is_true(&spec, job, unit, value),
             Verdict::Open | Verdict::Failed => true,
         };
-        if right || spec.policy == Policy::Economy {
+        if right {
             self.wrong.remove(&(job, unit));
             return Ok(());
         }
+        self.ever += 1;
         self.wrong.insert((job, unit));
-        Err(Violation::WrongValue { job, unit })
+        if spec.policy == Policy::Economy { Ok(()) } else { Err(Violation::WrongValue { job, unit }) }
     }
 
     /// Checks what is shown now, where peers conspire and something wrong may have been shown until they were caught.
     ///
     /// # Errors
     /// A unit is shown with a wrong value.
-    pub fn check_now(&self) -> Result<(), Violation> {
-        match self.wrong.first() {
+    pub fn check_now(&self, jobs: &BTreeMap<JobId, (usize, JobSpec)>) -> Result<(), Violation> {
+        match self.wrong.iter().find(|(job, _)| jobs[job].1.policy != Policy::Economy) {
             Some(&(job, unit)) => Err(Violation::WrongValue { job, unit }),
             None => Ok(()),
         }
+    }
+
+    /// Units that are shown with a wrong value now.
+    pub fn wrong_now(&self) -> usize {
+        self.wrong.len()
+    }
+
+    /// How often a unit came to be shown with a wrong value.
+    pub fn wrong_ever(&self) -> u64 {
+        self.ever
     }
 }

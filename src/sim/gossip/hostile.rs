@@ -5,34 +5,76 @@ use crate::protocol::{
     ids::PeerId,
     time::Instant,
 };
-use core::time::Duration;
+use core::{fmt, str::FromStr, time::Duration};
 use rand_chacha::{ChaCha8Rng, rand_core::Rng as _};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// How often a hostile peer does what it does.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How often an eclipser names its fellows: as often as goes unnoticed.
-const ROUNDS_PER_SHUFFLE: u32 = 10;
+/// How often an eclipser names its fellows, and a deaf peer says something: as often as goes unnoticed.
+const ROUNDS_PER_WORD: u32 = 10;
+
+/// How many messages a flooder sends to each neighbour at a time: more than any quota's burst for them.
+const FLOOD: usize = 300;
+
+/// How many peers a joiner asks for a place at a time.
+const JOINS: usize = 8;
 
 /// What a hostile peer does once it is a neighbour. All of them ask everybody for places, always urgently, and take whatever comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Habit {
     /// Never says anything more.
     Mute,
+    /// Never reads, and says now and then what a living neighbour would.
+    Deaf,
     /// Announces ids that do not exist, and the ids that it hears of, and never sends an announcement.
     Liar,
-    /// Sends what breaks the bounds, and far too much of the rest.
+    /// Sends what breaks the bounds.
+    Garbler,
+    /// Sends far too much.
     Flooder,
+    /// Asks eight times as many peers for places as the others, again and again.
+    Joiner,
     /// Answers every question, forwards nothing, and names only its fellows as contacts.
     Eclipser,
+}
+
+impl Habit {
+    /// Every habit.
+    pub const ALL: [Self; 7] = [Self::Mute, Self::Deaf, Self::Liar, Self::Garbler, Self::Flooder, Self::Joiner, Self::Eclipser];
+}
+
+impl fmt::Display for Habit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
+    }
+}
+
+/// A word that names no habit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such habit: {0}")]
+pub struct UnknownHabit(String);
+
+impl FromStr for Habit {
+    type Err = UnknownHabit;
+
+    fn from_str(word: &str) -> Result<Self, UnknownHabit> {
+        Self::ALL.into_iter().find(|habit| habit.to_string() == word).ok_or_else(|| UnknownHabit(word.to_owned()))
+    }
+}
+
+/// Whom hostile peers know: those they ask for places, and one another.
+#[derive(Clone)]
+pub(super) struct Gang {
+    pub(super) victims: Arc<[PeerId]>,
+    pub(super) fellows: Arc<[PeerId]>,
 }
 
 /// One hostile peer.
 pub struct Hostile {
     habit: Habit,
-    victims: Vec<PeerId>,
-    fellows: Vec<PeerId>,
+    gang: Gang,
     rng: ChaCha8Rng,
     neighbours: BTreeSet<PeerId>,
     heard: Vec<MessageId>,
@@ -41,18 +83,31 @@ pub struct Hostile {
 }
 
 impl Hostile {
-    pub(super) fn new(habit: Habit, now: Instant, victims: Vec<PeerId>, fellows: Vec<PeerId>, rng: ChaCha8Rng) -> Self {
-        Self { habit, victims, fellows, rng, neighbours: BTreeSet::new(), heard: Vec::new(), rounds: 0, next: now }
+    pub(super) fn new(habit: Habit, now: Instant, gang: Gang, rng: ChaCha8Rng) -> Self {
+        Self { habit, gang, rng, neighbours: BTreeSet::new(), heard: Vec::new(), rounds: 0, next: now }
+    }
+
+    /// There are other peers to ask for places now.
+    pub(super) fn learn(&mut self, victims: &Arc<[PeerId]>) {
+        self.gang.victims = Arc::clone(victims);
     }
 
     pub(super) fn deadline(&self) -> Instant {
         self.next
     }
 
+    /// Whether it reads what it is sent.
+    pub(super) fn reads(&self) -> bool {
+        self.habit != Habit::Deaf
+    }
+
     pub(super) fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::Connected { peer, prefix: _ } => {
                 out.push(Action::Send { to: peer, message: Message::Request { hint: Arc::from([]), urgent: true } });
+                if !self.reads() {
+                    self.neighbours.insert(peer);
+                }
             }
             Event::Disconnected(peer) => {
                 self.neighbours.remove(&peer);
@@ -96,46 +151,40 @@ impl Hostile {
         out.extend(reply.map(|message| Action::Send { to: from, message }));
     }
 
-    /// Dials a victim, and treats the neighbours in its own way.
+    /// Dials victims, and treats the neighbours in its own way.
     fn molest(&mut self, out: &mut Vec<Action>) {
         self.rounds += 1;
-        let chosen = self.below(self.victims.len());
-        let victim = self.victims[chosen];
-        if !self.neighbours.contains(&victim) {
-            out.push(Action::Connect(Contact::bare(victim)));
+        for _ in 0..if self.habit == Habit::Joiner { JOINS } else { 1 } {
+            let chosen = self.below(self.gang.victims.len());
+            let victim = self.gang.victims[chosen];
+            if !self.neighbours.contains(&victim) {
+                out.push(Action::Connect(Contact::bare(victim)));
+            }
         }
         let mut ids: Vec<MessageId> = core::mem::take(&mut self.heard);
         ids.truncate(MAX_IDS / 2);
+        let speaks = self.rounds.is_multiple_of(ROUNDS_PER_WORD);
         for neighbour in self.neighbours.clone() {
+            let mut say = |message: Message| out.push(Action::Send { to: neighbour, message });
             match self.habit {
-                Habit::Mute => {}
-                Habit::Eclipser if !self.rounds.is_multiple_of(ROUNDS_PER_SHUFFLE) => {}
-                Habit::Eclipser => {
-                    let contacts = self.fellows();
-                    out.push(Action::Send { to: neighbour, message: Message::Shuffle { contacts } });
-                }
+                Habit::Mute | Habit::Joiner => {}
+                Habit::Deaf if speaks => say(Message::Echo(None)),
+                Habit::Eclipser if speaks => say(Message::Shuffle { contacts: self.fellows() }),
+                Habit::Deaf | Habit::Eclipser => {}
                 Habit::Liar => {
                     let mut ids = ids.clone();
                     ids.extend((0..MAX_IDS / 2).map(|_| self.invent()));
-                    out.push(Action::Send { to: neighbour, message: Message::IHave { ids } });
+                    say(Message::IHave { ids });
                 }
-                Habit::Flooder => {
-                    for _ in 0..300 {
-                        let message = Message::Graft { ids: vec![self.invent(); 1] };
-                        out.push(Action::Send { to: neighbour, message });
-                    }
-                    if self.below(10) == 0 {
-                        let message = Message::IHave { ids: vec![MessageId::MIN; MAX_IDS + 1] };
-                        out.push(Action::Send { to: neighbour, message });
-                    }
-                }
+                Habit::Garbler => say(Message::IHave { ids: vec![MessageId::MIN; MAX_IDS + 1] }),
+                Habit::Flooder => (0..FLOOD).for_each(|_| say(Message::Prune)),
             }
         }
     }
 
     fn fellows(&mut self) -> Vec<Contact> {
-        let chosen: Vec<usize> = (0..MAX_CONTACTS).map(|_| self.below(self.fellows.len())).collect();
-        chosen.into_iter().map(|index| Contact::bare(self.fellows[index])).collect()
+        let chosen: Vec<usize> = (0..MAX_CONTACTS).map(|_| self.below(self.gang.fellows.len())).collect();
+        chosen.into_iter().map(|index| Contact::bare(self.gang.fellows[index])).collect()
     }
 
     fn invent(&mut self) -> MessageId {

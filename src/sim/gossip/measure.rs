@@ -1,8 +1,8 @@
 //! Checks and counts what the network delivers: nothing twice, to whom, how late, at which price.
 
-use super::Index;
+use super::{Index, Network};
 use crate::protocol::{
-    gossip::{Message, MessageId, Rejection},
+    gossip::{Direction, Gossip, Message, MessageId, Rejection, Sizes},
     time::Instant,
 };
 use core::fmt;
@@ -23,10 +23,39 @@ pub struct Measure {
     data: u64,
     control: u64,
     bytes: u64,
+    /// The most bytes that waited in one peer's queues at once, and messages that gave way in a full one.
+    queued: usize,
+    gave_way: u64,
     /// Messages by kind.
     kinds: BTreeMap<&'static str, u64>,
     /// What honest peers refused, of hostile peers (true) and of one another.
     pub rejections: BTreeMap<(bool, String), u64>,
+}
+
+/// The most that any honest peer holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// The most of each table; the peers need not be the same.
+    pub most: Sizes,
+    /// The most bytes that the tables of one peer take, by estimate.
+    pub table_bytes: usize,
+    /// The most bytes that waited in one peer's queues at once since the phase began.
+    pub queued_bytes: usize,
+    /// Messages that gave way in a full queue since the phase began.
+    pub gave_way: u64,
+}
+
+/// How far hostile peers got.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Infiltration {
+    /// The share of hostile ones among the neighbours that honest peers chose themselves.
+    pub outbound: f64,
+    /// The same among those that chose them.
+    pub inbound: f64,
+    /// Honest peers without any honest neighbour.
+    pub eclipsed: usize,
+    /// Honest peers without a neighbour that they chose and that is honest.
+    pub besieged: usize,
 }
 
 /// What a phase has shown.
@@ -81,6 +110,11 @@ impl Measure {
         }
     }
 
+    pub(super) fn on_queue(&mut self, queued: i64, gave_way: u64) {
+        self.queued = self.queued.max(usize::try_from(queued).expect("a queue holds no less than nothing"));
+        self.gave_way += gave_way;
+    }
+
     pub(super) fn on_reject(&mut self, hostile: bool, reason: Rejection) {
         *self.rejections.entry((hostile, format!("{reason:?}"))).or_default() += 1;
     }
@@ -117,6 +151,53 @@ impl Measure {
     }
 }
 
+impl Network {
+    /// The most that any honest peer holds, now and in its queues since the phase began.
+    pub fn load(&self) -> Load {
+        let Measure { queued, gave_way, .. } = self.measure();
+        let mut load = Load { queued_bytes: *queued, gave_way: *gave_way, ..Load::default() };
+        for sizes in self.honest().into_iter().filter_map(|index| self.gossip(index)).map(Gossip::sizes) {
+            load.most = load.most.max(sizes);
+            load.table_bytes = load.table_bytes.max(sizes.estimated_bytes());
+        }
+        load
+    }
+
+    /// How far hostile peers got.
+    pub fn infiltration(&self) -> Infiltration {
+        let (mut hostile, mut all) = ([0_usize; 2], [0_usize; 2]);
+        let (mut eclipsed, mut besieged) = (0, 0);
+        for gossip in self.honest().into_iter().filter_map(|index| self.gossip(index)) {
+            let mut honest = [0; 2];
+            for (peer, direction) in gossip.neighbours() {
+                let side = usize::from(direction == Direction::Inbound);
+                let bad = self.is_hostile(peer);
+                (all[side], hostile[side]) = (all[side] + 1, hostile[side] + usize::from(bad));
+                honest[side] += usize::from(!bad);
+            }
+            eclipsed += usize::from(honest == [0; 2]);
+            besieged += usize::from(honest[0] == 0);
+        }
+        let share = |side: usize| hostile[side] as f64 / all[side].max(1) as f64;
+        Infiltration { outbound: share(0), inbound: share(1), eclipsed, besieged }
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { most, table_bytes, queued_bytes, gave_way } = self;
+        write!(f, "tables at most {} KiB, queues {} KiB, {gave_way} messages gave way; {most:?}", table_bytes >> 10, queued_bytes >> 10)
+    }
+}
+
+impl fmt::Display for Infiltration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { outbound, inbound, eclipsed, besieged } = self;
+        write!(f, "hostile neighbours {:.1} % outbound, {:.1} % inbound; ", outbound * 100.0, inbound * 100.0)?;
+        write!(f, "eclipsed {eclipsed}, without an honest outbound one {besieged}")
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [p50, p99, p999, most] = self.latency_ms;
@@ -129,7 +210,7 @@ impl fmt::Display for Report {
 }
 
 /// A message's kind and about how many bytes it takes on the wire.
-fn size(message: &Message) -> (&'static str, usize) {
+pub(super) fn size(message: &Message) -> (&'static str, usize) {
     const CONTACT: usize = 80;
     const ID: usize = 18;
     let (kind, body) = match message {

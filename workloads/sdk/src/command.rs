@@ -25,13 +25,18 @@ macro_rules! command {
 /// Runs the workload; used by [`command!`](crate::command).
 pub fn start(run: fn(Args, &mut Output) -> Result<(), Error>, usage: &'static str) {
     if let Err(error) = finish(run, usage) {
-        error.print();
-        if error.exit_code() == Error::USAGE {
-            system::write_error(usage.as_bytes());
-            system::write_error(b"\n");
-        }
-        system::exit(error.exit_code());
+        fail(&error, usage);
     }
+}
+
+/// Says what went wrong and ends the program.
+pub(crate) fn fail(error: &Error, usage: &str) -> ! {
+    error.print();
+    if error.exit_code() == Error::USAGE {
+        system::write_error(usage.as_bytes());
+        system::write_error(b"\n");
+    }
+    system::exit(error.exit_code())
 }
 
 /// Runs the workload and writes what is left in its output buffer.

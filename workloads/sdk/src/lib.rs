@@ -22,6 +22,8 @@
 //! # fn unused() {}
 //! ```
 //!
+//! One whose units run for long is a type instead, which does its work in steps: see [`Stepped`].
+//!
 //! On a target other than WebAssembly the same source is an ordinary native program, which is how the algorithms are
 //! tested and how their speed is compared.
 
@@ -35,6 +37,7 @@ mod decimal;
 mod error;
 mod input;
 mod output;
+mod stepped;
 
 #[cfg(any(test, target_family = "wasm"))]
 mod heap;
@@ -50,3 +53,7 @@ pub use decimal::{number_from, sum_of_lines};
 pub use error::Error;
 pub use input::{Input, Source, Stdin};
 pub use output::Output;
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub use stepped::Cell;
+pub use stepped::{Program, Stepped};

@@ -1,0 +1,168 @@
+//! The course of a stepped unit: its steps one after the other, its chain, and stopping and going on between two of them.
+
+use super::{Guest, function};
+use crate::{
+    protocol::chain::{Link, Links},
+    sandbox::{
+        step::{
+            Exports, GLOBAL_PREFIX, INIT, Part, RESULT, STEP, Snapshot,
+            state::{Next, NoState, Saved, Still},
+        },
+        wasi::{CALL_GAS, Halt},
+    },
+};
+use wasmtime::{Global, Instance, Module, ModuleExport, Store, V128, Val};
+
+impl Exports {
+    /// The exports of a module, if it is stepped. Admission has checked their types.
+    pub(super) fn of(module: &Module) -> Option<Self> {
+        let export = |name: &str| module.get_export_index(name);
+        let globals = (0u32..).map_while(|number| export(&format!("{GLOBAL_PREFIX}{number}"))).collect();
+        Some(Self { init: export(INIT)?, step: export(STEP)?, result: export(RESULT)?, globals })
+    }
+}
+
+/// One run through a unit, or a part of it.
+pub(super) struct Course<'p> {
+    part: &'p Part,
+    budget: u64,
+    links: Links,
+    stopped: Option<Snapshot>,
+}
+
+impl<'p> Course<'p> {
+    pub(super) fn new(part: &'p Part, budget: u64) -> Self {
+        let links = part.from.as_ref().map_or_else(Links::default, |(_, links)| links.clone());
+        Self { part, budget, links, stopped: None }
+    }
+
+    /// Where it stopped; else its links.
+    pub(super) fn end(self) -> Result<Snapshot, Links> {
+        self.stopped.ok_or(self.links)
+    }
+
+    /// Runs until the unit ends or stops.
+    pub(super) fn run(
+        &mut self,
+        store: &mut Store<Guest>,
+        instance: &Instance,
+        start: Option<&ModuleExport>,
+        steps: &Exports,
+    ) -> wasmtime::Result<()> {
+        let mut globals = Vec::with_capacity(steps.globals.len());
+        for export in &steps.globals {
+            let global = instance.get_module_export(&mut *store, export).and_then(wasmtime::Extern::into_global);
+            globals.push(global.ok_or_else(|| wasmtime::Error::msg("the exports are not what the pass made"))?);
+        }
+        let step = function::<i32>(store, instance, &steps.step)?;
+        let mut next = match &self.part.from {
+            Some((state, _)) => self.go_on(store, &globals, state)?,
+            None => {
+                for export in start.into_iter().chain([&steps.init]) {
+                    function::<()>(store, instance, export)?.call(&mut *store, ())?;
+                }
+                if self.stands(store, &globals, Next::Step)? {
+                    return Ok(());
+                }
+                Next::Step
+            }
+        };
+        while next == Next::Step {
+            charge(store)?;
+            next = if step.call(&mut *store, ())? == 0 { Next::Result } else { Next::Step };
+            if self.stands(store, &globals, next)? {
+                return Ok(());
+            }
+        }
+        function::<()>(store, instance, &steps.result)?.call(&mut *store, ())
+    }
+
+    /// The unit stands still between two steps. Returns whether it stops here.
+    fn stands(&mut self, store: &mut Store<Guest>, globals: &[Global], next: Next) -> wasmtime::Result<bool> {
+        let handles = store.data().handles.expect("the unit runs");
+        let gas = self.budget - left(store)?;
+        let size = handles.memory.data_size(&*store) as u64 + store.data().world.state_bytes();
+        let is_due = self.links.is_due(gas, size);
+        let stops = self.part.until.is_some_and(|until| gas >= until);
+        if !is_due && !stops {
+            return Ok(false);
+        }
+        let globals: Vec<u128> = globals.iter().map(|global| bits(&global.get(&mut *store))).collect::<Result<_, _>>()?;
+        let still = Still { next, gas, globals: &globals, world: &store.data().world, memory: handles.memory.data(&*store) };
+        let link = Link { gas, state: still.digest() };
+        if is_due {
+            self.links.record(link);
+        }
+        if stops {
+            let state = if self.part.keep_state { still.to_bytes() } else { Vec::new() };
+            self.stopped = Some(Snapshot { at: link, state, links: self.links.clone() });
+        }
+        Ok(stops)
+    }
+
+    /// Brings the instance into a saved state.
+    fn go_on(&self, store: &mut Store<Guest>, globals: &[Global], state: &[u8]) -> wasmtime::Result<Next> {
+        let handles = store.data().handles.expect("the unit runs");
+        let saved = Saved::load(state, &mut store.data_mut().world)?;
+        let left = self.budget.checked_sub(saved.gas).ok_or(NoState)?;
+        handles.gas.set(&mut *store, Val::I64(left.cast_signed()))?;
+        if saved.globals.len() != globals.len() {
+            return Err(NoState.into());
+        }
+        for (global, bits) in globals.iter().zip(&saved.globals) {
+            let value = with_bits(&global.get(&mut *store), *bits)?;
+            global.set(&mut *store, value)?;
+        }
+        let more = saved.memory_bytes.checked_sub(handles.memory.data_size(&*store)).ok_or(NoState)?;
+        let page = usize::try_from(handles.memory.page_size(&*store)).map_err(|_| NoState)?;
+        if !more.is_multiple_of(page) {
+            return Err(NoState.into());
+        }
+        // The host's own lack of memory is told from a state that is larger than the unit may be.
+        let grown = handles.memory.grow(&mut *store, (more / page) as u64);
+        grown.map_err(|error| if error.is::<Halt>() { error } else { NoState.into() })?;
+        let next = saved.next;
+        saved.fill(handles.memory.data_mut(&mut *store))?;
+        Ok(next)
+    }
+}
+
+/// Gas that is left.
+fn left(store: &mut Store<Guest>) -> wasmtime::Result<u64> {
+    let handles = store.data().handles.expect("the unit runs");
+    let left = handles.gas.get(&mut *store).i64().and_then(|gas| u64::try_from(gas).ok());
+    left.ok_or_else(|| Halt::OutOfGas.into())
+}
+
+/// Takes the gas for calling a step.
+fn charge(store: &mut Store<Guest>) -> wasmtime::Result<()> {
+    let handles = store.data().handles.expect("the unit runs");
+    let rest = left(store)?.checked_sub(CALL_GAS);
+    handles.gas.set(&mut *store, Val::I64(rest.map_or(-1, u64::cast_signed)))?;
+    rest.map(drop).ok_or_else(|| Halt::OutOfGas.into())
+}
+
+fn bits(value: &Val) -> wasmtime::Result<u128> {
+    match value {
+        Val::I32(bits) => Ok(u128::from(bits.cast_unsigned())),
+        Val::I64(bits) => Ok(u128::from(bits.cast_unsigned())),
+        Val::F32(bits) => Ok(u128::from(*bits)),
+        Val::F64(bits) => Ok(u128::from(*bits)),
+        Val::V128(bits) => Ok(bits.as_u128()),
+        _ => Err(wasmtime::Error::msg("a reference in a global, which is refused")),
+    }
+}
+
+/// A value of the same type.
+fn with_bits(like: &Val, bits: u128) -> Result<Val, NoState> {
+    let half = || u32::try_from(bits).map_err(|_| NoState);
+    let whole = || u64::try_from(bits).map_err(|_| NoState);
+    Ok(match like {
+        Val::I32(_) => Val::I32(half()?.cast_signed()),
+        Val::I64(_) => Val::I64(whole()?.cast_signed()),
+        Val::F32(_) => Val::F32(half()?),
+        Val::F64(_) => Val::F64(whole()?),
+        Val::V128(_) => Val::V128(V128::from(bits)),
+        _ => return Err(NoState),
+    })
+}
