@@ -169,6 +169,7 @@ fn a_worker_is_drained_when_nothing_runs_and_whoever_is_there_has_acknowledged()
     assert!(gone.is_drained(), "nobody is there to do it");
     bench.worker.acknowledged(key(1), JOB, &[UnitIndex(1)]);
     assert!(bench.worker.is_drained());
+    assert!(matches!(bench.take()[..], [WorkerAction::Keep { .. }]), "its receipt is kept while the node ends, too");
     bench.nothing_else();
 }
 

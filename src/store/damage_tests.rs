@@ -63,6 +63,10 @@ fn a_changed_bit_in_a_sound_database_is_noticed() {
     let changes = [
         ("vote", "UPDATE vote SET gas = gas + 1"),
         ("vote", "UPDATE vote SET worker = x'0101010101010101010101010101010101010101010101010101010101010101'"),
+        ("vote", "UPDATE vote SET position = position + 1"),
+        ("vote", "UPDATE vote SET platform = platform + 1"),
+        ("vote", "UPDATE vote SET chain = x'0303030303030303030303030303030303030303030303030303030303030303'"),
+        ("verdict", "UPDATE verdict SET chain = x'0303030303030303030303030303030303030303030303030303030303030303'"),
         ("verdict", "UPDATE verdict SET by_owner = 1 - by_owner"),
         ("verdict", "UPDATE verdict SET output = x'0202020202020202020202020202020202020202020202020202020202020202'"),
         ("count of failures", "UPDATE failures SET count = 7"),
