@@ -140,7 +140,8 @@ fn tree() -> Vec<Source> {
         source.is_test = source.path.starts_with("tests/")
             || source.path.contains("/tests/")
             || source.path.ends_with("tests.rs")
-            || tests.contains(&source.path);
+            || tests.contains(&source.path)
+            || tests.iter().filter_map(|file| file.strip_suffix("mod.rs")).any(|folder| source.path.starts_with(folder));
     }
     found
 }

@@ -111,7 +111,6 @@ impl Peer {
         let (board, actions, followed) = (Board::default(), Vec::new(), None);
         let fraud = Fraud::default();
         let capacity_repeat = now.after(CAPACITY_FIRST + CAPACITY_FIRST / 1000 * (seeds.next_u32() % 1000));
-        let (touched, work_due) = (true, None);
         Ok(Self {
             config,
             gossip,
@@ -124,8 +123,8 @@ impl Peer {
             job_repeats,
             capacity_repeat,
             followed,
-            touched,
-            work_due,
+            touched: true,
+            work_due: None,
         })
     }
 

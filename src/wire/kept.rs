@@ -132,14 +132,8 @@ fn kept_from(kept: pb::KeptReceipt) -> Result<Kept, Rejection> {
 
 pub(super) fn value_to(value: Value, output_bytes: u64) -> pb::UnitValue {
     let (exit_kind, exit_detail) = number::of_exit(value.exit);
-    pb::UnitValue {
-        exit_kind,
-        exit_detail,
-        output: value.output.0.to_vec().into(),
-        gas: value.gas,
-        output_bytes,
-        chain: chain_to(value.chain),
-    }
+    let (output, chain) = (value.output.0.to_vec().into(), chain_to(value.chain));
+    pb::UnitValue { exit_kind, exit_detail, output, gas: value.gas, output_bytes, chain }
 }
 
 pub(super) fn value_from(value: Option<pb::UnitValue>) -> Result<(Value, u64), Rejection> {

@@ -32,6 +32,8 @@ mod merging;
 mod restart;
 #[path = "rule_cases.rs"]
 mod rule_cases;
+#[path = "tail_tests.rs"]
+mod tail;
 
 /// A coordinator with what it asked for, and the leases that its workers hold.
 struct Desk {
@@ -445,49 +447,6 @@ fn a_failed_unit_runs_again_when_asked_to() {
     assert_eq!(desk.job().state, JobState::Done);
     assert_eq!(desk.owner.retry(desk.now, JOB), Some(0));
     assert_eq!(desk.owner.retry(desk.now, JobId([0; 32])), None);
-    desk.nothing_else();
-}
-
-#[test]
-fn a_slow_last_unit_is_backed_up_and_the_first_answer_counts() {
-    let mut desk = Desk::new(&[2, 3]).submit(1);
-    desk.worker(1, 1);
-    let slow = desk.lease(1);
-    desk.worker(2, 1);
-    desk.worker(3, 1);
-    assert_eq!(desk.leases, []);
-    desk.pass(Duration::from_secs(6));
-    let (backup, lease) = desk.leases.pop().expect("a backup");
-    assert_ne!(backup, 1);
-    assert_eq!(lease.ordinal, 0);
-    desk.answer(backup, &lease, 7);
-    let (third, lease) = desk.leases.pop().expect("the second vote");
-    assert_eq!((third, lease.ordinal), (5 - backup, 1));
-    desk.answer(third, &lease, 7);
-    assert_eq!(desk.job().state, JobState::Done);
-    desk.answer(1, &slow, 8);
-    assert_eq!(desk.owner.trust().standing(key(1)).strikes, 1, "a late lie is compared with what two proven ones said");
-    assert_eq!(desk.job().state, JobState::Done);
-    desk.nothing_else();
-}
-
-#[test]
-fn a_stopped_job_that_a_late_vote_lets_go_on_leases_again_what_was_out() {
-    let mut desk = Desk::new(&[]).submit(10);
-    desk.worker(ME, 8);
-    let late = desk.leases[0].1;
-    while desk.job().state == JobState::Running {
-        let at = desk.leases.iter().position(|(_, lease)| lease.unit.0 < 3).expect("one of the first three");
-        let (_, lease) = desk.leases.remove(at);
-        desk.fail(ME, &lease);
-    }
-    assert_eq!((desk.job().state, desk.revoked.as_slice()), (JobState::Stopped, [ME].as_slice()));
-    let out: Vec<_> = desk.leases.drain(..).map(|(_, lease)| lease.unit.0).collect();
-    assert!(!out.is_empty());
-    desk.answer(ME, &late, 7);
-    assert_eq!((desk.job().state, desk.job().counts.verified), (JobState::Running, 1));
-    let again: BTreeSet<_> = desk.leases.drain(..).map(|(_, lease)| lease.unit.0).collect();
-    assert_eq!(again, (3..10).collect(), "with {out:?}, which were revoked");
     desk.nothing_else();
 }
 

@@ -286,13 +286,12 @@ impl TryFrom<pb::Unit> for Unit {
             }),
             Standing::Undecided | Standing::Failed => None,
         };
-        let plain = (message.exit_kind, message.exit_detail, message.gas, message.output_bytes) == (0, 0, 0, 0);
+        let numbers = (message.exit_kind, message.exit_detail, message.gas, message.output_bytes);
+        let plain = numbers == (0, 0, 0, 0) && message.output.is_empty() && message.chain.is_empty();
         let agree = match (standing, value) {
             (Standing::Verified, Some(value)) => value.exit.is_success(),
             (Standing::VerifiedFailure, Some(value)) => !value.exit.is_success(),
-            (Standing::Undecided | Standing::Failed, _) => {
-                plain && message.output.is_empty() && message.chain.is_empty() && !message.by_owner
-            }
+            (Standing::Undecided | Standing::Failed, _) => plain && !message.by_owner,
             (Standing::Verified | Standing::VerifiedFailure, None) => false,
         };
         if !agree {
