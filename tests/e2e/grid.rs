@@ -285,12 +285,6 @@ impl Grid {
         self.ask(at, async |mut client| client.job(job).await.unwrap())
     }
 
-    /// What a node has said.
-    #[cfg(feature = "fault-injection")]
-    pub fn log(&self, at: usize) -> String {
-        fs::read_to_string(self.nodes[at].data_dir.join("log")).unwrap()
-    }
-
     /// All units of a job.
     pub fn units(&self, at: usize, job: &str) -> Vec<UnitView> {
         self.ask(at, async |mut client| {
