@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 /// Lend spare CPU and take part in the grid
 ///
-/// Runs until Ctrl-C, which hands running units back first; a second one is immediate.
+/// Runs until Ctrl-C, which lets running units end first and hands the rest back; a second one is immediate.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   manyhands up
@@ -45,6 +45,10 @@ pub struct Args {
     #[arg(long)]
     allow_unprotected: bool,
 
+    /// How long running units may take to end when the node is to stop; the rest is handed back
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    drain: u64,
+
     /// End when the process that started this one has ended; for `manyhands demo`
     #[arg(long, hide = true)]
     end_with_parent: bool,
@@ -59,7 +63,6 @@ const MEMORY_BYTES: u64 = 4 << 30;
 /// The node cannot start.
 async fn run_node(options: NodeOptions, context: &mut Context) -> Result<(), Failure> {
     let data_dir = options.data_dir.clone();
-    let server = Server::bind(&data_dir).await.map_err(|error| Failure::new(Exit::Other, "CONTROL", error.to_string()))?;
     let (sender, mut current) = watch::channel(None);
     let backend = Arc::new(NodeBackend::new(current.clone()));
     let mut node = tokio::spawn(node::run(options, sender));
@@ -67,9 +70,18 @@ async fn run_node(options: NodeOptions, context: &mut Context) -> Result<(), Fai
     let handle: node::Handle = tokio::select! {
         started = started => match started.map(|handle| handle.clone()) {
             Ok(Some(handle)) => handle,
-            Ok(None) | Err(_) => return Err(ended(node.await)),
+            Ok(None) | Err(_) => return Err(ended(node.await, "the node cannot start")),
         },
-        end = &mut node => return Err(ended(end)),
+        end = &mut node => return Err(ended(end, "the node cannot start")),
+    };
+    // Only now: the directory is this node's, and no other one's address is in it.
+    let server = match Server::bind(&data_dir).await {
+        Ok(server) => server,
+        Err(error) => {
+            handle.stop();
+            drop(node.await);
+            return Err(Failure::new(Exit::Other, "CONTROL", error.to_string()));
+        }
     };
     greet(&handle, context);
     let (stop_server, server_stops) = tokio::sync::oneshot::channel::<()>();
@@ -77,9 +89,10 @@ async fn run_node(options: NodeOptions, context: &mut Context) -> Result<(), Fai
     let end = tokio::select! {
         end = &mut node => end,
         () = stop_signal() => {
-            context.say("stopping: running units are handed back   (Ctrl-C again: at once)");
             if let Some(handle) = current.borrow().as_ref() {
-                handle.stop();
+                let seconds = handle.facts.drain.as_secs();
+                context.say(format!("stopping: running units have {seconds} s to end, the rest is handed back   (Ctrl-C again: at once)"));
+                handle.drain();
             }
             tokio::select! {
                 end = &mut node => end,
@@ -91,12 +104,16 @@ async fn run_node(options: NodeOptions, context: &mut Context) -> Result<(), Fai
     drop(serving.await);
     match end {
         Ok(Ok(())) => Ok(()),
-        other => Err(ended(other)),
+        other => Err(ended(other, "the node cannot go on")),
     }
 }
 
 fn greet(handle: &node::Handle, context: &mut Context) {
     let facts = &handle.facts;
+    if let Some(node::Leftovers { files, slots }) = facts.leftovers {
+        let put_away = format!("{files} unfinished files removed, {slots} slot processes ended, the database is in order");
+        context.say(format!("✓ the last run was not ended in order: {put_away}"));
+    }
     let key = facts.data_dir.join("node.key");
     context.say(format!("✓ node {}   identity {}", nickname(facts.me), key.display()));
     let addresses: Vec<String> = handle.net.contact().addresses.iter().map(ToString::to_string).collect();
@@ -107,16 +124,16 @@ fn greet(handle: &node::Handle, context: &mut Context) {
     context.say("Status: manyhands status      Invite: manyhands invite      Stop: Ctrl-C (units are handed back)");
 }
 
-fn ended(end: Result<Result<(), NodeError>, tokio::task::JoinError>) -> Failure {
+fn ended(end: Result<Result<(), NodeError>, tokio::task::JoinError>, what: &str) -> Failure {
     match end {
         Ok(Ok(())) => Failure::new(Exit::Other, "NODE_ENDED", "the node ended before it had started"),
-        Ok(Err(error)) => cannot_start(&error),
+        Ok(Err(error)) => failed(&error, what),
         Err(panic) => Failure::new(Exit::Other, "NODE_BROKE", "the node broke").cause(panic.to_string()),
     }
 }
 
-fn cannot_start(error: &NodeError) -> Failure {
-    let failure = Failure::new(Exit::Other, "NODE_START", "the node cannot start").cause(error.to_string());
+fn failed(error: &NodeError, what: &str) -> Failure {
+    let failure = Failure::new(Exit::Other, "NODE_START", what).cause(error.to_string());
     match error {
         NodeError::Store(error) => error.hint().into_iter().fold(failure, |failure, hint| failure.hint(hint)),
         NodeError::Unprotected => failure.hint("manyhands up --slots 0        (submit only)").hint("manyhands up --allow-unprotected"),
@@ -171,6 +188,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         local_discovery: !args.no_mdns,
         private: args.private,
         allow_unprotected: args.allow_unprotected,
+        drain: Duration::from_secs(args.drain),
     };
     run_node(options, context).await?;
     Ok(Exit::Ok)

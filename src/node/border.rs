@@ -63,6 +63,7 @@ impl Node {
                 self.event(Event::Gossip(gossip::Event::Learned(vec![gossip::Contact { peer, hint }])));
                 self.acquaintances.meet(peer, &hello.contact);
                 self.connected.insert(peer, hello);
+                self.look_at(peer);
             }
             NetEvent::PeerDisconnected { peer } => {
                 self.connected.remove(&peer);
@@ -316,6 +317,7 @@ impl Node {
                 }
                 (Goal::Module { coordinator, job }, result) => self.on_module(coordinator, job, result),
                 (Goal::Input { run }, result) => self.on_input(run, result),
+                (Goal::Mend { digest }, result) => self.on_mended(digest, result),
                 (Goal::Recovered { from, job, receipt }, result) => self.on_recovered_output(from, job, *receipt, result),
                 (Goal::Recheck(recheck), result) => self.on_recheck_fetched(*recheck, result),
                 (Goal::State { from, job, unit }, result) => self.event(Event::State { from, job, unit, held: result.is_ok() }),
@@ -362,6 +364,8 @@ pub(super) enum Goal {
     Module { coordinator: PeerId, job: JobId },
     /// A unit's input.
     Input { run: RunId },
+    /// An own job that this disk has lost it of.
+    Mend { digest: Digest },
     /// The output of a unit that its worker says again.
     Recovered { from: PeerId, job: JobId, receipt: Box<Recovered> },
     /// The module of a unit that somebody is said to have computed wrongly.

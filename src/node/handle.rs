@@ -5,7 +5,7 @@ use crate::{
     protocol::{ids::PeerId, peer::Event},
     store::Store,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// How many requests may wait for the loop; more would only make everyone wait longer.
@@ -30,6 +30,10 @@ pub struct NodeFacts {
     pub instruction_set: String,
     /// When it started.
     pub started: std::time::Instant,
+    /// How long units that run may take to end when the node is to stop.
+    pub drain: Duration,
+    /// What was put away that a node killed before had left.
+    pub leftovers: Option<super::Leftovers>,
 }
 
 /// A running node. Cheap to clone.
@@ -53,10 +57,24 @@ pub struct Handle {
 /// Why a node ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum End {
-    /// The user stops it.
+    /// The user stops it: what runs may end first, the rest is handed back.
+    Drain,
+    /// The user stops it, at once.
     Stop,
     /// It begins again with other settings: another grid.
     Restart,
+    /// The database is damaged.
+    Damaged,
+}
+
+impl End {
+    /// Nothing more happens before it.
+    pub fn is_now(self) -> bool {
+        match self {
+            Self::Drain => false,
+            Self::Stop | Self::Restart | Self::Damaged => true,
+        }
+    }
 }
 
 /// The node is shutting down.
@@ -90,7 +108,18 @@ impl Handle {
         answer.await.map_err(|_| Closed)
     }
 
-    /// Ends the node.
+    /// Ends the node when what runs has ended and was acknowledged, or was handed back when its time was up.
+    pub fn drain(&self) {
+        self.end.send_if_modified(|end| match end {
+            None => {
+                *end = Some(End::Drain);
+                true
+            }
+            Some(_) => false,
+        });
+    }
+
+    /// Ends the node at once.
     pub fn stop(&self) {
         self.end.send_if_modified(|end| end.replace(End::Stop) != Some(End::Stop));
     }
@@ -109,6 +138,6 @@ impl Handle {
     /// Resolves when the node is about to end.
     pub async fn ended(&self) {
         let mut end = self.end.subscribe();
-        drop(end.wait_for(Option::is_some).await);
+        drop(end.wait_for(|end| end.is_some_and(End::is_now)).await);
     }
 }

@@ -1,6 +1,10 @@
 //! What others may look at while they hold a [`Handle::view`](super::Handle::view): read-only, and nothing that waits.
 
-use super::{handle::Handle, net::PeerHello, run_loop::Node};
+use super::{
+    handle::{End, Handle},
+    net::PeerHello,
+    run_loop::Node,
+};
 use crate::protocol::{ids::PeerId, peer::Peer, time::Instant};
 use std::collections::BTreeMap;
 
@@ -40,6 +44,16 @@ impl Node {
         self.runs.given().1
     }
 
+    /// Whether the user lends nothing for now.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pause.by_user
+    }
+
+    /// Whether no leases are taken because the disk takes no writes.
+    pub(crate) fn is_held_up_by_disk(&self) -> bool {
+        self.pause.by_disk.is_some()
+    }
+
     /// Why nothing can be made durable at the moment, if so.
     pub(crate) fn stalled(&self) -> Option<&str> {
         self.stalled.as_deref()
@@ -49,6 +63,6 @@ impl Node {
 impl Handle {
     /// Whether the node is about to end or to begin anew.
     pub(crate) fn is_ending(&self) -> bool {
-        self.end.borrow().is_some()
+        self.end.borrow().is_some_and(End::is_now)
     }
 }

@@ -12,7 +12,10 @@ mod settings;
 
 mod start;
 
+mod drain;
 mod handle;
+mod leftovers;
+mod mend;
 
 mod run_loop;
 
@@ -39,6 +42,7 @@ mod recheck;
 mod kept;
 
 pub use handle::{Closed, Handle, NodeFacts};
+pub use leftovers::Leftovers;
 pub use options::NodeOptions;
 pub(crate) use run_loop::Node;
 pub use settings::{Settings, SettingsError};

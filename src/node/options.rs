@@ -1,6 +1,6 @@
 //! What a node is started with.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// How a node runs. Made by the command line; nothing here is remembered.
 #[derive(Clone, Debug)]
@@ -19,4 +19,6 @@ pub struct NodeOptions {
     pub private: bool,
     /// Runs strangers' code also where no jail protects this machine.
     pub allow_unprotected: bool,
+    /// How long units that run may take to end when the node is to stop; the rest is handed back then.
+    pub drain: Duration,
 }

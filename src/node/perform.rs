@@ -70,6 +70,8 @@ impl Node {
                     self.handle.stop();
                     return false;
                 }
+                // The run loop ends because of it.
+                Err(StoreError::Damaged { .. } | StoreError::BadRow { .. }) => return false,
                 Err(error) => {
                     tracing::error!(%error, "cannot make facts durable; the node waits");
                     self.stalled = Some(error.to_string());

@@ -7,6 +7,7 @@ use super::{
     acquaintances::Acquaintances,
     border::Fetches,
     disputes::{Disputes, Done},
+    drain::Drain,
     handle::{End, Handle, Look, Request},
     kept::KeptBuffer,
     net::{Identity, NetEvent, NetHandle, Outbound, PeerHello},
@@ -16,14 +17,17 @@ use super::{
 };
 use crate::{
     protocol::{
-        ids::{GridId, JobId, PeerId},
+        ids::{Digest, GridId, JobId, PeerId},
         peer::{Event, Peer},
         time::Instant,
     },
     store::Store,
     wire::peer as pb,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -34,6 +38,8 @@ use tokio::{
 const TURN_INPUTS_MAX: usize = 256;
 /// How soon a slow stream is tried again.
 const PUMP_AFTER: Duration = Duration::from_millis(20);
+/// How soon a disk that refused to be written is tried again.
+const DISK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// How many peers may follow jobs here at once.
 const WATCHERS_MAX: usize = 64;
 
@@ -86,6 +92,21 @@ pub struct Node {
     pub(super) looks: Vec<Look>,
     /// Why nothing can be made durable at the moment, for people.
     pub(super) stalled: Option<String>,
+    /// Whether the user lends nothing for now, and whether the disk does not let the node lend.
+    pub(super) pause: Pause,
+    /// Blobs of own jobs that turned out to be damaged and were not found elsewhere so far.
+    pub(super) lost: BTreeSet<Digest>,
+    /// How far its ending has come.
+    pub(super) drain: Option<Drain>,
+}
+
+/// Why no leases are taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pause {
+    /// The user says so.
+    pub by_user: bool,
+    /// The disk takes no writes; it is tried again then.
+    pub by_disk: Option<tokio::time::Instant>,
 }
 
 /// What a run loop is fed from.
@@ -105,32 +126,60 @@ enum Input {
     Disputed(Done),
     Timer,
     Pump,
+    /// The disk is to be tried again.
+    DiskDue,
+    /// A step of the node's ending has had its time.
+    DrainDue,
     End(End),
 }
 
 impl Node {
-    /// Runs until the node is ended.
+    /// Runs until the node is ended; then nothing is left to be written.
     pub(super) async fn run(&mut self, mut inputs: Inputs) -> End {
+        let end = self.run_until_end(&mut inputs).await;
+        self.kept.finish(&self.store).await;
+        end
+    }
+
+    async fn run_until_end(&mut self, inputs: &mut Inputs) -> End {
         loop {
-            match self.next(&mut inputs).await {
-                Input::End(end) => {
-                    self.kept.finish(&self.store).await;
-                    return end;
+            match self.next(inputs).await {
+                Input::End(End::Drain) if self.drain.is_none() => {
+                    self.begin_drain(self.handle.facts.drain);
+                    // That no leases are welcome is said first: then what comes back is known to be handed back.
+                    self.turn(inputs).await;
+                    self.hand_back_waiting();
+                }
+                Input::End(end) => return end,
+                Input::DrainDue => {
+                    if self.drain_is_over() {
+                        return End::Drain;
+                    }
                 }
                 input => self.take(input),
             }
-            self.drain(&mut inputs);
-            self.turn(&mut inputs).await;
+            self.take_more(inputs);
+            self.mind_the_disk();
+            self.turn(inputs).await;
+            if self.store.damage().is_some() {
+                return End::Damaged;
+            }
+            self.look_after_blobs();
+            if self.is_drained() {
+                return End::Drain;
+            }
         }
     }
 
     async fn next(&mut self, inputs: &mut Inputs) -> Input {
         let pump = self.coordinators.values().any(Stream::is_waiting) || self.workers.values().any(|worker| worker.stream.is_waiting());
         let deadline = self.clock.at(self.peer.deadline());
+        let (draining, disk_due) = (self.drain, self.pause.by_disk);
+        let ends = |end: &Option<End>| end.is_some_and(|end| end.is_now() || draining.is_none());
         let kept_due = self.kept.due();
         tokio::select! {
             biased;
-            end = inputs.end.wait_for(Option::is_some) => {
+            end = inputs.end.wait_for(ends) => {
                 // The sender lives in this node's own handle.
                 Input::End(end.ok().and_then(|end| *end).unwrap_or(End::Stop))
             }
@@ -141,12 +190,14 @@ impl Node {
             Some(event) = inputs.net.recv() => Input::Net(event),
             () = sleep_until(deadline) => Input::Timer,
             () = tokio::time::sleep(PUMP_AFTER), if pump => Input::Pump,
+            () = sleep_until(disk_due.unwrap_or(deadline)), if disk_due.is_some() => Input::DiskDue,
+            () = sleep_until(draining.map_or(deadline, Drain::deadline)), if draining.is_some() => Input::DrainDue,
             () = sleep_until(kept_due.unwrap_or(deadline)), if kept_due.is_some() => Input::Pump,
         }
     }
 
     /// Takes in what else is there already.
-    fn drain(&mut self, inputs: &mut Inputs) {
+    fn take_more(&mut self, inputs: &mut Inputs) {
         for _ in 0..TURN_INPUTS_MAX {
             let mut taken = false;
             if let Ok(event) = inputs.slots.try_recv() {
@@ -180,17 +231,41 @@ impl Node {
             Input::Fetched => self.on_fetched(),
             Input::Disputed(done) => self.on_dispute_work(done),
             Input::Timer => self.event(Event::Timer),
-            Input::Pump | Input::End(_) => {}
+            Input::DiskDue => {
+                // It notes itself how that went.
+                drop(tokio::task::block_in_place(|| self.store.try_writing()));
+                self.pause.by_disk = Some(tokio::time::Instant::now() + DISK_AGAIN_AFTER);
+            }
+            Input::Pump | Input::DrainDue | Input::End(_) => {}
         }
         while self.watchers.try_join_next().is_some() {}
     }
 
     /// Hands an event to the peer.
     pub(super) fn event(&mut self, event: Event) {
-        if let Event::Pause(paused) = event {
-            self.runs.set_paused(paused);
+        match event {
+            Event::Pause(paused) => {
+                self.runs.set_paused(paused);
+                self.pause.by_user = paused;
+                self.tell_pause();
+            }
+            event => self.peer.handle(self.clock.now(), event),
         }
-        self.peer.handle(self.clock.now(), event);
+    }
+
+    /// Takes no leases while the disk takes no writes: what a unit needs or leaves could not be kept.
+    fn mind_the_disk(&mut self) {
+        let refuses = self.store.takes_no_writes();
+        if refuses != self.pause.by_disk.is_some() {
+            self.pause.by_disk = refuses.then(|| tokio::time::Instant::now() + DISK_AGAIN_AFTER);
+            tracing::warn!(refuses, "whether this disk refuses to be written has changed");
+            self.tell_pause();
+        }
+    }
+
+    fn tell_pause(&mut self) {
+        let paused = self.pause.by_user || self.pause.by_disk.is_some() || self.drain.is_some();
+        self.peer.handle(self.clock.now(), Event::Pause(paused));
     }
 
     /// Performs what the peer wants, until it wants nothing more.
@@ -214,6 +289,10 @@ impl Node {
             // Whoever asked may have gone.
             let _ = reply.send(());
         }
+        self.answer_looks();
+    }
+
+    fn answer_looks(&mut self) {
         for look in std::mem::take(&mut self.looks) {
             look(self);
         }
@@ -226,6 +305,8 @@ impl Node {
 
     /// Answers views, and nothing else, while nothing can be made durable.
     pub(super) async fn wait_answering_views(&mut self, inputs: &mut Inputs, duration: Duration) {
+        // Those that came with what cannot be made durable do not wait for it either.
+        self.answer_looks();
         let until = tokio::time::Instant::now() + duration;
         loop {
             tokio::select! {

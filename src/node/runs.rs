@@ -134,6 +134,17 @@ impl Runs {
         self.slots.stop(run);
     }
 
+    /// Units that no slot has begun; they are not run any more.
+    pub fn take_waiting(&mut self) -> Vec<RunId> {
+        let mut waiting: Vec<RunId> = self.jobs.values_mut().flat_map(|job| job.waiting.drain(..)).collect();
+        waiting.extend(std::mem::take(&mut self.fetching));
+        waiting.extend(self.slots.cancel_waiting());
+        for run in &waiting {
+            self.inputs.remove(run);
+        }
+        waiting
+    }
+
     /// Jobs whose units wait for a module that nobody fetches.
     fn waiting_without_module(&self) -> Vec<JobKey> {
         let stranded = |job: &JobHere| job.module == ModuleState::Missing && !job.waiting.is_empty();
@@ -298,7 +309,7 @@ impl Node {
         }
     }
 
-    fn fail_run(&mut self, run: RunId, failure: AttemptFailure) {
+    pub(super) fn fail_run(&mut self, run: RunId, failure: AttemptFailure) {
         self.runs.inputs.remove(&run);
         let nothing: Arc<[u8]> = Arc::from([]);
         let outcome = Outcome::Failed(failure);

@@ -28,6 +28,8 @@ use tokio::sync::mpsc;
 const BATCHES_PER_SLOT: usize = 2;
 /// Finished units are handed back at least this often.
 const FLUSH_AFTER: Duration = Duration::from_millis(20);
+/// How soon an output is tried to be kept again for which there was no room.
+const KEEP_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a slot that could not be started waits before it tries again.
 const RESPAWN_AFTER: Duration = Duration::from_secs(1);
 
@@ -169,6 +171,21 @@ impl Slots {
         }
     }
 
+    /// Cancels batches that no slot has begun; their units.
+    pub fn cancel_waiting(&mut self) -> Vec<RunId> {
+        let mut waiting = Vec::new();
+        for slot in &mut self.slots {
+            let mut gate = lock(&slot.gate);
+            let begun = gate.current;
+            // The oldest one is the slot's next even if its thread has not got to it.
+            for given in slot.given.iter_mut().skip(1).filter(|given| begun != Some(given.number)) {
+                waiting.extend(std::mem::take(&mut given.runs));
+                gate.cancelled.insert(given.number);
+            }
+        }
+        waiting
+    }
+
     /// Freezes or continues every slot.
     pub fn set_paused(&mut self, paused: bool) {
         for slot in &self.slots {
@@ -260,14 +277,14 @@ impl SlotThread {
         if let Err(failure) = loaded.and(if cancelled { Err(AttemptFailure::Killed) } else { Ok(()) }) {
             out.finished.extend(positions.iter().map(|&position| (runs[position], without_value(failure))));
         } else if let Some(process) = &mut self.process {
-            let store = &self.store;
+            let (store, stopper) = (&self.store, &self.stopper);
             process.run_batch(&ready, &mut |index, mut report| {
                 let run = runs[positions[index]];
                 let links = std::mem::take(&mut report.links);
                 if !links.as_slice().is_empty() {
                     out.links.push((run, links));
                 }
-                out.push(run, finish(store, report));
+                out.push(run, finish(store, stopper, report));
             });
         }
         out.close()
@@ -371,8 +388,8 @@ fn without_value(failure: AttemptFailure) -> Finished {
     Finished { outcome: Outcome::Failed(failure), output_bytes: 0, output: None, log: Arc::from([]), wall: Duration::ZERO }
 }
 
-/// Turns a report into what the core takes: small outputs as they are, large ones as blobs.
-fn finish(store: &Store, report: Report) -> Finished {
+/// Turns a report into what the core takes: small outputs as they are, large ones as blobs. Waits while the disk takes no writes.
+fn finish(store: &Store, stopper: &Stopper, report: Report) -> Finished {
     let Report { outcome, output, log, wall, links: _ } = corrupt(report);
     let output_bytes = output.len() as u64;
     let mut finished = Finished { outcome, output_bytes, output: None, log: log.into(), wall };
@@ -380,9 +397,12 @@ fn finish(store: &Store, report: Report) -> Finished {
         Outcome::Failed(_) => finished.output_bytes = 0,
         Outcome::Value(_) if output.len() <= INLINE_BYTES_MAX => finished.output = Some(output.into()),
         Outcome::Value(_) => {
-            if let Err(error) = store.put_blob(&output, None) {
+            while let Err(error) = store.put_blob(&output, None) {
                 tracing::error!(%error, "an output cannot be kept");
-                return without_value(AttemptFailure::Killed);
+                if stopper.is_cancelled() || !store.takes_no_writes() {
+                    return without_value(AttemptFailure::Killed);
+                }
+                std::thread::sleep(KEEP_AGAIN_AFTER);
             }
         }
     }

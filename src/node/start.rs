@@ -6,6 +6,7 @@ use super::{
     disputes::Disputes,
     handle::{End, Handle, NodeFacts, REQUESTS_MAX},
     kept::KeptBuffer,
+    leftovers::{self, Leftovers},
     net::{
         BlobSource, EndpointConfig, Identity, Net, NetEndpoint, NetSetup,
         endpoint::{EndpointError, LocalDiscovery, PortMapping},
@@ -13,7 +14,7 @@ use super::{
         invites::{Invites, InvitesError},
     },
     options::NodeOptions,
-    run_loop::{Clock, Inputs, Node},
+    run_loop::{Clock, Inputs, Node, Pause},
     runs::Runs,
     settings::{Settings, SettingsError},
     slots::Slots,
@@ -26,9 +27,14 @@ use crate::{
         platform::Platform,
     },
     sandbox::{SlotError, Workshop, validation_class},
-    store::{Store, StoreError},
+    store::{Store, StoreError, Write},
 };
-use std::{collections::BTreeMap, io, sync::Arc, time::UNIX_EPOCH};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::UNIX_EPOCH,
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -79,17 +85,24 @@ pub async fn run(options: NodeOptions, current: watch::Sender<Option<Handle>>) -
         let dir = options.data_dir.clone();
         tokio::task::block_in_place(|| Store::open(&dir))?
     };
+    let leftovers = tokio::task::block_in_place(|| leftovers::put_away(&options.data_dir, &store));
     loop {
-        let end = run_once(&options, &store, &current).await;
+        let end = run_once(&options, &store, leftovers, &current).await;
         current.send_replace(None);
         match end? {
-            End::Stop => return Ok(()),
+            End::Stop | End::Drain => return Ok(()),
+            End::Damaged => return Err(store.damage().unwrap_or(StoreError::Closed).into()),
             End::Restart => tracing::info!("beginning anew with other settings"),
         }
     }
 }
 
-async fn run_once(options: &NodeOptions, store: &Store, current: &watch::Sender<Option<Handle>>) -> Result<End, NodeError> {
+async fn run_once(
+    options: &NodeOptions,
+    store: &Store,
+    leftovers: Option<Leftovers>,
+    current: &watch::Sender<Option<Handle>>,
+) -> Result<End, NodeError> {
     let dir = &options.data_dir;
     let identity = Identity::load_or_create(&dir.join("node.key"))?;
     let settings = Settings::load_or_create(&Settings::path_in(dir), options.private)?;
@@ -113,6 +126,8 @@ async fn run_once(options: &NodeOptions, store: &Store, current: &watch::Sender<
         validation_class: validation_class(),
         instruction_set: std::env::consts::ARCH.to_owned(),
         started: std::time::Instant::now(),
+        drain: options.drain,
+        leftovers,
     };
     let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
     let (end, ended) = watch::channel(None);
@@ -161,6 +176,23 @@ fn endpoint_config(options: &NodeOptions) -> EndpointConfig {
     }
 }
 
+/// The number of the first announcement: the time of the day in microseconds, or what lies behind all numbers of the run before,
+/// should that clock have been set back.
+fn first_sequence(store: &Store) -> Result<u64, StoreError> {
+    const NOTE: &str = "announcements";
+    /// More than a node announces while it runs.
+    const RUN: u64 = 1 << 32;
+    let floor = store.note(NOTE)?.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+    let since_1970 = u64::try_from(UNIX_EPOCH.elapsed().unwrap_or_default().as_micros()).unwrap_or(u64::MAX);
+    let first = since_1970.max(floor.unwrap_or(0));
+    let bytes = first.saturating_add(RUN).to_le_bytes().to_vec();
+    match store.commit_blocking(vec![Write::Note { key: NOTE.to_owned(), bytes: Some(bytes) }]) {
+        // A node without room on its disk starts all the same, and says so.
+        Ok(()) | Err(StoreError::DiskFull) => Ok(first),
+        Err(error) => Err(error),
+    }
+}
+
 fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeError> {
     let saved = tokio::task::block_in_place(|| handle.store.load())?;
     let mut seed = [0; 32];
@@ -176,8 +208,7 @@ fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeE
         gossip: gossip::Config::default(),
         seed,
     };
-    let since_1970 = UNIX_EPOCH.elapsed().unwrap_or_default();
-    let sequence = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX);
+    let sequence = tokio::task::block_in_place(|| first_sequence(&handle.store))?;
     let mut peer = Peer::new(clock.now(), config, saved, sequence).expect("the default settings agree with one another");
     let contacts = handle.settings.contacts.iter();
     let acquaintances = tokio::task::block_in_place(|| Acquaintances::load(&handle.store))?;
@@ -208,6 +239,9 @@ fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeE
         replies: Vec::new(),
         looks: Vec::new(),
         stalled: None,
+        pause: Pause::default(),
+        lost: BTreeSet::new(),
+        drain: None,
     })
 }
 
@@ -224,5 +258,23 @@ impl BlobSource for Blobs {
         let bytes = bytes.filter(|bytes| bytes.len() == buffer.len()).ok_or(io::ErrorKind::NotFound)?;
         buffer.copy_from_slice(&bytes);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements_go_on_counting_when_the_clock_was_set_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let first = first_sequence(&store).unwrap();
+        let later = first_sequence(&store).unwrap();
+        assert!(later >= first + (1 << 32), "behind all that were announced, though the clock has hardly moved");
+        let day = 86_400_000_000;
+        let ahead = (first + 365 * day).to_le_bytes().to_vec();
+        store.commit_blocking(vec![Write::Note { key: "announcements".to_owned(), bytes: Some(ahead) }]).unwrap();
+        assert_eq!(first_sequence(&store).unwrap(), first + 365 * day, "the clock was a year ahead then");
     }
 }

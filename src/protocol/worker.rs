@@ -407,6 +407,17 @@ impl Worker {
         self.coordinators.get(&coordinator).is_some_and(|coordinator| coordinator.state == LinkState::Open)
     }
 
+    /// All of them.
+    pub fn runs(&self) -> Vec<RunId> {
+        self.coordinators.values().flat_map(|coordinator| coordinator.running.keys().copied()).collect()
+    }
+
+    /// Whether nothing runs, and nothing waits for a coordinator that is there to acknowledge it.
+    pub fn is_drained(&self) -> bool {
+        let waits = |coordinator: &Coordinator| coordinator.state == LinkState::Open && !coordinator.unacknowledged.is_empty();
+        self.coordinators.values().all(|coordinator| coordinator.running.is_empty() && !waits(coordinator))
+    }
+
     /// Coordinators with an open work stream.
     pub fn attached(&self) -> usize {
         self.coordinators.values().filter(|coordinator| coordinator.state == LinkState::Open).count()

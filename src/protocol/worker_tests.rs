@@ -154,6 +154,26 @@ fn pausing_takes_no_more_and_drops_nothing() {
 }
 
 #[test]
+fn a_worker_is_drained_when_nothing_runs_and_whoever_is_there_has_acknowledged() {
+    let mut bench = Bench::at_work(2);
+    assert!(bench.worker.is_drained());
+    bench.worker.leased(bench.now, key(1), JOB, &[lease(1)]);
+    bench.worker.set_paused(bench.now, true);
+    bench.take();
+    assert_eq!((bench.worker.runs(), bench.worker.is_drained()), (vec![run(1, 1)], false));
+    bench.worker.finished(run(1, 1), finished(1));
+    bench.take();
+    assert!(!bench.worker.is_drained(), "it is not acknowledged");
+    let mut gone = bench.worker.clone();
+    gone.closed(bench.now, key(1));
+    assert!(gone.is_drained(), "nobody is there to do it");
+    bench.worker.acknowledged(key(1), JOB, &[UnitIndex(1)]);
+    assert!(bench.worker.is_drained());
+    assert!(matches!(bench.take()[..], [WorkerAction::Keep { .. }]), "its receipt is kept while the node ends, too");
+    bench.nothing_else();
+}
+
+#[test]
 fn no_new_leases_are_welcome_while_too_much_waits_for_acknowledgement() {
     let mut bench = Bench::at_work(2);
     bench.worker.leased(bench.now, key(1), JOB, &[lease(1), lease(2)]);

@@ -30,6 +30,8 @@ mod instrument;
 mod jail;
 mod nan;
 #[cfg(unix)]
+mod orphans;
+#[cfg(unix)]
 mod slot;
 mod step;
 #[cfg(unix)]
@@ -47,6 +49,8 @@ pub use inspect::{Facts, Looks, MAX_MODULE_BYTES, MAX_TABLES, Rejection, admit};
 pub use instrument::instrument;
 #[cfg(unix)]
 pub use jail::Protection;
+#[cfg(unix)]
+pub use orphans::end_orphans;
 #[cfg(unix)]
 pub use slot::{SLOT_ARGUMENT, slot_main};
 pub use step::{INIT, Part, RESULT, STATE_BYTES_MAX, STEP, Snapshot};

@@ -73,7 +73,8 @@ impl Stopper {
         std::mem::replace(&mut state.cancelled, closed)
     }
 
-    pub(super) fn is_cancelled(&self) -> bool {
+    /// Whether what the slot runs is of no use to anybody any more.
+    pub fn is_cancelled(&self) -> bool {
         self.state().cancelled
     }
 

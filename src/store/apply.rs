@@ -4,7 +4,7 @@ use super::{
     error::StoreError,
     files::StagedBlob,
     load::{ANCHOR, FRIEND},
-    schema,
+    rows, schema,
     writer::{Place, Writer},
 };
 use crate::{
@@ -212,9 +212,8 @@ impl Writer {
             Fact::Verdict(job, unit, verdict) => self.insert_verdict(*job, *unit, *verdict),
             Fact::Failures(job, unit, Failures { count, last }) => {
                 let key = schema::key(self.place(*job)?.number, unit.0);
-                let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO failures VALUES (?1, ?2, ?3)")?;
-                insert.execute(params![key, count, number::of_failure(*last)])?;
-                Ok(())
+                let sql = "INSERT OR REPLACE INTO failures (key, count, last, sum) VALUES (?1, ?2, ?3, ?4)";
+                rows::write(&self.connection, sql, params![key, count, number::of_failure(*last)])
             }
             Fact::JobState(job, state) => {
                 let number = self.place(*job)?.number;
@@ -232,11 +231,12 @@ impl Writer {
         let key = schema::key(place.number, place.next_vote);
         let next_vote = place.next_vote.checked_add(1).ok_or(StoreError::BadRow { what: "number of votes" })?;
         let (exit_kind, exit_detail) = number::of_exit(vote.value.exit);
-        let mut insert =
-            self.connection.prepare_cached("INSERT INTO vote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")?;
+        let sql = "INSERT INTO vote
+            (key, unit, worker, attempt, ordinal, exit_kind, exit_detail, output, gas, output_bytes, proof, position, platform, chain, sum)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         // SQLite knows signed numbers only; the bits are kept.
         let (gas, output_bytes) = (vote.value.gas.cast_signed(), vote.output_bytes.cast_signed());
-        insert.execute(params![
+        let values = params![
             key,
             vote.unit.0,
             vote.worker.0,
@@ -251,8 +251,8 @@ impl Writer {
             vote.position,
             number::of_platform(vote.platform),
             vote.value.chain.map(|chain| chain.0),
-        ])?;
-        drop(insert);
+        ];
+        rows::write(&self.connection, sql, values)?;
         self.insert_origin(key, vote.origin)?;
         self.places.insert(job, Place { next_vote, ..place });
         Ok(())
@@ -260,20 +260,25 @@ impl Writer {
 
     fn insert_verdict(&mut self, job: JobId, unit: UnitIndex, verdict: Verdict) -> Result<(), StoreError> {
         let key = schema::key(self.place(job)?.number, unit.0);
-        let mut insert = self.connection.prepare_cached("INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
-        let no_digest = None::<[u8; 32]>;
-        match verdict {
-            Verdict::Open => insert.execute(params![key, 1, None::<u32>, None::<u32>, no_digest, None::<i64>, None::<bool>, no_digest])?,
-            Verdict::Verified { value, by_owner } => {
-                let (exit_kind, exit_detail) = number::of_exit(value.exit);
-                let (gas, chain) = (value.gas.cast_signed(), value.chain.map(|chain| chain.0));
-                insert.execute(params![key, 2, exit_kind, exit_detail, value.output.0, gas, by_owner, chain])?
-            }
-            Verdict::Failed => {
-                insert.execute(params![key, 3, None::<u32>, None::<u32>, no_digest, None::<i64>, None::<bool>, no_digest])?
-            }
+        let (kind, value) = match verdict {
+            Verdict::Open => (1, None),
+            Verdict::Verified { value, by_owner } => (2, Some((value, by_owner))),
+            Verdict::Failed => (3, None),
         };
-        Ok(())
+        let exit = value.map(|(value, _)| number::of_exit(value.exit));
+        let sql = "INSERT OR REPLACE INTO verdict (key, kind, exit_kind, exit_detail, output, gas, by_owner, chain, sum)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let values = params![
+            key,
+            kind,
+            exit.map(|(kind, _)| kind),
+            exit.map(|(_, detail)| detail),
+            value.map(|(value, _)| value.output.0),
+            value.map(|(value, _)| value.gas.cast_signed()),
+            value.map(|(_, by_owner)| by_owner),
+            value.and_then(|(value, _)| value.chain).map(|chain| chain.0),
+        ];
+        rows::write(&self.connection, sql, values)
     }
 
     fn insert_findings(&mut self, job: JobId, findings: &Findings) -> Result<(), StoreError> {

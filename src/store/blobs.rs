@@ -10,15 +10,37 @@ use crate::protocol::{
     outcome::UnitLimits,
 };
 use rusqlite::OptionalExtension as _;
+use sha2::{Digest as _, Sha256};
 use std::{
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
+    path::Path,
+    time::SystemTime,
 };
 
 /// The most bytes that one [`Store::read_blob_at`] returns.
 pub const READ_BYTES_MAX: usize = 1 << 20;
 /// The most bytes of any blob: of a unit's input or output, and more than of a module.
 const BLOB_BYTES_MAX: u64 = UnitLimits::MAX.output_bytes;
+
+/// Files known to be whole; of more the first by name are looked at again.
+const WHOLE_MAX: usize = 4096;
+/// Bytes of a file that are hashed at a time.
+const HASHED_BYTES: usize = 256 << 10;
+
+/// A file's size and the time of its last change.
+pub(super) type Stamp = (u64, SystemTime);
+
+fn hash(path: &Path) -> io::Result<Digest> {
+    let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
+    let mut buffer = vec![0; HASHED_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest(hasher.finalize().into())),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
 
 /// Where a blob's bytes are.
 enum Held {
@@ -52,6 +74,11 @@ impl Store {
         })
     }
 
+    /// Whether an own job needs a blob, be it here or not.
+    pub fn is_pinned(&self, digest: Digest) -> Result<bool, StoreError> {
+        self.read(|connection| Ok(connection.prepare_cached("SELECT 1 FROM pin WHERE digest = ?1")?.exists([digest.0])?))
+    }
+
     /// Whether a blob is here.
     pub fn has_blob(&self, digest: Digest) -> Result<bool, StoreError> {
         self.blob_size(digest).map(|size| size.is_some())
@@ -72,20 +99,26 @@ impl Store {
 
     /// Up to `length` bytes, at most [`READ_BYTES_MAX`], from `offset` on; fewer at the end, none when the blob is not here.
     ///
-    /// A part cannot be compared with the digest: whoever receives it checks the whole.
+    /// The whole is compared with the digest before the first part of it is given out, and again when the file has changed since.
     pub fn read_blob_at(&self, digest: Digest, offset: u64, length: usize) -> Result<Option<Vec<u8>>, StoreError> {
         let length = length.min(READ_BYTES_MAX);
         match self.held(digest)? {
             None => Ok(None),
             Some(Held::Row(bytes)) => {
+                if Digest::of(&bytes) != digest {
+                    return self.forget_damaged(digest);
+                }
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
                 let end = start.saturating_add(length).min(bytes.len());
                 Ok(Some(bytes[start..end].to_vec()))
             }
-            Some(Held::File(size)) => match self.read_file(digest, offset, length, size)? {
-                Some(bytes) => Ok(Some(bytes)),
-                None => self.forget_damaged(digest),
-            },
+            Some(Held::File(size)) => {
+                let is_whole = self.is_whole(digest, size)?;
+                match if is_whole { self.read_file(digest, offset, length, size)? } else { None } {
+                    Some(bytes) => Ok(Some(bytes)),
+                    None => self.forget_damaged(digest),
+                }
+            }
         }
     }
 
@@ -123,7 +156,42 @@ impl Store {
         }
     }
 
+    /// Whether a file's bytes are those that its name says; looked at once for each state of the file.
+    fn is_whole(&self, digest: Digest, size: u64) -> Result<bool, StoreError> {
+        let path = self.0.files.blob(digest);
+        let stamp = |path: &Path| -> io::Result<Stamp> {
+            let metadata = path.metadata()?;
+            Ok((metadata.len(), metadata.modified()?))
+        };
+        let check = || -> io::Result<bool> {
+            let before = stamp(&path)?;
+            if before.0 != size {
+                return Ok(false);
+            }
+            if self.0.whole().get(&digest) == Some(&before) {
+                return Ok(true);
+            }
+            let is_whole = hash(&path)? == digest;
+            let mut whole = self.0.whole();
+            if is_whole {
+                while whole.len() >= WHOLE_MAX {
+                    whole.pop_first();
+                }
+                whole.insert(digest, before);
+            } else {
+                whole.remove(&digest);
+            }
+            Ok(is_whole)
+        };
+        match check() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            checked => checked.map_err(StoreError::io("read", path.clone())),
+        }
+    }
+
     fn forget_damaged<T>(&self, digest: Digest) -> Result<Option<T>, StoreError> {
+        tracing::error!(blob = %digest, file = %self.0.files.blob(digest).display(), "a blob is damaged or gone, and is forgotten");
+        self.0.mailbox.note_damaged_blob(digest);
         self.commit_blocking(vec![Write::RemoveBlob(digest)])?;
         Ok(None)
     }

@@ -1,7 +1,11 @@
 //! What can go wrong with the store.
 
 use crate::protocol::ids::{Digest, JobId};
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Why the store refused or failed. Cheap to clone: one failure is told to everybody whose writes shared the transaction.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -15,16 +19,20 @@ pub enum StoreError {
         pid: Option<u32>,
     },
     /// A newer version of this program wrote the database. Nothing was touched.
-    #[error("the database has schema {found}, this version knows schemas up to {known}")]
+    #[error("a newer version of this program wrote the database {}: it has schema {found}, this version knows schemas up to {known}", path.display())]
     NewerSchema {
+        /// The database.
+        path: PathBuf,
         /// What the database has.
         found: i64,
         /// The newest that this version knows.
         known: i64,
     },
-    /// The database is damaged.
-    #[error("the database is damaged: {detail}")]
+    /// The database is damaged: what it says can no longer be believed.
+    #[error("the database {} is damaged: {detail}", path.display())]
     Damaged {
+        /// The file.
+        path: PathBuf,
         /// What the check found first.
         detail: String,
     },
@@ -32,7 +40,7 @@ pub enum StoreError {
     #[error("no space is left for the store")]
     DiskFull,
     /// A file could not be written or read.
-    #[error("cannot {doing} {path}")]
+    #[error("cannot {doing} {}: {source}", path.display())]
     Io {
         /// What was attempted.
         doing: &'static str,
@@ -43,7 +51,7 @@ pub enum StoreError {
         source: Arc<io::Error>,
     },
     /// The database failed otherwise.
-    #[error("the database failed")]
+    #[error("the database failed: {0}")]
     Database(#[source] Arc<rusqlite::Error>),
     /// A row holds what this program does not write.
     #[error("a stored {what} makes no sense")]
@@ -83,7 +91,10 @@ impl StoreError {
         match self {
             Self::InUse { .. } => Some("stop the other node, or choose another directory with --data-dir"),
             Self::NewerSchema { .. } => Some("run the newer version, or choose another directory with --data-dir"),
-            Self::Damaged { .. } => Some("check the disk, then move the database away and start anew, or restore a copy"),
+            Self::Damaged { .. } => Some(
+                "check the disk; then put a copy of the database back, or move it and its -wal file away and start anew \
+                 (identity and grid stay; submit the jobs again)",
+            ),
             Self::DiskFull => Some("free some disk space, or raise the limit on the store"),
             Self::Io { .. } => Some("check that the data directory exists and belongs to you"),
             Self::Database(_)
@@ -93,6 +104,19 @@ impl StoreError {
             | Self::TooLong { .. }
             | Self::Closed => None,
         }
+    }
+
+    /// Names the database that a failure is about.
+    pub(super) fn in_database(self, database: &Path) -> Self {
+        match self {
+            Self::Damaged { path: _, detail } => Self::Damaged { path: database.to_owned(), detail },
+            other => other,
+        }
+    }
+
+    /// A row that makes no sense, or not the sense that it had when it was written.
+    pub(super) fn damaged_row(what: &str) -> Self {
+        Self::Damaged { path: PathBuf::new(), detail: format!("a stored {what} is not what was written") }
     }
 
     /// For `map_err` on file operations; a full disk is recognised.
@@ -107,9 +131,16 @@ impl StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+        // What is stored has the types that it was written with.
+        if matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)) {
+            return Self::Damaged { path: PathBuf::new(), detail: error.to_string() };
+        }
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull,
-            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => Self::Damaged { detail: error.to_string() },
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                Self::Damaged { path: PathBuf::new(), detail: error.to_string() }
+            }
             _ => Self::Database(Arc::new(error)),
         }
     }

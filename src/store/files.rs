@@ -1,6 +1,9 @@
 //! The data directory's files: where blobs lie, and how one gets there whole or not at all.
 
-use super::error::StoreError;
+use super::{
+    error::StoreError,
+    fault::{self, Place},
+};
 use crate::protocol::ids::Digest;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -9,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -21,26 +24,30 @@ pub const SMALL_BYTES_MAX: usize = 16 << 10;
 pub(super) struct Files {
     root: PathBuf,
     next: AtomicU64,
+    /// The last write failed, probably because there is no room.
+    takes_no_writes: AtomicBool,
 }
 
 impl Files {
     /// Makes what is missing of `root` and empties its `tmp`.
     pub(super) fn prepare(root: &Path) -> Result<Self, StoreError> {
         make_private(root)?;
-        let files = Self { root: root.to_owned(), next: AtomicU64::new(0) };
+        let files = Self { root: root.to_owned(), next: AtomicU64::new(0), takes_no_writes: AtomicBool::new(false) };
         make_private(&files.root.join("blobs"))?;
         Ok(files)
     }
 
-    /// Empties `tmp`; only with the lock held.
-    pub(super) fn empty_tmp(&self) -> Result<(), StoreError> {
+    /// Empties `tmp`; only with the lock held. How many files there were.
+    pub(super) fn empty_tmp(&self) -> Result<usize, StoreError> {
         let tmp = self.root.join("tmp");
+        let found = fs::read_dir(&tmp).map_or(0, Iterator::count);
         match fs::remove_dir_all(&tmp) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::io("empty", tmp)(error)),
         }
-        make_private(&tmp)
+        make_private(&tmp)?;
+        Ok(found)
     }
 
     /// The database.
@@ -93,6 +100,21 @@ impl Files {
             }
         }
         Ok(found)
+    }
+
+    /// Notes how writing went.
+    pub(super) fn note<T>(&self, written: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &written {
+            Ok(_) => self.takes_no_writes.store(false, Ordering::Relaxed),
+            Err(StoreError::DiskFull | StoreError::Io { .. }) => self.takes_no_writes.store(true, Ordering::Relaxed),
+            Err(_) => {}
+        }
+        written
+    }
+
+    /// Whether the last write failed for a reason of the disk.
+    pub(super) fn takes_no_writes(&self) -> bool {
+        self.takes_no_writes.load(Ordering::Relaxed)
     }
 
     fn tmp(&self) -> Result<(TmpPath, File), StoreError> {
@@ -159,18 +181,29 @@ impl BlobWriter {
             return Err(StoreError::TooLong { what: self.what, found: size, max: self.bytes_max });
         }
         if self.large.is_none() && size > SMALL_BYTES_MAX as u64 {
-            let (path, mut file) = self.files.tmp()?;
-            file.write_all(&self.small).map_err(StoreError::io("write", &path.0))?;
+            self.large = Some(self.files.note(self.spill())?);
             self.small = vec![];
-            self.large = Some((path, file));
         }
         match &mut self.large {
-            Some((path, file)) => file.write_all(bytes).map_err(StoreError::io("write", &path.0))?,
+            Some((path, file)) => {
+                let written = file.write_all(bytes).map_err(StoreError::io("write", &path.0));
+                if written.is_err() {
+                    self.files.note(written)?;
+                }
+            }
             None => self.small.extend_from_slice(bytes),
         }
         self.hasher.update(bytes);
         self.size = size;
         Ok(())
+    }
+
+    /// Moves what there is to a file.
+    fn spill(&self) -> Result<(TmpPath, File), StoreError> {
+        let (path, mut file) = self.files.tmp()?;
+        fault::pass(Place::BlobBegins).map_err(StoreError::io("write", &path.0))?;
+        file.write_all(&self.small).map_err(StoreError::io("write", &path.0))?;
+        Ok((path, file))
     }
 
     /// How many bytes there are so far.
@@ -180,9 +213,10 @@ impl BlobWriter {
 
     /// Ends the blob and makes its bytes durable; they become part of the store when the result is committed.
     pub fn finish(self) -> Result<StagedBlob, StoreError> {
-        let Self { size, hasher, small, large, .. } = self;
+        let Self { files, size, hasher, small, large, .. } = self;
         if let Some((path, file)) = &large {
-            file.sync_all().map_err(StoreError::io("sync", &path.0))?;
+            let synced = file.sync_all().and_then(|()| fault::pass(Place::BlobWritten));
+            files.note(synced.map_err(StoreError::io("sync", &path.0)))?;
         }
         // Thousands of these may wait for one commit, so the file is closed.
         let large = large.map(|(path, _)| path);

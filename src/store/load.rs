@@ -1,6 +1,6 @@
 //! Facts from rows: what a restarted peer is rebuilt from.
 
-use super::{Store, error::StoreError, receipts::load_origin, schema};
+use super::{Store, error::StoreError, receipts::load_origin, rows, schema};
 use crate::{
     protocol::{
         fact::{Failures, Findings, Nondeterminism, Origin, Saved, SavedJob, Standing, Verdict, Vote},
@@ -68,8 +68,12 @@ fn load_jobs(connection: &Connection) -> Result<Vec<SavedJob>, StoreError> {
     while let Some(row) = rows.next()? {
         let job: i64 = row.get(0)?;
         let encoded = row.get_ref(2)?.as_blob().map_err(|_| StoreError::BadRow { what: "manifest" })?;
+        let id = JobId(row.get(1)?);
+        if manifest::job_id(encoded) != id {
+            return Err(StoreError::damaged_row("manifest"));
+        }
         jobs.push(SavedJob {
-            id: JobId(row.get(1)?),
+            id,
             manifest: manifest::decode(encoded).map_err(|_| StoreError::BadRow { what: "manifest" })?,
             secret: row.get(3)?,
             state: number::to_job_state(row.get(4)?).map_err(|_| StoreError::BadRow { what: "job state" })?,
@@ -122,6 +126,7 @@ fn load_chain(row: &Row<'_>) -> Result<Option<Digest>, StoreError> {
 
 /// The vote in a row of the table `vote`.
 pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
+    rows::check(row, "vote")?;
     let proof = row.get_ref(10)?.as_blob().map_err(|_| StoreError::BadRow { what: "proof" })?;
     let platform = match row.get::<_, Option<u32>>(12)? {
         Some(number) => number::to_platform(number).map_err(|_| StoreError::BadRow { what: "instruction set" })?,
@@ -149,6 +154,7 @@ pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
 
 /// The verdict in a row of the table `verdict`.
 pub(super) fn load_verdict(row: &Row<'_>) -> Result<Verdict, StoreError> {
+    rows::check(row, "verdict")?;
     match row.get(1)? {
         1 => Ok(Verdict::Open),
         2 => {
@@ -162,6 +168,7 @@ pub(super) fn load_verdict(row: &Row<'_>) -> Result<Verdict, StoreError> {
 }
 
 fn load_failures(row: &Row<'_>) -> Result<Failures, StoreError> {
+    rows::check(row, "count of failures")?;
     let last = number::to_failure(row.get(2)?).map_err(|_| StoreError::BadRow { what: "failure" })?;
     Ok(Failures { count: row.get(1)?, last })
 }
@@ -182,7 +189,9 @@ fn load_findings(row: &Row<'_>) -> Result<Findings, StoreError> {
 
 fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, StoreError> {
     let mut find = connection.prepare_cached("SELECT * FROM standing ORDER BY peer")?;
-    let rows = find.query_map([], |row| {
+    let mut found = find.query([])?;
+    let mut standings = vec![];
+    while let Some(row) = found.next()? {
         let standing = Standing {
             verified_units: row.get::<_, i64>(1)?.cast_unsigned(),
             verified_gas: row.get::<_, i64>(2)?.cast_unsigned(),
@@ -193,9 +202,9 @@ fn load_standings(connection: &Connection) -> Result<Vec<(PeerId, Standing)>, St
             friend: row.get::<_, i64>(6)? & FRIEND != 0,
             lineage: row.get::<_, Option<[u8; 32]>>(7)?.map(PeerId),
         };
-        Ok((PeerId(row.get(0)?), standing))
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+        standings.push((PeerId(row.get(0)?), standing));
+    }
+    Ok(standings)
 }
 
 /// What is left of quarantines, by this machine's clock; where that was set back they have just begun.

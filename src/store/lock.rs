@@ -16,6 +16,8 @@ const PID_BYTES_MAX: u64 = 20;
 pub(super) struct DirLock {
     file: File,
     was_unclean: bool,
+    /// The process that did not get to close the directory.
+    previous: Option<u32>,
 }
 
 impl DirLock {
@@ -42,12 +44,17 @@ impl DirLock {
             writeln!(file, "{}", std::process::id())
         };
         write(&mut file).map_err(StoreError::io("write", &path))?;
-        Ok(Self { file, was_unclean: !text.is_empty() })
+        Ok(Self { file, was_unclean: !text.is_empty(), previous: pid })
     }
 
     /// Whether the process that had the directory before did not get to close it.
     pub(super) fn was_unclean(&self) -> bool {
         self.was_unclean
+    }
+
+    /// That process, as far as it said.
+    pub(super) fn previous(&self) -> Option<u32> {
+        self.previous
     }
 
     /// Gives the lock back and notes that everything is in order.

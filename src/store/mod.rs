@@ -8,10 +8,17 @@
 //! Everything but [`Store::commit`] and [`Store::blocking`] blocks on the disk, so call it where blocking is allowed.
 
 use crate::protocol::ids::Digest;
-use std::{collections::BTreeSet, path::Path, sync::Arc, thread::JoinHandle};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+};
 use tokio::sync::{mpsc, oneshot};
 
 mod error;
+
+pub(crate) mod fault;
 
 mod lock;
 
@@ -24,6 +31,8 @@ mod writer;
 mod apply;
 
 mod reader;
+
+mod rows;
 
 mod load;
 
@@ -39,6 +48,9 @@ mod submission;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod damage_tests;
 
 pub use apply::{NOTE_BYTES_MAX, NOTE_KEY_BYTES_MAX, Write};
 pub use blobs::READ_BYTES_MAX;
@@ -69,6 +81,15 @@ impl Default for Options {
     }
 }
 
+/// What was put right after a process that did not get to close the directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recovery {
+    /// That process, as far as it said.
+    pub previous: Option<u32>,
+    /// Unfinished files, and files that no row knows.
+    pub files_removed: usize,
+}
+
 /// An open data directory. Cheap to clone; the last clone to be dropped waits until what was handed in is durable.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Inner>);
@@ -78,6 +99,9 @@ struct Inner {
     files: Arc<files::Files>,
     readers: reader::Readers,
     mailbox: Arc<Mailbox>,
+    recovery: Option<Recovery>,
+    /// Files whose bytes have been compared with their names.
+    whole: Mutex<BTreeMap<Digest, blobs::Stamp>>,
     /// Taken when the store closes, which ends the writer's thread.
     queue: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
@@ -95,18 +119,57 @@ impl Store {
     pub fn open_with(dir: &Path, options: Options) -> Result<Self, StoreError> {
         let files = Arc::new(files::Files::prepare(dir)?);
         let lock = lock::DirLock::acquire(dir)?;
-        let connection = schema::open_writer(&files.database(), options.database_bytes_max, lock.was_unclean())?;
-        files.empty_tmp()?;
+        let database = files.database();
+        let connection = schema::open_writer(&database, options.database_bytes_max, lock.was_unclean());
+        let connection = connection.map_err(|error| error.in_database(&database))?;
+        let mut files_removed = files.empty_tmp()?;
         if lock.was_unclean() {
-            remove_strays(&connection, &files)?;
+            files_removed += remove_strays(&connection, &files)?;
         }
+        let recovery = lock.was_unclean().then(|| Recovery { previous: lock.previous(), files_removed });
         let mailbox = Arc::new(Mailbox::default());
         let writer = Writer::new(connection, files.clone(), mailbox.clone(), options.blob_quota_bytes)?;
         let (queue, requests) = mpsc::channel(writer::QUEUE_MAX);
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(requests));
         let thread = thread.map_err(StoreError::io("start the thread of", files.database()))?;
         let readers = reader::Readers::new(files.database());
-        Ok(Self(Arc::new(Inner { files, readers, mailbox, queue: Some(queue), thread: Some(thread), lock: Some(lock) })))
+        Ok(Self(Arc::new(Inner {
+            files,
+            readers,
+            mailbox,
+            recovery,
+            whole: Mutex::default(),
+            queue: Some(queue),
+            thread: Some(thread),
+            lock: Some(lock),
+        })))
+    }
+
+    /// What was found and put right when the store was opened; none when it had been closed in order.
+    pub fn recovery(&self) -> Option<Recovery> {
+        self.0.recovery
+    }
+
+    /// Whether the last attempt to write failed because the disk is full or takes no writes.
+    pub fn takes_no_writes(&self) -> bool {
+        self.0.files.takes_no_writes()
+    }
+
+    /// Tries whether the disk takes writes again, with a file that is gone afterwards. Blocks.
+    pub fn try_writing(&self) -> Result<(), StoreError> {
+        let mut writer = self.blob_writer();
+        writer.write(&[0; SMALL_BYTES_MAX * 4])?;
+        writer.finish().map(drop)
+    }
+
+    /// The damage to the database that was found since it was opened, if any was: nothing that it says can be believed any more.
+    pub fn damage(&self) -> Option<StoreError> {
+        self.0.mailbox.damage()
+    }
+
+    /// Blobs that were found damaged and removed since the last call, oldest first.
+    pub fn take_damaged_blobs(&self) -> Vec<Digest> {
+        self.0.mailbox.take_damaged_blobs()
     }
 
     /// Makes all of `writes` durable, in this order and behind earlier commits, or none of them. Waits while the queue is full.
@@ -155,6 +218,13 @@ impl Store {
     }
 }
 
+impl Inner {
+    fn whole(&self) -> MutexGuard<'_, BTreeMap<Digest, blobs::Stamp>> {
+        // A table of what is known to be so, whoever panicked.
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.readers.close();
@@ -168,12 +238,14 @@ impl Drop for Inner {
 }
 
 /// Removes files that no row knows: placed by a transaction that a power failure took back.
-fn remove_strays(connection: &rusqlite::Connection, files: &files::Files) -> Result<(), StoreError> {
+fn remove_strays(connection: &rusqlite::Connection, files: &files::Files) -> Result<usize, StoreError> {
     let mut find = connection.prepare("SELECT digest FROM blob WHERE bytes IS NULL")?;
     let known = find.query_map([], |row| row.get(0).map(Digest))?.collect::<Result<BTreeSet<_>, _>>()?;
+    let mut removed = 0;
     for stray in files.blobs()?.into_iter().filter(|digest| !known.contains(digest)) {
         let path = files.blob(stray);
         std::fs::remove_file(&path).map_err(StoreError::io("remove", path))?;
+        removed += 1;
     }
-    Ok(())
+    Ok(removed)
 }

@@ -73,12 +73,13 @@ impl Drop for Turn<'_> {
 impl Store {
     /// Reads from one consistent state of the database.
     pub(super) fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.0.readers.with(|connection| {
+        let result = self.0.readers.with(|connection| {
             let transaction = connection.unchecked_transaction()?;
             let result = read(&transaction)?;
             transaction.finish()?;
             Ok(result)
-        })
+        });
+        result.map_err(|error| error.in_database(&self.0.files.database())).inspect_err(|error| self.0.mailbox.note_damage(error))
     }
 }
 

@@ -196,7 +196,7 @@ fn a_newer_schema_is_refused_untouched() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let before = fs::read(&database).unwrap();
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, known: 1.. })));
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, known: 1.., .. })));
     assert_eq!(fs::read(&database).unwrap(), before);
 }
 

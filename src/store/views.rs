@@ -105,5 +105,7 @@ fn find_input(connection: &Connection, number: i64, unit: UnitIndex) -> Result<O
             inline: row.get::<_, Option<Vec<u8>>>(3)?.map(Arc::from),
         })
     };
-    Ok(find.query_row([schema::key(number, unit.0)], input).optional()?)
+    let found = find.query_row([schema::key(number, unit.0)], input).optional()?;
+    let differs = |input: &UnitInput| input.inline.as_ref().is_some_and(|bytes| Digest::of(bytes) != input.digest);
+    if found.as_ref().is_some_and(differs) { Err(StoreError::damaged_row("input")) } else { Ok(found) }
 }

@@ -7,6 +7,7 @@
 use super::{
     apply::{Change, Done},
     error::StoreError,
+    fault::{self, Place as FaultPlace},
     files::Files,
     schema,
 };
@@ -16,7 +17,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,6 +32,9 @@ const GROUP_MAX: usize = 16_384;
 const SWEEP_MAX: i64 = 4096;
 /// Blobs whose use is remembered between two groups; the use of more is forgotten, which only blurs what is evicted first.
 const TOUCHED_MAX: usize = 4096;
+
+/// Damaged blobs that are remembered until somebody asks; more are found again when they are next read.
+const DAMAGED_MAX: usize = 1024;
 
 /// Changes that happen together, and where to say how it went.
 pub(super) struct Request {
@@ -49,6 +56,10 @@ impl Request {
 pub(super) struct Mailbox {
     touched: Mutex<BTreeSet<Digest>>,
     abandoned: Mutex<Vec<i64>>,
+    damage: Mutex<Option<StoreError>>,
+    damaged_blobs: Mutex<Vec<Digest>>,
+    /// Something is in one of the last two, so that looking for it costs nothing.
+    is_damaged: AtomicBool,
 }
 
 impl Mailbox {
@@ -58,6 +69,39 @@ impl Mailbox {
         if touched.len() < TOUCHED_MAX {
             touched.insert(digest);
         }
+    }
+
+    /// Notes a failure that means that the database is damaged; the first one is kept.
+    pub(super) fn note_damage(&self, error: &StoreError) {
+        if matches!(error, StoreError::Damaged { .. } | StoreError::BadRow { .. }) {
+            self.damage.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+            self.is_damaged.store(true, Ordering::Release);
+        }
+    }
+
+    /// The first such failure.
+    pub(super) fn damage(&self) -> Option<StoreError> {
+        if !self.is_damaged.load(Ordering::Acquire) {
+            return None;
+        }
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that a blob was not what its digest says.
+    pub(super) fn note_damaged_blob(&self, digest: Digest) {
+        let mut damaged = self.damaged_blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if damaged.len() < DAMAGED_MAX && !damaged.contains(&digest) {
+            damaged.push(digest);
+            self.is_damaged.store(true, Ordering::Release);
+        }
+    }
+
+    /// Those blobs, once.
+    pub(super) fn take_damaged_blobs(&self) -> Vec<Digest> {
+        if !self.is_damaged.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.damaged_blobs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Notes that a submission was given up.
@@ -186,6 +230,8 @@ impl Writer {
         let pending = std::mem::take(&mut self.pending);
         match &result {
             Ok(_) => {
+                // A removal that fails leaves a stray, which is none here.
+                drop(fault::pass(FaultPlace::BeforeRemoval));
                 for digest in pending.removed {
                     // One that stays is found when the directory is next compared with the database.
                     drop(fs::remove_file(self.files.blob(digest)));
@@ -193,9 +239,12 @@ impl Writer {
                 self.live.retain(|draft| !pending.closed.contains(draft));
                 self.garbage.extend(pending.garbage);
             }
-            Err(_) => self.take_back(pending),
+            Err(error) => {
+                self.mailbox.note_damage(&error.clone().in_database(&self.files.database()));
+                self.take_back(pending);
+            }
         }
-        result
+        self.files.note(result.map_err(|error| error.in_database(&self.files.database())))
     }
 
     fn attempt<'a>(&mut self, requests: impl Iterator<Item = &'a [Change]>) -> Result<Vec<Done>, StoreError> {
@@ -211,8 +260,14 @@ impl Writer {
         self.note_uses()?;
         self.evict()?;
         let folders: BTreeMap<u8, Digest> = self.pending.placed.keys().map(|digest| (digest.0[0], *digest)).collect();
+        if !folders.is_empty() {
+            fault::pass(FaultPlace::BlobPlaced).map_err(|error| StoreError::io("sync", self.files.database())(error))?;
+        }
         folders.into_values().try_for_each(|digest| self.files.sync_folder(digest))?;
+        fault::pass(FaultPlace::BeforeCommit).map_err(|error| StoreError::io("write", self.files.database())(error))?;
         self.connection.execute_batch("COMMIT")?;
+        // Durable is durable.
+        drop(fault::pass(FaultPlace::AfterCommit));
         Ok(done)
     }
 

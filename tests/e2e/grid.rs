@@ -10,13 +10,13 @@ use std::{
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
 /// Nothing here takes so long, also on a slow machine that does other things besides.
-const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Nodes, and a directory for them and for a test's files.
@@ -74,6 +74,16 @@ impl Grid {
         Self { directory: tempfile::tempdir().unwrap(), nodes: Vec::new(), runtime }
     }
 
+    /// Lets all nodes but the first join it as devices of the same owner, and waits until they have.
+    pub fn join_own_devices(&self) {
+        let others = self.nodes.len() - 1;
+        let ticket = self.run(0, &["invite", "--own", "--uses", &others.to_string()]).ok();
+        for at in 1..=others {
+            let _ = self.run(at, &["join", ticket.trim()]).ok();
+        }
+        self.wait_for_peers(0, others);
+    }
+
     /// A node by itself, with one slot.
     pub fn alone() -> Self {
         let mut grid = Self::new();
@@ -110,8 +120,22 @@ impl Grid {
         self.add_with(slots, &[])
     }
 
+    /// Starts one more node with more arguments; its number.
+    pub fn add_with_arguments(&mut self, slots: u32, arguments: &[&str]) -> usize {
+        let at = self.prepare(slots, &[]);
+        self.nodes[at].arguments.extend(arguments.iter().map(|&word| word.to_owned()));
+        self.start(at);
+        at
+    }
+
     /// Starts one more node with variables in its environment; its number.
     pub fn add_with(&mut self, slots: u32, environment: &[(&str, &str)]) -> usize {
+        let at = self.prepare(slots, environment);
+        self.start(at);
+        at
+    }
+
+    fn prepare(&mut self, slots: u32, environment: &[(&str, &str)]) -> usize {
         let at = self.nodes.len();
         let data_dir = self.directory.path().join(format!("node-{at}"));
         fs::create_dir(&data_dir).unwrap();
@@ -122,20 +146,29 @@ impl Grid {
         }
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.nodes.push(Node { data_dir, arguments, environment, child: None });
-        self.start(at);
         at
     }
 
     /// Starts a node that does not run, and waits until it answers.
     pub fn start(&mut self, at: usize) {
+        self.spawn(at, &[]);
+        self.wait_until_up(at);
+    }
+
+    /// Starts a node that does not run, with more variables in its environment, and does not wait.
+    pub fn spawn(&mut self, at: usize, environment: &[(&str, &str)]) {
         let node = &mut self.nodes[at];
         assert!(node.child.is_none(), "node {at} runs");
         let log = File::options().create(true).append(true).open(node.data_dir.join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_manyhands"));
-        command.env_clear().env("RUST_LOG", "info").envs(&node.environment);
+        command.env_clear().env("RUST_LOG", "info").envs(&node.environment).envs(environment.iter().copied());
         command.arg("--data-dir").arg(&node.data_dir).args(&node.arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         node.child = Some(command.spawn().unwrap());
+    }
+
+    /// Waits until a node that was started answers.
+    pub fn wait_until_up(&mut self, at: usize) {
         until("a node answers", || {
             let ended = self.nodes[at].child.as_mut().and_then(|child| child.try_wait().unwrap());
             assert!(ended.is_none(), "node {at} ended: {ended:?}");
@@ -148,6 +181,43 @@ impl Grid {
         let mut child = self.nodes[at].child.take().expect("it runs");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Waits for so long at most that a node ends by itself; what it ended in.
+    pub fn ends_within(&mut self, at: usize, patience: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let ended = self.nodes[at].child.as_mut().expect("it runs").try_wait().unwrap();
+            if ended.is_some() {
+                self.nodes[at].child = None;
+            }
+            if ended.is_some() || Instant::now() >= deadline {
+                return ended;
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// A node's process.
+    pub fn process(&self, at: usize) -> u32 {
+        self.nodes[at].child.as_ref().expect("it runs").id()
+    }
+
+    /// Where a node keeps everything.
+    pub fn data_dir(&self, at: usize) -> &Path {
+        &self.nodes[at].data_dir
+    }
+
+    /// What a node has said so far.
+    pub fn log(&self, at: usize) -> String {
+        fs::read_to_string(self.nodes[at].data_dir.join("log")).unwrap_or_default()
+    }
+
+    /// Sends a signal to a node.
+    #[cfg(unix)]
+    pub fn signal(&self, at: usize, signal: rustix::process::Signal) {
+        let child = self.nodes[at].child.as_ref().expect("it runs");
+        rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
     }
 
     /// Stops a node in order: it tells the others that it goes.
@@ -213,12 +283,6 @@ impl Grid {
     /// A job as its node sees it.
     pub fn job(&self, at: usize, job: &str) -> Job {
         self.ask(at, async |mut client| client.job(job).await.unwrap())
-    }
-
-    /// What a node has said.
-    #[cfg(feature = "fault-injection")]
-    pub fn log(&self, at: usize) -> String {
-        fs::read_to_string(self.nodes[at].data_dir.join("log")).unwrap()
     }
 
     /// All units of a job.

@@ -4,13 +4,19 @@ use crate::{
     grid::{Grid, until},
     modules::{slow_echo, with_body},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 const UNITS: u32 = 60;
+/// Longer than a connection lasts without a sign of life. `MANYHANDS_FROZEN_SECONDS=40` is longer than a lease, too.
+const FROZEN: Duration = Duration::from_secs(12);
 
 /// Submits a job whose units take about a tenth of a second; its id.
 fn submit(grid: &Grid) -> String {
-    let module = grid.file("slow.wasm", slow_echo(100_000_000));
+    submit_slow(grid, 100_000_000)
+}
+
+fn submit_slow(grid: &Grid, rounds: u64) -> String {
+    let module = grid.file("slow.wasm", slow_echo(rounds));
     let range = format!("0..{UNITS}");
     grid.submit(0, &[&module, "--range", &range, "--per-unit", "1", "--", "{index}"])
 }
@@ -93,4 +99,57 @@ fn what_a_killed_node_ran_ends_with_it() {
     // What has ended, and waits only for somebody to ask how, has no memory map any more.
     let gone = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/maps")).map_or(true, |maps| maps.is_empty());
     until("slots have ended", || children.iter().all(gone).then_some(()));
+}
+
+/// Nodes are frozen as by a closed lid: their clocks stand still for those who wait in them, and time jumps when they go on.
+#[cfg(unix)]
+#[test]
+fn frozen_nodes_go_on_where_they_were() {
+    use rustix::process::Signal;
+    let grid = Grid::of_own_devices(3);
+    let job = submit_slow(&grid, 300_000_000);
+    wait_verified(&grid, &job, 5);
+    let frozen = std::env::var("MANYHANDS_FROZEN_SECONDS").map_or(FROZEN, |seconds| Duration::from_secs(seconds.parse().unwrap()));
+    let before = verified_votes(&grid, &job);
+    assert!(before.len() < UNITS as usize, "the job ended too soon for this test");
+    for at in [0, 1] {
+        grid.signal(at, Signal::STOP);
+        std::thread::sleep(frozen);
+        grid.signal(at, Signal::CONT);
+    }
+    check(&grid, &job);
+    let after = verified_votes(&grid, &job);
+    for (unit, votes) in before {
+        assert_eq!(after[&unit], votes, "unit {unit} stays as it was");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_killed_node_left_is_put_away_and_told() {
+    use std::{
+        fs,
+        os::unix::process::ExitStatusExt as _,
+        process::{Command, Stdio},
+    };
+    let mut grid = Grid::alone();
+    let process = grid.process(0).to_string();
+    grid.kill(0);
+    for draft in ["control.json.4711", "settings.json.0123.tmp", "tmp/9"] {
+        fs::write(grid.data_dir(0).join(draft), "half of it").unwrap();
+    }
+    // As a slot looks that has outlived its node, which ours do not.
+    grid.file("__slot", "read forever");
+    let mut orphan = Command::new("/bin/sh");
+    orphan.args(["__slot", "run", "1", &process]).current_dir(grid.directory()).stdin(Stdio::piped());
+    let mut orphan = orphan.spawn().unwrap();
+    grid.start(0);
+    let told = "the last run was not ended in order: 3 unfinished files removed, 1 slot processes ended";
+    assert!(grid.log(0).contains(told), "{}", grid.log(0));
+    assert_eq!(orphan.wait().unwrap().signal(), Some(9));
+    let _ = grid.run(0, &["stop"]).ok();
+    assert!(grid.ends_within(0, crate::grid::DEADLINE).is_some());
+    assert_eq!(crate::audit::Audit::of(grid.data_dir(0)).findings(), Vec::<String>::new());
+    grid.start(0);
+    assert_eq!(grid.log(0).matches("not ended in order").count(), 1, "once");
 }

@@ -4,7 +4,7 @@ use crate::{grid::Grid, modules::bundled};
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 /// A text of about 300 KB, other words in each file, and how often each word occurs.
-fn text(file: u32) -> (String, BTreeMap<String, u64>) {
+pub fn text(file: u32) -> (String, BTreeMap<String, u64>) {
     let (mut text, mut counts) = (String::new(), BTreeMap::new());
     for i in 0..40_000_u32 {
         let word = format!("w{}x{file}", i * i % 9_973);
@@ -14,7 +14,7 @@ fn text(file: u32) -> (String, BTreeMap<String, u64>) {
     (text, counts)
 }
 
-fn table(counts: &BTreeMap<String, u64>) -> String {
+pub fn table(counts: &BTreeMap<String, u64>) -> String {
     counts.iter().map(|(word, count)| format!("{word}\t{count}\n")).collect()
 }
 

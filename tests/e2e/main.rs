@@ -4,11 +4,23 @@
 //! the commands say in detail is tested inside the library, against a fake node.
 #![cfg(feature = "node")]
 
+#[cfg(target_os = "linux")]
+mod audit;
 mod bad_input;
 mod bundles;
+#[cfg(target_os = "linux")]
+mod chaos;
+#[cfg(target_os = "linux")]
+mod damage;
 mod demo;
+#[cfg(target_os = "linux")]
+mod dice;
+#[cfg(feature = "fault-injection")]
+mod disk;
 #[cfg(feature = "fault-injection")]
 mod disputes;
+#[cfg(unix)]
+mod drain;
 mod failing_units;
 mod grid;
 mod grids;

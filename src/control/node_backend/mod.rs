@@ -18,6 +18,7 @@ mod kept;
 
 mod logs;
 
+mod mend;
 mod own_slot;
 
 mod pause;
@@ -234,11 +235,12 @@ impl Backend for NodeBackend {
         self.status_now().await
     }
 
-    /// Both ways hand running units back: their leases end with the streams, and are given to others at once.
+    /// What still runs when the node ends is handed back by either way: leases end with the streams, and are given to others at once.
     async fn shutdown(&self, how: Stop) -> Reply<()> {
         let handle = self.handle().await?;
         match how {
-            Stop::Drain | Stop::Now => handle.stop(),
+            Stop::Drain => handle.drain(),
+            Stop::Now => handle.stop(),
         }
         Ok(())
     }

@@ -95,6 +95,7 @@ impl NodeBackend {
             let Some(outputs) = views.iter().map(verified).collect::<Option<Vec<_>>>() else {
                 return Err(self.unverified(job).await?);
             };
+            self.mend(job, outputs.clone()).await?;
             input = self.read(move |store| append(store, input, outputs, INPUT_BYTES_MAX)).await?;
         }
         Ok(input)

@@ -32,6 +32,17 @@ pub(super) fn start(handle: &Handle, job: JobId, manifest: Arc<Manifest>, units:
     })
 }
 
+/// Starts to run a unit of `job` for its output alone; why there is none, for people.
+pub(super) fn output(handle: &Handle, job: JobId, manifest: Arc<Manifest>, unit: UnitIndex) -> OwnSlot<Result<Vec<u8>, String>> {
+    let memory_bytes = manifest.limits.memory_bytes;
+    let work = Work { store: handle.store.clone(), job, manifest };
+    OwnSlot::start(handle, memory_bytes, move |slot, outputs| {
+        let report = slot.map_err(|error| error.to_string()).and_then(|mut slot| work.report(&mut slot, unit));
+        // Whoever wanted it may have gone.
+        drop(outputs.blocking_send(report.map(|report| report.output)));
+    })
+}
+
 /// What the slot's thread works with.
 struct Work {
     store: Store,
@@ -54,11 +65,7 @@ impl Work {
     }
 
     fn run_one(&self, slot: &mut SlotProcess, unit: UnitIndex) -> Result<OwnRun, String> {
-        own_slot::load(slot, &self.store, self.manifest.module).map_err(|error| error.to_string())?;
-        let task = self.task(unit).map_err(|error| error.to_string())?.ok_or("its input is not here")?;
-        let mut reported = None;
-        slot.run_batch(std::slice::from_ref(&task), &mut |_, report| reported = Some(report));
-        let Report { outcome, output, log: _, wall, links: _ } = reported.ok_or("the slot reported nothing")?;
+        let Report { outcome, output, log: _, wall, links: _ } = self.report(slot, unit)?;
         let value = match outcome {
             Outcome::Value(value) => value,
             Outcome::Failed(failure) => return Err(failure.to_string()),
@@ -69,6 +76,14 @@ impl Work {
             self.store.put_blob(&output, None).map_err(|error| error.to_string())?;
         }
         Ok(OwnRun { unit, value, output_bytes, output: inline.then(|| output.into()), wall })
+    }
+
+    fn report(&self, slot: &mut SlotProcess, unit: UnitIndex) -> Result<Report, String> {
+        own_slot::load(slot, &self.store, self.manifest.module).map_err(|error| error.to_string())?;
+        let task = self.task(unit).map_err(|error| error.to_string())?.ok_or("its input is not here")?;
+        let mut ended = None;
+        slot.run_batch(std::slice::from_ref(&task), &mut |_, report| ended = Some(report));
+        ended.ok_or_else(|| "the slot reported nothing".to_owned())
     }
 
     /// What the unit was given when it first ran; none when its input is not here.

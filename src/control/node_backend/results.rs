@@ -118,7 +118,7 @@ impl NodeBackend {
                 }
                 next = view.unit.0 + 1;
             }
-            self.give(ready, &outlet).await?;
+            self.give(job, ready, &outlet).await?;
             match then {
                 Some(Step::Missing) => return Err(Ended::Failed(self.unverified(job).await?)),
                 Some(Step::Wait) => outlet.pause(FOLLOW_EVERY).await?,
@@ -129,15 +129,22 @@ impl NodeBackend {
     }
 
     /// Gives outputs out, small ones read many at a time.
-    async fn give(&self, ready: Vec<Ready>, outlet: &Outlet<ResultChunk>) -> Result<(), Ended> {
+    async fn give(&self, job: JobId, ready: Vec<Ready>, outlet: &Outlet<ResultChunk>) -> Result<(), Ended> {
         let mut rest = std::collections::VecDeque::from(ready);
         while !rest.is_empty() {
-            let (chunks, left) = self.read(move |store| read_small(store, rest)).await?;
+            let same = rest.clone();
+            let (chunks, left) = match self.read(move |store| read_small(store, rest)).await {
+                Err(error) if is_lost(&error) => {
+                    self.mend(job, same.iter().map(|ready| (ready.unit, ready.output)).collect()).await?;
+                    self.read(move |store| read_small(store, same)).await?
+                }
+                read => read?,
+            };
             rest = left;
             if chunks.is_empty()
                 && let Some(large) = rest.pop_front()
             {
-                self.give_large(large, outlet).await?;
+                self.give_large(job, large, outlet).await?;
             }
             for chunk in chunks {
                 outlet.put(chunk).await?;
@@ -147,11 +154,15 @@ impl NodeBackend {
     }
 
     /// Gives out an output that is not read at once, and compares it with its digest on the way.
-    async fn give_large(&self, ready: Ready, outlet: &Outlet<ResultChunk>) -> Result<(), Ended> {
+    async fn give_large(&self, job: JobId, ready: Ready, outlet: &Outlet<ResultChunk>) -> Result<(), Ended> {
         let Ready { unit, name, output, standing } = ready;
         let (mut offset, mut hasher) = (0, Sha256::new());
         loop {
-            let bytes = self.read(move |store| Ok(store.read_blob_at(output, offset, CHUNK_BYTES)?)).await?;
+            let mut bytes = self.read(move |store| Ok(store.read_blob_at(output, offset, CHUNK_BYTES)?)).await?;
+            if bytes.is_none() {
+                self.mend(job, vec![(unit, output)]).await?;
+                bytes = self.read(move |store| Ok(store.read_blob_at(output, offset, CHUNK_BYTES)?)).await?;
+            }
             let data = bytes.ok_or_else(|| lost(unit))?;
             hasher.update(&data);
             offset += data.len() as u64;
@@ -188,9 +199,17 @@ fn read_small(store: &Store, mut ready: Left) -> Reply<(Vec<ResultChunk>, Left)>
     Ok((chunks, ready))
 }
 
+/// Why the output of a unit cannot be given, though it was verified.
+const OUTPUT_LOST: &str = "OUTPUT_LOST";
+
+pub(super) fn is_lost(error: &ControlError) -> bool {
+    error.reason == OUTPUT_LOST
+}
+
 pub(super) fn lost(unit: u32) -> ControlError {
-    let error = ControlError::new(Kind::Internal, "OUTPUT_LOST", format!("the output of unit {unit} is damaged or lost on this disk"));
-    error.cause("it was verified, and its bytes are not what they were").hint("check the disk; submit the job anew with another nonce")
+    let error = ControlError::new(Kind::Internal, OUTPUT_LOST, format!("the output of unit {unit} is damaged or lost on this disk"));
+    let error = error.cause("it was verified, no connected peer holds it any more, and it could not be computed again here");
+    error.hint("check the disk; then ask again when other peers are connected").hint("or submit the job anew with --new")
 }
 
 #[cfg(test)]

@@ -72,6 +72,12 @@ fn of_loop(node: &Node) -> Status {
     let (peer, now) = (node.peer(), node.now());
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let estimate = peer.board().estimate();
+    let lost = Some(node.lost_blobs()).filter(|lost| *lost > 0).map(|lost| {
+        let what = "damaged on this disk, and no connected peer holds them: outputs are computed again when results are read";
+        format!("{lost} blobs of your jobs are {what}; submit a job again whose module or inputs are among them")
+    });
+    let held_up = node.is_held_up_by_disk() && node.stalled().is_none();
+    let held_up = held_up.then(|| "the disk takes no writes, so no units are taken until it does".to_owned());
     let stalled = node.stalled().map(|reason| format!("nothing can be kept, so the node waits: {reason}"));
     let open = || peer.owner().job_ids().filter(|job| peer.owner().open_units(*job) > 0);
     let differing = open().filter_map(|job| peer.owner().job_view(job)).filter_map(|view| {
@@ -82,14 +88,14 @@ fn of_loop(node: &Node) -> Status {
         peers_connected: count(node.connected().len()),
         peers_known: count(peer.gossip().sizes().contacts.max(node.connected().len())),
         slots_busy: node.busy_slots(),
-        paused: peer.worker().is_paused(),
+        paused: node.is_paused(),
         units_run: node.units_run(),
         gas_given: node.gas_given(),
         jobs_open_here: count(open().count()),
         jobs_heard: count(peer.board().open_jobs(now).count()),
         grid_peers_estimate: estimate.peers,
         grid_slots_estimate: estimate.slots,
-        warnings: stalled.into_iter().chain(differing).collect(),
+        warnings: stalled.into_iter().chain(held_up).chain(lost).chain(differing).collect(),
         ..Status::default()
     }
 }

@@ -1,5 +1,6 @@
 //! Small secret files: written whole or not at all, readable by their owner only.
 
+use crate::store::fault::{self, Place};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
@@ -128,6 +129,7 @@ fn write_beside(path: &Path, bytes: &[u8]) -> Result<PathBuf, PrivateFileError> 
         drop(fs::remove_file(&temporary));
         return Err(failed("write", &temporary)(error));
     }
+    fault::pass(Place::PrivateWritten).map_err(failed("write", &temporary))?;
     Ok(temporary)
 }
 

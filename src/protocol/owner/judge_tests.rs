@@ -137,3 +137,25 @@ fn a_unit_with_which_a_single_worker_always_fails_ends() {
         desk.nothing_else();
     }
 }
+
+#[test]
+fn a_unit_that_is_handed_back_is_leased_again_at_once_and_has_not_failed() {
+    let mut desk = Desk::new(&[1, 2]).submit(1);
+    desk.worker(1, 1);
+    let lease = desk.lease(1);
+    // Killed for another reason, it counts.
+    desk.try_report(1, &lease, Outcome::Failed(AttemptFailure::Killed)).unwrap();
+    let once = Failures { count: 1, last: AttemptFailure::Killed };
+    assert_eq!(desk.facts, [Fact::Failures(JOB, UnitIndex(0), once)]);
+    let lease = desk.lease(1);
+    desk.owner.window(key(1), 0);
+    desk.worker(2, 1);
+    assert!(desk.leases.is_empty(), "it is out");
+    for _ in 0..2 {
+        desk.try_report(1, &lease, Outcome::Failed(AttemptFailure::Killed)).unwrap();
+    }
+    assert_eq!(desk.lease(2).unit, lease.unit);
+    assert_eq!(desk.facts.len(), 1, "nothing more is held against the unit");
+    assert_eq!(desk.state(0), UnitState::Running);
+    desk.nothing_else();
+}

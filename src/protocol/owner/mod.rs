@@ -294,6 +294,8 @@ impl Owner {
         }
         self.trust.answered(from);
         match report.outcome {
+            // Handed back by a worker that takes no more, which says nothing about the unit.
+            Outcome::Failed(AttemptFailure::Killed) if live && self.roster.get(from).is_some_and(|worker| worker.window == 0) => {}
             // Said once for each lease: whoever repeats it, or says it when the lease is over, makes no unit fail.
             Outcome::Failed(failure) if live => self.on_failure(now, id, unit, from, failure),
             Outcome::Value(value) if voted.is_none() => self.on_value(now, id, from, value, report),

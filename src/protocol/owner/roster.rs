@@ -24,7 +24,7 @@ const ALL_LOOKED_AT_MAX: usize = 32;
 #[derive(Clone, Debug)]
 pub(super) struct Worker {
     /// Leases that it is willing to hold in all.
-    window: u32,
+    pub window: u32,
     pub slots: u32,
     /// Its instruction set, as it says.
     pub platform: Platform,
