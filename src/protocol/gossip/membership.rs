@@ -4,8 +4,8 @@
 //! cheap. Here nobody is made to connect to anybody: a peer chooses its *outbound* neighbours itself, from contacts that it collects,
 //! and only it can drop them for another. *Inbound* places are limited, more numerous in the whole grid than the peers that want
 //! one, and given to whoever asks first; `places` says who loses one again. A peer without a free place names others that may have
-//! one, so a newcomer walks to its neighbours. A peer with no neighbour at all is repaired by the same loop that fills a view: it goes on dialling, its bootstrap
-//! contacts included, until it has one. That loop is the watchdog against a lost request.
+//! one, so a newcomer walks to its neighbours. A peer with no neighbour at all is repaired by the same loop that fills a view: it goes
+//! on dialling, its bootstrap contacts included, until it has one. That loop is the watchdog against a lost request.
 
 mod places;
 
