@@ -7,6 +7,7 @@ mod action;
 mod bisect;
 mod check;
 mod convict;
+mod focus;
 mod follow;
 mod judge;
 mod lease;

@@ -1,7 +1,10 @@
 //! One of this peer's own jobs: its units, what they want, and what was given by whom. How units are judged is in `judge`.
 
-use super::bisect::{Bisections, Party};
-use super::unit::{FailureRecord, Phase, Unit, UnitVote, Want, Wanted};
+use super::{
+    bisect::{Bisections, Party},
+    focus::Focus,
+    unit::{FailureRecord, Phase, Unit, UnitVote, Want, Wanted},
+};
 use crate::protocol::{
     fact::{Fact, Failures, Findings, JobState, Nondeterminism, Standing, Verdict, Vote},
     ids::{Attempt, JobId, PeerId, UnitIndex},
@@ -11,7 +14,7 @@ use crate::protocol::{
     time::Instant,
     verify::{self, AuditState, JobSecret},
 };
-use core::time::Duration;
+use core::{ops::Bound, time::Duration};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -55,6 +58,8 @@ pub(super) struct OwnJob {
     pub voted_on: BTreeMap<PeerId, Vec<UnitIndex>>,
     /// Undecided units that each worker voted on.
     undecided: BTreeMap<PeerId, Undecided>,
+    /// Newcomers who are to be proven next.
+    pub focus: Focus,
     /// The owner wants it to go on although nothing has succeeded.
     pub insisted: bool,
     /// When the first unit went out.
@@ -117,6 +122,8 @@ pub(super) struct Consequences {
     pub evidence: BTreeMap<PeerId, (JobId, UnitIndex)>,
     /// Standings that changed.
     pub touched: BTreeSet<PeerId>,
+    /// Who became proven: its votes weigh more from now on.
+    pub risen: BTreeSet<PeerId>,
     /// Standings as they were before they lost a unit.
     pub before: BTreeMap<PeerId, Standing>,
     /// Units of the same job that are to be judged again.
@@ -151,6 +158,7 @@ impl OwnJob {
             contributions: BTreeMap::new(),
             voted_on: BTreeMap::new(),
             undecided: BTreeMap::new(),
+            focus: Focus::default(),
             insisted: false,
             first_lease: None,
             unit_seconds: None,
@@ -246,9 +254,13 @@ impl OwnJob {
         }
     }
 
-    /// Who voted on units that wait for a decision.
-    pub fn undecided_voters(&self) -> impl Iterator<Item = PeerId> {
-        self.undecided.keys().copied()
+    /// Who voted on units that wait for a decision, by their keys, from behind this one on and round.
+    pub fn undecided_voters_after(&self, cursor: Option<PeerId>) -> impl Iterator<Item = PeerId> {
+        let (behind, before) = match cursor {
+            Some(cursor) => ((Bound::Excluded(cursor), Bound::Unbounded), (Bound::Unbounded, Bound::Included(cursor))),
+            None => ((Bound::Unbounded, Bound::Unbounded), (Bound::Excluded(PeerId([0; 32])), Bound::Included(PeerId([0; 32])))),
+        };
+        self.undecided.range(behind).chain(self.undecided.range(before)).map(|(voter, _)| *voter)
     }
 
     /// What its checks have brought to light.

@@ -1,20 +1,25 @@
 //! Chooses a unit of one job for one worker.
 
-use super::{lease::LeaseKey, own_job::OwnJob, unit::Want};
+use super::{focus::Focus, lease::LeaseKey, own_job::OwnJob, unit::Want};
 use crate::protocol::{
     ids::{PeerId, UnitIndex},
     platform::Platform,
     time::Instant,
     trust::Trust,
-    verify::{COLD_BELOW_PROVEN_PEERS, PROVEN_UNITS, Voter},
+    verify::Voter,
 };
-use core::{cell::Cell, time::Duration};
+use core::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 use std::collections::BTreeSet;
 
 /// The most units that a newcomer may be involved in without their being decided, so that a swarm of new keys cannot fill a job.
 pub const NEWCOMER_PENDING_MAX: u32 = 20;
 /// How many units are looked at for one offer before the next set is tried.
 const CANDIDATES_MAX: usize = 16;
+/// How many of the newcomers in focus are looked at for one offer.
+const FOCUS_TRIES: usize = 4;
 /// How long a worker that failed on a unit is not asked again while there are others who did not.
 const SAME_WORKER_AGAIN: Duration = Duration::from_secs(10);
 
@@ -38,6 +43,8 @@ pub(super) struct Picker<'a> {
     pub now: Instant,
     /// When a unit that was kept from the worker may be given to it.
     pub again_at: Cell<Option<Instant>>,
+    /// The job's, for as long as this looks at it.
+    pub focus: RefCell<Focus>,
 }
 
 impl Picker<'_> {
@@ -57,7 +64,7 @@ impl Picker<'_> {
             // The owner's own votes settle a unit at once. While nobody else is proven they prove the first newcomers.
             return if self.proven_online == 0 {
                 judge
-                    .or_else(|| self.unit_of_nearest())
+                    .or_else(|| self.unit_in_focus())
                     .or_else(|| from(proven))
                     .or_else(|| from(any))
                     .or_else(|| from(Want::First))
@@ -68,8 +75,7 @@ impl Picker<'_> {
         }
         if self.proven {
             let witness = from(Want::Another(Voter::OnPlatform(self.platform)));
-            let nearest = || if self.proven_online < COLD_BELOW_PROVEN_PEERS { self.unit_of_nearest() } else { None };
-            let wanted = witness.or_else(nearest).or_else(|| from(proven)).or_else(|| from(any));
+            let wanted = witness.or_else(|| self.unit_in_focus()).or_else(|| from(proven)).or_else(|| from(any));
             return wanted.or_else(|| from(Want::First)).or_else(fresh);
         }
         if !self.newcomer_may_have_more() {
@@ -107,21 +113,19 @@ impl Picker<'_> {
         suitable.next()
     }
 
-    /// A unit on which that newcomer has voted who is nearest to being proven, and the set that it is in. While nobody or
-    /// few are proven their executions are spent on one newcomer after the other: twenty for each of thousands would take for ever.
-    fn unit_of_nearest(&self) -> Option<(UnitIndex, Option<Want>)> {
-        let (gas, turn) = (self.job.gas_estimate(), self.pivot as u8);
-        let mut best = None;
-        for voter in self.job.undecided_voters() {
-            let record = self.trust.record_in_units(voter, gas);
-            // Among equals nobody's key puts it first for ever.
-            let key = (record, voter.0[0].wrapping_sub(turn));
-            if record >= PROVEN_UNITS || self.trust.is_barred(voter, self.now) || best.is_some_and(|(other, _)| other >= key) {
-                continue;
+    /// A unit of one of the newcomers who are to be proven next, and the set that it is in.
+    fn unit_in_focus(&self) -> Option<(UnitIndex, Option<Want>)> {
+        let mut focus = self.focus.borrow_mut();
+        let gas = self.job.gas_estimate();
+        let is_newcomer = |peer: PeerId| !self.trust.is_proven(peer, gas) && !self.trust.is_barred(peer, self.now);
+        for _ in 0..FOCUS_TRIES {
+            let (at, voter) = focus.draw(self.pivot, self.proven_online, self.job, is_newcomer)?;
+            if let Some((unit, want)) = Some(voter).filter(|voter| is_newcomer(*voter)).and_then(|voter| self.unit_of(voter)) {
+                return Some((unit, Some(want)));
             }
-            best = self.unit_of(voter).map(|unit| (key, unit)).or(best);
+            focus.drop(at);
         }
-        best.map(|(_, (unit, want))| (unit, Some(want)))
+        None
     }
 
     /// A unit that waits for another vote and has this voter's.

@@ -10,7 +10,10 @@ use crate::protocol::{
     ids::{JobId, PeerId, UnitIndex},
     time::Instant,
 };
-use core::{cell::Cell, time::Duration};
+use core::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 use rand_chacha::rand_core::Rng;
 use std::collections::BTreeMap;
 
@@ -175,6 +178,7 @@ impl Owner {
 
     fn with_picker<T>(&mut self, now: Instant, id: JobId, worker: PeerId, ask: impl FnOnce(&Picker<'_>) -> T) -> T {
         let pivot = self.rng.next_u32();
+        let focus = self.jobs.get_mut(&id).map(|job| core::mem::take(&mut job.focus)).unwrap_or_default();
         let job = &self.jobs[&id];
         let gas = job.gas_estimate();
         let picker = Picker {
@@ -191,9 +195,14 @@ impl Owner {
             pivot,
             now,
             again_at: Cell::new(None),
+            focus: RefCell::new(focus),
         };
         let answer = ask(&picker);
-        if let Some(at) = picker.again_at.get() {
+        let (again_at, focus) = (picker.again_at.get(), picker.focus.into_inner());
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.focus = focus;
+        }
+        if let Some(at) = again_at {
             self.wake_by(at);
         }
         answer
