@@ -217,7 +217,7 @@ pub struct Facts {
     pub(super) start: Option<u32>,
     /// How many globals it defines.
     pub(super) globals: u32,
-    /// Whether it is [stepped](super::step).
+    /// Whether it is stepped (`sandbox::step`).
     pub stepped: bool,
 }
 

@@ -87,7 +87,7 @@ pub enum OwnerAction {
         /// Which state.
         link: Link,
     },
-    /// Run a part of a unit here; [`Owner::segment_ran`] follows.
+    /// Run a part of a unit here; [`super::Owner::segment_ran`] follows.
     RunSegment {
         /// Of which job.
         job: JobId,
