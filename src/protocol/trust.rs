@@ -207,14 +207,10 @@ impl Trust {
     }
 
     /// Another proven voter, or the owner, backs its value.
-    /// Returns whether that made it proven for units of about `typical` gas.
-    pub fn credit(&mut self, peer: PeerId, gas: u64, typical: u64) -> bool {
-        let record = self.remember(peer);
-        let before = record.is_proven(typical);
-        let standing = &mut record.standing;
+    pub fn credit(&mut self, peer: PeerId, gas: u64) {
+        let standing = &mut self.remember(peer).standing;
         standing.verified_units = standing.verified_units.saturating_add(1);
         standing.verified_gas = standing.verified_gas.saturating_add(gas);
-        !before && record.is_proven(typical)
     }
 
     /// What backed it fell.
@@ -323,7 +319,7 @@ mod tests {
     #[test]
     fn a_first_conviction_is_quarantine_and_a_second_is_for_good() {
         let mut trust = Trust::default();
-        (0..30).for_each(|_| _ = trust.credit(peer(1), 10, 10));
+        (0..30).for_each(|_| trust.credit(peer(1), 10));
         assert!(trust.is_proven(peer(1), 10));
         let now = Instant(5);
         trust.convict(peer(1), now);
@@ -349,7 +345,7 @@ mod tests {
     #[test]
     fn what_is_not_handed_in_costs_no_trust() {
         let mut trust = Trust::default();
-        (0..30).for_each(|_| _ = trust.credit(peer(1), 10, 10));
+        (0..30).for_each(|_| trust.credit(peer(1), 10));
         for _ in 0..100 {
             trust.drop_lease(peer(1));
             trust.let_run_out(peer(1), Instant(0));
@@ -364,7 +360,7 @@ mod tests {
     #[test]
     fn work_on_small_units_proves_nobody_for_large_ones() {
         let mut trust = Trust::default();
-        (0..1000).for_each(|_| _ = trust.credit(peer(1), 10, 10));
+        (0..1000).for_each(|_| trust.credit(peer(1), 10));
         assert!(trust.is_proven(peer(1), 500) && !trust.is_proven(peer(1), 501));
     }
 

@@ -64,10 +64,6 @@ impl Owner {
                 }
             }
         }
-        for worker in consequences.risen {
-            let undecided = |id: &JobId| -> Vec<_> { self.jobs[id].undecided_of(worker).map(|unit| (*id, unit)).collect() };
-            queue.extend(self.running.iter().flat_map(undecided));
-        }
         for worker in consequences.touched {
             self.note_standing(worker);
             self.touched.insert(worker);

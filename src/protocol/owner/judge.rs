@@ -223,15 +223,10 @@ impl OwnJob {
     }
 
     fn adjust_credit(&mut self, index: UnitIndex, credit: &[PeerId], trust: &mut Trust, out: &mut Consequences) {
-        let typical = self.gas_estimate();
         for vote in &mut self.units[index.0 as usize].votes {
             let due = !vote.struck && vote.origin.earns_credit() && credit.contains(&vote.worker);
             match (vote.credited, due) {
-                (false, true) => {
-                    if trust.credit(vote.worker, vote.value.gas, typical) {
-                        out.risen.insert(vote.worker);
-                    }
-                }
+                (false, true) => trust.credit(vote.worker, vote.value.gas),
                 (true, false) if !vote.struck => {
                     out.before.entry(vote.worker).or_insert_with(|| trust.standing(vote.worker));
                     trust.discredit(vote.worker, vote.value.gas);
@@ -332,12 +327,6 @@ impl OwnJob {
     pub fn rest_on(&self, worker: PeerId) -> impl Iterator<Item = UnitIndex> {
         let stands = |index: &UnitIndex| matches!(self.units[index.0 as usize].phase, Phase::Verified { by_owner: false, .. });
         self.voted_on.get(&worker).into_iter().flatten().copied().filter(stands)
-    }
-
-    /// The units that wait for a decision and have a vote of this worker.
-    pub fn undecided_of(&self, worker: PeerId) -> impl Iterator<Item = UnitIndex> {
-        let waits = |index: &UnitIndex| !self.units[index.0 as usize].phase.is_decided();
-        self.voted_on.get(&worker).into_iter().flatten().copied().filter(waits)
     }
 
     /// Follows the audit rate. Returns the accepted units which a higher rate now selects.

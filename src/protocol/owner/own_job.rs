@@ -71,6 +71,8 @@ pub(super) struct OwnJob {
     /// Disputes about long units.
     pub bisections: Bisections,
     gas_of_verified: u128,
+    /// The estimate for as long as it is fixed.
+    fixed_estimate: Option<u64>,
     verified_values: u32,
 }
 
@@ -122,8 +124,6 @@ pub(super) struct Consequences {
     pub evidence: BTreeMap<PeerId, (JobId, UnitIndex)>,
     /// Standings that changed.
     pub touched: BTreeSet<PeerId>,
-    /// Who became proven: its votes weigh more from now on.
-    pub risen: BTreeSet<PeerId>,
     /// Standings as they were before they lost a unit.
     pub before: BTreeMap<PeerId, Standing>,
     /// Units of the same job that are to be judged again.
@@ -165,6 +165,7 @@ impl OwnJob {
             backup_at: None,
             bisections: Bisections::default(),
             gas_of_verified: 0,
+            fixed_estimate: None,
             verified_values: 0,
         }
     }
@@ -176,7 +177,14 @@ impl OwnJob {
     /// The typical gas of this job's units, for estimates and for the weight of records. Rests on what is verified, since any
     /// other claim may be a lie; zero before.
     pub fn gas_estimate(&self) -> u64 {
-        (self.gas_of_verified / u128::from(self.verified_values.max(1))) as u64
+        self.fixed_estimate.unwrap_or((self.gas_of_verified / u128::from(self.verified_values.max(1))) as u64)
+    }
+
+    /// Fixes the estimate while judgements follow from one another, or lets it move again. It decides who is proven, and so what is
+    /// verified, which decides the estimate: moving meanwhile it could go round for ever.
+    pub fn fix_estimate(&mut self, fixed: bool) {
+        self.fixed_estimate = None;
+        self.fixed_estimate = fixed.then(|| self.gas_estimate());
     }
 
     /// Records a vote at its place. The caller has checked the lease's token, and that the worker has not voted on the unit yet.
