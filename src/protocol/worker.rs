@@ -40,6 +40,8 @@ const WINDOW_SLACK: usize = 16;
 /// The longest output that is kept with its receipt: a number or a line, whose unit need not be run again then. Longer ones would make
 /// receipts cost more than they are worth.
 pub const KEPT_OUTPUT_BYTES_MAX: usize = 256;
+/// For so long after its last lease, or after it was taken on, a coordinator's share of the slots is kept for it.
+const GIVES_FOR: Duration = Duration::from_secs(2);
 /// Weight of the newest measurement in the smoothed time of a unit.
 const SMOOTHING: f64 = 0.1;
 
@@ -204,13 +206,15 @@ pub struct Worker {
     rng: ChaCha8Rng,
     /// When one of the coordinators may have to make room for another.
     rotate_at: Option<Instant>,
+    /// Gets all slots for as long as it has something to run.
+    favoured: Option<PeerId>,
 }
 
 impl Worker {
     /// A worker with this many slots; none means that it lends nothing.
     pub fn new(slots: u32, rng: ChaCha8Rng) -> Self {
         let (coordinators, wanted) = (BTreeMap::new(), BTreeSet::new());
-        Self { slots, paused: false, coordinators, wanted, actions: Vec::new(), rng, rotate_at: None }
+        Self { slots, paused: false, coordinators, wanted, actions: Vec::new(), rng, rotate_at: None, favoured: None }
     }
 
     /// Which coordinators have open jobs now. Work streams to others are closed once nothing of theirs is held.
@@ -362,6 +366,11 @@ impl Worker {
         self.connect(now);
     }
 
+    /// Runs for this coordinator alone as long as it has something to run; `None`: for all alike.
+    pub fn favour(&mut self, coordinator: Option<PeerId>) {
+        self.favoured = coordinator;
+    }
+
     /// Whether it takes no more work.
     pub fn is_paused(&self) -> bool {
         self.paused
@@ -372,13 +381,24 @@ impl Worker {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.connect(now);
         }
-        let share = self.coordinators.values().filter(|coordinator| coordinator.state == LinkState::Open).count().max(1) as u32;
+        let open = |such: &dyn Fn(&Coordinator) -> bool| {
+            self.coordinators.values().filter(|coordinator| coordinator.state == LinkState::Open && such(coordinator)).count() as u32
+        };
+        let (all, giving) = (open(&|_| true), open(&|coordinator| coordinator.gives(now)));
+        let favoured = self.favoured.filter(|peer| self.coordinators.get(peer).is_some_and(|coordinator| coordinator.gives(now)));
         for (peer, coordinator) in &mut self.coordinators {
             if coordinator.state != LinkState::Open {
                 continue;
             }
             coordinator.report(*peer, &mut self.actions);
-            let window = if self.paused { 0 } else { coordinator.window(self.slots, share) };
+            let window = match favoured {
+                _ if self.paused => 0,
+                Some(favoured) if favoured != *peer => 0,
+                Some(_) => coordinator.window(self.slots, 1),
+                // Whoever has nothing to give now leaves its share to the others, but for one lease.
+                None if giving > 0 && !coordinator.gives(now) => coordinator.window(self.slots, u32::MAX),
+                None => coordinator.window(self.slots, if giving > 0 { giving } else { all.max(1) }),
+            };
             if window.abs_diff(coordinator.window_told) * 4 > coordinator.window_told {
                 coordinator.window_before = core::mem::replace(&mut coordinator.window_told, window);
                 self.actions.push(WorkerAction::Window { to: *peer, window });
@@ -442,6 +462,11 @@ impl Coordinator {
 
     fn is_idle(&self) -> bool {
         self.running.is_empty() && self.unacknowledged.is_empty()
+    }
+
+    /// Whether it has work for this peer now, or had a moment ago.
+    fn gives(&self, now: Instant) -> bool {
+        !self.running.is_empty() || now.since(self.useful_at) < GIVES_FOR
     }
 
     fn is_lost(&self, now: Instant) -> bool {

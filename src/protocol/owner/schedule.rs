@@ -190,6 +190,7 @@ impl Owner {
             proven: self.trust.is_proven(worker, gas),
             holds: self.roster.leases(worker),
             proven_online: self.roster.proven_at_last(),
+            proves_alone: self.proves_alone(),
             proven_within_reach: self.proven_within_reach(),
             workers_online: self.roster.len(),
             pivot,
@@ -315,6 +316,17 @@ impl Owner {
             return true;
         }
         false
+    }
+
+    /// Whether the owner's own slots are most of what can carry a verdict.
+    fn proves_alone(&self) -> bool {
+        let slots = self.roster.get(self.me).map_or(0, |own| own.slots as usize);
+        self.roster.proven_at_last() < slots.max(1)
+    }
+
+    /// Whether the owner's own slots are to work for the owner alone: there are newcomers to be proven, and nobody else to prove them.
+    pub fn needs_own_slots(&self) -> bool {
+        self.proves_alone() && self.running.iter().any(|id| self.jobs[id].has_undecided_votes())
     }
 
     /// Whether a vote that carries a verdict can be had at all now.
