@@ -277,9 +277,29 @@ fn fault_scenario(seed: u64) {
     }
 }
 
+/// Seeds of one test: tests run side by side, so the many seeds are divided among a few.
+fn fifty_seeds_from(first: u64) {
+    (first..first + 50).for_each(fault_scenario);
+}
+
 #[test]
-fn faults_of_every_kind_show_nothing_wrong_and_end_when_healed() {
-    (0..60).for_each(fault_scenario);
+fn faults_of_every_kind_show_nothing_wrong_and_end_when_healed_from_seed_0() {
+    fifty_seeds_from(0);
+}
+
+#[test]
+fn faults_of_every_kind_show_nothing_wrong_and_end_when_healed_from_seed_50() {
+    fifty_seeds_from(50);
+}
+
+#[test]
+fn faults_of_every_kind_show_nothing_wrong_and_end_when_healed_from_seed_100() {
+    fifty_seeds_from(100);
+}
+
+#[test]
+fn faults_of_every_kind_show_nothing_wrong_and_end_when_healed_from_seed_150() {
+    fifty_seeds_from(150);
 }
 
 #[test]
@@ -328,7 +348,7 @@ fn a_large_grid() {
         job: JobSpec { gas: u64::from(number("MANYHANDS_SECONDS", 1)) * 1_000_000_000, wall: seconds(3600), ..JobSpec::default() },
         limit: seconds(36_000),
     };
-    let report = campaign.run(1, |progress| {
+    let report = campaign.run(u64::from(number("MANYHANDS_SEED", 1)), |progress| {
         println!("{progress:?}");
         true
     });
