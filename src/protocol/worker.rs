@@ -2,6 +2,8 @@
 //!
 //! It never chooses a unit; it says how many leases it is willing to hold (its *window*) and runs what it gets.
 
+mod window;
+
 use super::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
     outcome::{AttemptFailure, Outcome, Value},
@@ -14,13 +16,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+use window::Shares;
 
 /// The most coordinators worked for at once; each costs a stream.
 pub const COORDINATORS_MAX: usize = 16;
 /// The most leases held for one coordinator: a second of no-op units on a few slots, and 4 MiB of bookkeeping.
 pub const WINDOW_MAX: u32 = 8192;
-/// Leases are taken ahead for about this long, so that slots are busy while the next batch is under way.
-const AHEAD: Duration = Duration::from_millis(500);
 /// The most outcomes in one message.
 pub const OUTCOME_BATCH_MAX: usize = 1024;
 /// The most bytes of inline output in one message.
@@ -40,8 +41,6 @@ const WINDOW_SLACK: usize = 16;
 /// The longest output that is kept with its receipt: a number or a line, whose unit need not be run again then. Longer ones would make
 /// receipts cost more than they are worth.
 pub const KEPT_OUTPUT_BYTES_MAX: usize = 256;
-/// For so long after its last lease, or after it was taken on, a coordinator's share of the slots is kept for it.
-const GIVES_FOR: Duration = Duration::from_secs(2);
 /// Weight of the newest measurement in the smoothed time of a unit.
 const SMOOTHING: f64 = 0.1;
 
@@ -366,11 +365,6 @@ impl Worker {
         self.connect(now);
     }
 
-    /// Runs for this coordinator alone as long as it has something to run; `None`: for all alike.
-    pub fn favour(&mut self, coordinator: Option<PeerId>) {
-        self.favoured = coordinator;
-    }
-
     /// Whether it takes no more work.
     pub fn is_paused(&self) -> bool {
         self.paused
@@ -381,24 +375,13 @@ impl Worker {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.connect(now);
         }
-        let open = |such: &dyn Fn(&Coordinator) -> bool| {
-            self.coordinators.values().filter(|coordinator| coordinator.state == LinkState::Open && such(coordinator)).count() as u32
-        };
-        let (all, giving) = (open(&|_| true), open(&|coordinator| coordinator.gives(now)));
-        let favoured = self.favoured.filter(|peer| self.coordinators.get(peer).is_some_and(|coordinator| coordinator.gives(now)));
+        let shares = Shares::of(self, now);
         for (peer, coordinator) in &mut self.coordinators {
             if coordinator.state != LinkState::Open {
                 continue;
             }
             coordinator.report(*peer, &mut self.actions);
-            let window = match favoured {
-                _ if self.paused => 0,
-                Some(favoured) if favoured != *peer => 0,
-                Some(_) => coordinator.window(self.slots, 1),
-                // Whoever has nothing to give now leaves its share to the others, but for one lease.
-                None if giving > 0 && !coordinator.gives(now) => coordinator.window(self.slots, u32::MAX),
-                None => coordinator.window(self.slots, if giving > 0 { giving } else { all.max(1) }),
-            };
+            let window = shares.window(*peer, coordinator);
             if window.abs_diff(coordinator.window_told) * 4 > coordinator.window_told {
                 coordinator.window_before = core::mem::replace(&mut coordinator.window_told, window);
                 self.actions.push(WorkerAction::Window { to: *peer, window });
@@ -464,11 +447,6 @@ impl Coordinator {
         self.running.is_empty() && self.unacknowledged.is_empty()
     }
 
-    /// Whether it has work for this peer now, or had a moment ago.
-    fn gives(&self, now: Instant) -> bool {
-        !self.running.is_empty() || now.since(self.useful_at) < GIVES_FOR
-    }
-
     fn is_lost(&self, now: Instant) -> bool {
         matches!(self.state, LinkState::Closed { .. }) && self.useful_at.after(LOST_AFTER) <= now
     }
@@ -480,19 +458,6 @@ impl Coordinator {
             LinkState::Closed { .. } => Some(self.useful_at.after(LOST_AFTER)),
             LinkState::Opening | LinkState::Open => None,
         }
-    }
-
-    /// As many leases as keep the slots busy for [`AHEAD`], and one more for each slot; this coordinator's share of them.
-    fn window(&self, slots: u32, share: u32) -> u32 {
-        if self.held_bytes > HELD_BYTES_MAX {
-            return 0;
-        }
-        let ahead = match self.unit_seconds {
-            None => 1.0,
-            Some(seconds) => (AHEAD.as_secs_f64() / seconds.max(1e-6)).clamp(0.0, f64::from(WINDOW_MAX)) + 1.0,
-        };
-        let window = f64::from(slots) * (1.0 + ahead) / f64::from(share);
-        (window as u32).clamp(1, WINDOW_MAX)
     }
 
     fn report(&mut self, to: PeerId, actions: &mut Vec<WorkerAction>) {

@@ -324,6 +324,20 @@ fn fresh_seeds_of_the_fault_scenario() {
     (first.parse().unwrap()..last.parse().unwrap()).for_each(fault_scenario);
 }
 
+/// An owner with two slots and hundreds of strangers: each proven execution backs two of those who are to be proven next, so that their
+/// number doubles again and again.
+#[test]
+fn a_cold_grid_of_strangers_warms_up_within_minutes() {
+    let mut grid = grid(vec![PeerSpec::default(); 150], 19);
+    let job = grid.submit(0, JobSpec::of_units(6000));
+    finish(&mut grid, seconds(3600));
+    let ratio = executions_per_unit(&grid, job);
+    println!("executions per unit {ratio}, {:?}", grid.elapsed());
+    assert!(grid.elapsed() <= seconds(130) && ratio <= 2.4, "{:?} {ratio}", grid.elapsed());
+    let by_owner = grid.counts(job).by_owner;
+    assert!(by_owner <= 300, "{by_owner} units ran on the owner's two slots");
+}
+
 /// `MANYHANDS_PEERS=1000 MANYHANDS_UNITS=50000 MANYHANDS_ATTACK=colluders=0.1
 /// cargo test --release --no-default-features -- --ignored --nocapture a_large_grid`
 #[test]

@@ -122,4 +122,20 @@ mod tests {
             assert_eq!(entrants.mates(peer(99), pivot).count(), 2);
         }
     }
+    #[test]
+    fn whoever_is_begun_with_is_finished_before_others_are_begun_with() {
+        let (mut focus, mut entrants) = (Focus::default(), Entrants::default());
+        let peer = |number: u8| PeerId([number; 32]);
+        (0..6).for_each(|number| entrants.enter(peer(number)));
+        let newcomer = |voter: PeerId| voter != peer(0);
+        assert_eq!(focus.draw(7, 1, &entrants, newcomer, |_| true), Some((0, peer(1))), "0 is proven, and one at a time is enough");
+        assert_eq!(focus.draw(8, 2, &entrants, newcomer, |_| true), Some((0, peer(1))));
+        assert_eq!(focus.draw(9, 2, &entrants, newcomer, |_| true), Some((1, peer(2))), "two who are proven prove two");
+        focus.drop(0, true);
+        assert_eq!(focus.draw(0, 2, &entrants, newcomer, |voter| voter != peer(1)), Some((0, peer(2))));
+        assert_eq!(focus.members, [peer(2), peer(3)], "nothing of 1 waits now");
+        focus.drop(1, false);
+        focus.draw(0, 2, &entrants, newcomer, |_| true);
+        assert_eq!(focus.members, [peer(2), peer(1)], "now something does; 3 is proven");
+    }
 }
