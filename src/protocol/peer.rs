@@ -191,6 +191,7 @@ impl Peer {
         self.follow_board(now);
         for _ in 0..OWN_ROUNDS_MAX {
             let owner = self.owner.take_actions(now);
+            self.worker.favour(self.owner.needs_own_slots().then_some(self.config.me.peer));
             let worker = self.worker.take_actions(now);
             if owner.is_empty() && worker.is_empty() {
                 break;

@@ -3,6 +3,7 @@
 //! It never chooses a unit; it says how many leases it is willing to hold (its *window*) and runs what it gets.
 
 mod outgoing;
+mod window;
 
 pub use outgoing::{Finished, KEPT_OUTPUT_BYTES_MAX, Kept, Outgoing};
 
@@ -15,13 +16,12 @@ use super::{
 use core::time::Duration;
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
 use std::collections::{BTreeMap, BTreeSet};
+use window::Shares;
 
 /// The most coordinators worked for at once; each costs a stream.
 pub const COORDINATORS_MAX: usize = 16;
 /// The most leases held for one coordinator: a second of no-op units on a few slots, and 4 MiB of bookkeeping.
 pub const WINDOW_MAX: u32 = 8192;
-/// Leases are taken ahead for about this long, so that slots are busy while the next batch is under way.
-const AHEAD: Duration = Duration::from_millis(500);
 /// The most outcomes in one message.
 pub const OUTCOME_BATCH_MAX: usize = 1024;
 /// The most bytes of inline output in one message.
@@ -142,13 +142,15 @@ pub struct Worker {
     rng: ChaCha8Rng,
     /// When one of the coordinators may have to make room for another.
     rotate_at: Option<Instant>,
+    /// Gets all slots for as long as it has something to run.
+    favoured: Option<PeerId>,
 }
 
 impl Worker {
     /// A worker with this many slots; none means that it lends nothing.
     pub fn new(slots: u32, rng: ChaCha8Rng) -> Self {
         let (coordinators, wanted) = (BTreeMap::new(), BTreeSet::new());
-        Self { slots, paused: false, coordinators, wanted, actions: Vec::new(), rng, rotate_at: None }
+        Self { slots, paused: false, coordinators, wanted, actions: Vec::new(), rng, rotate_at: None, favoured: None }
     }
 
     /// Which coordinators have open jobs now. Work streams to others are closed once nothing of theirs is held.
@@ -311,13 +313,13 @@ impl Worker {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.connect(now);
         }
-        let share = self.coordinators.values().filter(|coordinator| coordinator.state == LinkState::Open).count().max(1) as u32;
+        let shares = Shares::of(self, now);
         for (peer, coordinator) in &mut self.coordinators {
             if coordinator.state != LinkState::Open {
                 continue;
             }
             coordinator.report(*peer, &mut self.actions);
-            let window = if self.paused { 0 } else { coordinator.window(self.slots, share) };
+            let window = shares.window(*peer, coordinator);
             if window.abs_diff(coordinator.window_told) * 4 > coordinator.window_told {
                 coordinator.window_before = core::mem::replace(&mut coordinator.window_told, window);
                 self.actions.push(WorkerAction::Window { to: *peer, window });
@@ -394,19 +396,6 @@ impl Coordinator {
             LinkState::Closed { .. } => Some(self.useful_at.after(LOST_AFTER)),
             LinkState::Opening | LinkState::Open => None,
         }
-    }
-
-    /// As many leases as keep the slots busy for [`AHEAD`], and one more for each slot; this coordinator's share of them.
-    fn window(&self, slots: u32, share: u32) -> u32 {
-        if self.held_bytes > HELD_BYTES_MAX {
-            return 0;
-        }
-        let ahead = match self.unit_seconds {
-            None => 1.0,
-            Some(seconds) => (AHEAD.as_secs_f64() / seconds.max(1e-6)).clamp(0.0, f64::from(WINDOW_MAX)) + 1.0,
-        };
-        let window = f64::from(slots) * (1.0 + ahead) / f64::from(share);
-        (window as u32).clamp(1, WINDOW_MAX)
     }
 
     fn report(&mut self, to: PeerId, actions: &mut Vec<WorkerAction>) {

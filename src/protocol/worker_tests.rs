@@ -230,3 +230,39 @@ fn outcomes_go_out_in_bounded_batches() {
         }
     }
 }
+
+/// With open streams to coordinators 1 and 2, of which 1 gives something and 2 has given nothing for a while.
+fn bench_of_two() -> Bench {
+    let mut bench = Bench::new(4);
+    bench.hear(&[1, 2]);
+    bench.take();
+    [1, 2].into_iter().for_each(|peer| bench.worker.opened(key(peer)));
+    let told = |peer| WorkerAction::Window { to: key(peer), window: 4 };
+    assert_eq!(bench.take(), [told(1), told(2)], "nobody has given anything, so all have the same share");
+    bench.worker.leased(bench.now, key(1), JOB, &[lease(1), lease(2)]);
+    assert_eq!(bench.take().len(), 2, "both run, and both shares are kept for now");
+    bench
+}
+
+#[test]
+fn the_share_of_a_coordinator_that_gives_nothing_goes_to_the_others() {
+    let mut bench = bench_of_two();
+    let told = |peer, window| WorkerAction::Window { to: key(peer), window };
+    assert_eq!(bench.pass(Duration::from_secs(2)), [told(1, 8), told(2, 1)]);
+    bench.worker.leased(bench.now, key(2), JOB, &[lease(7)]);
+    assert_eq!(bench.take(), [WorkerAction::Run(run(2, 7)), told(1, 4), told(2, 4)], "and comes back with its first lease");
+    bench.nothing_else();
+}
+
+#[test]
+fn whoever_is_favoured_gets_all_slots_for_as_long_as_it_gives_something() {
+    let mut bench = bench_of_two();
+    let told = |peer, window| WorkerAction::Window { to: key(peer), window };
+    bench.worker.favour(Some(key(2)));
+    assert_eq!(bench.pass(Duration::from_secs(2)), [told(1, 8), told(2, 1)], "it has given nothing");
+    bench.worker.favour(Some(key(1)));
+    assert_eq!(bench.take(), [told(2, 0)]);
+    bench.worker.favour(None);
+    assert_eq!(bench.take(), [told(2, 1)]);
+    bench.nothing_else();
+}

@@ -148,6 +148,7 @@ impl Owner {
         if let Entry::Vacant(vacant) = self.jobs.entry(id) {
             vacant.insert(OwnJob::new(id, manifest, secret));
             self.running.insert(id);
+            self.roster.rouse_all();
             self.actions.push(OwnerAction::Announce(id));
             self.schedule_due = true;
         }
@@ -170,6 +171,7 @@ impl Owner {
             self.running.remove(&id);
         } else {
             self.running.insert(id);
+            self.roster.rouse_all();
         }
         self.actions.push(OwnerAction::Persist(Fact::JobState(id, state)));
     }

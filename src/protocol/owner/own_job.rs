@@ -2,7 +2,7 @@
 
 use super::{
     bisect::{Bisections, Party},
-    focus::Focus,
+    focus::{Entrants, Focus},
     unit::{FailureRecord, Phase, Unit, UnitVote, Want, Wanted},
 };
 use crate::protocol::{
@@ -14,7 +14,7 @@ use crate::protocol::{
     time::Instant,
     verify::{self, AuditState, JobSecret},
 };
-use core::{ops::Bound, time::Duration};
+use core::time::Duration;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -60,6 +60,8 @@ pub(super) struct OwnJob {
     pub voted_on: BTreeMap<PeerId, Vec<UnitIndex>>,
     /// Undecided units that each worker voted on.
     undecided: BTreeMap<PeerId, Undecided>,
+    /// Who has voted, oldest first.
+    pub entrants: Entrants,
     /// Newcomers who are to be proven next.
     pub focus: Focus,
     /// The owner wants it to go on although nothing has succeeded.
@@ -161,6 +163,7 @@ impl OwnJob {
             contributions: BTreeMap::new(),
             voted_on: BTreeMap::new(),
             undecided: BTreeMap::new(),
+            entrants: Entrants::default(),
             focus: Focus::default(),
             insisted: false,
             first_lease: None,
@@ -194,6 +197,7 @@ impl OwnJob {
         let phase = unit.phase;
         self.count_undecided(vote.worker, phase, |count| *count += 1);
         self.voted_on.entry(vote.worker).or_default().push(vote.unit);
+        self.entrants.enter(vote.worker);
         if vote.unit.0 >= self.wanted.fresh {
             self.touch_up_to(vote.unit);
         }
@@ -257,13 +261,9 @@ impl OwnJob {
         }
     }
 
-    /// Who voted on units that wait for a decision, by their keys, from behind this one on and round.
-    pub fn undecided_voters_after(&self, cursor: Option<PeerId>) -> impl Iterator<Item = PeerId> {
-        let (behind, before) = match cursor {
-            Some(cursor) => ((Bound::Excluded(cursor), Bound::Unbounded), (Bound::Unbounded, Bound::Included(cursor))),
-            None => ((Bound::Unbounded, Bound::Unbounded), (Bound::Excluded(PeerId([0; 32])), Bound::Included(PeerId([0; 32])))),
-        };
-        self.undecided.range(behind).chain(self.undecided.range(before)).map(|(voter, _)| *voter)
+    /// Whether anybody's votes wait for a decision.
+    pub fn has_undecided_votes(&self) -> bool {
+        !self.undecided.is_empty()
     }
 
     /// What its checks have brought to light.

@@ -6,7 +6,7 @@ use crate::protocol::{
     platform::Platform,
     time::Instant,
     trust::Trust,
-    verify::Voter,
+    verify::{COLD_BELOW_PROVEN_PEERS, Voter},
 };
 use core::{
     cell::{Cell, RefCell},
@@ -20,6 +20,8 @@ pub const NEWCOMER_PENDING_MAX: u32 = 20;
 const CANDIDATES_MAX: usize = 16;
 /// How many of the newcomers in focus are looked at for one offer.
 const FOCUS_TRIES: usize = 4;
+/// How many of a newcomer's votes are looked at: more than may wait for a decision.
+const VOTES_LOOKED_AT: usize = 64;
 /// How long a worker that failed on a unit is not asked again while there are others who did not.
 const SAME_WORKER_AGAIN: Duration = Duration::from_secs(10);
 
@@ -36,6 +38,8 @@ pub(super) struct Picker<'a> {
     /// Leases that the worker holds, of any job.
     pub holds: &'a BTreeSet<LeaseKey>,
     pub proven_online: usize,
+    /// Nobody else is proven, or so few that the owner's slots are most of what is.
+    pub proves_alone: bool,
     pub proven_within_reach: bool,
     pub workers_online: usize,
     /// Where in the sets to begin: drawn anew for each unit.
@@ -61,8 +65,8 @@ impl Picker<'_> {
         }
         if self.worker == self.me {
             let judge = from(Want::Owner);
-            // The owner's own votes settle a unit at once. While nobody else is proven they prove the first newcomers.
-            return if self.proven_online == 0 {
+            // The owner's own votes settle a unit at once. While its slots are most of what is proven they prove the first newcomers.
+            return if self.proves_alone {
                 judge
                     .or_else(|| self.unit_in_focus())
                     .or_else(|| from(proven))
@@ -80,6 +84,10 @@ impl Picker<'_> {
         }
         if !self.newcomer_may_have_more() {
             return None;
+        }
+        if self.proven_online < COLD_BELOW_PROVEN_PEERS {
+            let confirms = || self.best_such(any, |unit| self.has_proven_vote(unit)).map(|unit| (unit, Some(any)));
+            return confirms().or_else(|| self.unit_of_mate()).or_else(|| from(Want::First)).or_else(fresh).or_else(|| from(any));
         }
         from(any).or_else(|| from(Want::First)).or_else(fresh)
     }
@@ -103,37 +111,62 @@ impl Picker<'_> {
 
     /// A suitable unit of a set, beginning at a random place.
     fn best_of(&self, want: Want) -> Option<UnitIndex> {
+        self.best_such(want, |_| true)
+    }
+
+    /// The same, of those that are such.
+    fn best_such(&self, want: Want, such: impl Fn(UnitIndex) -> bool) -> Option<UnitIndex> {
         let set = self.job.wanted.set(want);
         if set.is_empty() {
             return None;
         }
         let pivot = UnitIndex(self.pivot % self.job.counts.units.max(1));
         let around = set.range(pivot..).chain(set.range(..pivot)).take(CANDIDATES_MAX).copied();
-        let mut suitable = around.filter(|&unit| self.suits(unit));
+        let mut suitable = around.filter(|&unit| such(unit) && self.suits(unit));
         suitable.next()
+    }
+
+    fn has_proven_vote(&self, unit: UnitIndex) -> bool {
+        let gas = self.job.gas_estimate();
+        let votes = self.job.unit(unit).map_or(&[][..], |unit| &unit.votes);
+        votes.iter().any(|vote| !vote.struck && self.trust.is_proven(vote.worker, gas))
     }
 
     /// A unit of one of the newcomers who are to be proven next, and the set that it is in.
     fn unit_in_focus(&self) -> Option<(UnitIndex, Option<Want>)> {
         let mut focus = self.focus.borrow_mut();
         let gas = self.job.gas_estimate();
-        let is_newcomer = |peer: PeerId| !self.trust.is_proven(peer, gas) && !self.trust.is_barred(peer, self.now);
+        let is_newcomer = |peer: PeerId| peer != self.me && !self.trust.is_proven(peer, gas) && !self.trust.is_barred(peer, self.now);
+        let waits = |voter: PeerId| self.unit_of(voter).is_some();
         for _ in 0..FOCUS_TRIES {
-            let (at, voter) = focus.draw(self.pivot, self.proven_online, self.job, is_newcomer)?;
+            let (at, voter) = focus.draw(self.pivot, self.proven_online, &self.job.entrants, is_newcomer, waits)?;
             if let Some((unit, want)) = Some(voter).filter(|voter| is_newcomer(*voter)).and_then(|voter| self.unit_of(voter)) {
                 return Some((unit, Some(want)));
             }
-            focus.drop(at);
+            focus.drop(at, is_newcomer(voter));
         }
         None
     }
 
-    /// A unit that waits for another vote and has this voter's.
+    /// A unit that waits for another vote and has this voter's: first one that has two newcomers', since both gain by it.
     fn unit_of(&self, voter: PeerId) -> Option<(UnitIndex, Want)> {
         let wants = [Want::Another(Voter::Proven), Want::Another(Voter::Anyone)];
-        let voted_on = self.job.voted_on.get(&voter).map(Vec::as_slice).unwrap_or_default();
-        let waiting = |unit: UnitIndex| wants.into_iter().find(|want| self.job.wanted.set(*want).contains(&unit)).map(|want| (unit, want));
-        voted_on.iter().rev().filter(|unit| self.suits(**unit)).find_map(|unit| waiting(*unit))
+        wants.into_iter().find_map(|want| self.waiting_unit_of(voter, want).map(|unit| (unit, want)))
+    }
+
+    /// A unit that somebody of the newcomer's own group has voted on, and that wants another vote.
+    fn unit_of_mate(&self) -> Option<(UnitIndex, Option<Want>)> {
+        let any = Want::Another(Voter::Anyone);
+        let mates = self.job.entrants.mates(self.worker, self.pivot);
+        let unit = mates.into_iter().find_map(|mate| self.waiting_unit_of(mate, any));
+        unit.map(|unit| (unit, Some(any)))
+    }
+
+    fn waiting_unit_of(&self, voter: PeerId, want: Want) -> Option<UnitIndex> {
+        let set = self.job.wanted.set(want);
+        let voted_on = self.job.voted_on.get(&voter).filter(|_| !set.is_empty()).map(Vec::as_slice).unwrap_or_default();
+        let newest = voted_on.iter().rev().take(VOTES_LOOKED_AT);
+        newest.copied().find(|unit| set.contains(unit) && self.suits(*unit))
     }
 
     /// Whether this worker's vote would be independent of those that the unit has.

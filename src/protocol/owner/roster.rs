@@ -121,6 +121,12 @@ impl Roster {
         }
     }
 
+    /// There is something new for everybody.
+    pub fn rouse_all(&mut self) {
+        self.by_rousing.clear();
+        self.hungry.extend(core::mem::take(&mut self.sated).into_keys());
+    }
+
     /// Those who have been sated for long enough are looked at again. Returns when the next are, if there are any.
     pub fn rouse_due(&mut self, now: Instant) -> Option<Instant> {
         while let Some((until, peer)) = self.by_rousing.first().copied() {

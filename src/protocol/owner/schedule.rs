@@ -3,7 +3,7 @@
 use super::{
     Owner, OwnerAction,
     lease::{Held, Lease, LeaseKey},
-    pick::Picker,
+    pick::{NEWCOMER_PENDING_MAX, Picker},
     unit::{LeaseToken, Want},
 };
 use crate::protocol::{
@@ -31,6 +31,9 @@ pub const LEASE_BATCH_MAX: usize = 1024;
 const FRUITLESS_MAX: usize = 256;
 /// When that second is over.
 const FRUITLESS_PAUSE: Duration = Duration::from_secs(1);
+/// How long a newcomer with all the units that it may have pending is left alone, unless something happens to it: what decides a unit of
+/// its mostly credits it, and so rouses it.
+const PENDING_PAUSE: Duration = Duration::from_secs(15);
 /// When nothing else is left to hand out, an attempt is backed up after this and [`BACKUP_OVER_TYPICAL`] typical units.
 const BACKUP_AFTER: Duration = Duration::from_secs(5);
 /// See [`BACKUP_AFTER`].
@@ -129,8 +132,11 @@ impl Owner {
             let leased = self.lease_to(now, id, offer.peer, budget, batches);
             offer.free -= leased as u32;
             let (peer, spent) = (offer.peer, leased < budget || offer.free == 0);
-            if leased == 0 && self.roster.sate(peer, now.after(FRUITLESS_PAUSE)) {
-                self.wake_by(now.after(FRUITLESS_PAUSE));
+            if leased == 0 {
+                let pause = if self.has_enough_pending(id, peer) { PENDING_PAUSE } else { FRUITLESS_PAUSE };
+                if self.roster.sate(peer, now.after(pause)) {
+                    self.wake_by(now.after(pause));
+                }
             }
             fruitless = if leased == 0 { fruitless + 1 } else { 0 };
             if spent {
@@ -138,6 +144,14 @@ impl Owner {
             }
         }
         offers.retain(|offer| offer.free > 0);
+    }
+
+    /// Whether the worker is a newcomer that gets nothing more of this job until something of its is decided.
+    fn has_enough_pending(&self, id: JobId, worker: PeerId) -> bool {
+        let job = &self.jobs[&id];
+        let proven = worker == self.me || self.trust.is_proven(worker, job.gas_estimate());
+        let pending = job.pending(worker, self.proven_within_reach()) as usize + self.roster.leases(worker).len();
+        !proven && pending >= NEWCOMER_PENDING_MAX as usize
     }
 
     /// How many units may be handed out now.
@@ -190,6 +204,7 @@ impl Owner {
             proven: self.trust.is_proven(worker, gas),
             holds: self.roster.leases(worker),
             proven_online: self.roster.proven_at_last(),
+            proves_alone: self.proves_alone(),
             proven_within_reach: self.proven_within_reach(),
             workers_online: self.roster.len(),
             pivot,
@@ -315,6 +330,17 @@ impl Owner {
             return true;
         }
         false
+    }
+
+    /// Whether the owner's own slots are most of what can carry a verdict.
+    fn proves_alone(&self) -> bool {
+        let slots = self.roster.get(self.me).map_or(0, |own| own.slots as usize);
+        self.roster.proven_at_last() < slots.max(1)
+    }
+
+    /// Whether the owner's own slots are to work for the owner alone: there are newcomers to be proven, and nobody else to prove them.
+    pub fn needs_own_slots(&self) -> bool {
+        self.proves_alone() && self.running.iter().any(|id| self.jobs[id].has_undecided_votes())
     }
 
     /// Whether a vote that carries a verdict can be had at all now.
