@@ -165,7 +165,9 @@ impl Peer {
             Event::Links { from, job, unit, links } => self.owner.links(now, from, job, unit, links),
             Event::State { from, job, unit, held } => self.owner.state_ready(now, from, job, unit, held),
             Event::SegmentRan { job, unit, found } => self.owner.segment_ran(now, job, unit, found),
-            Event::Submitted { job, manifest, secret } => self.owner.submit(job, manifest, secret),
+            Event::Submitted { job, manifest, secret, keep: _ } => self.owner.submit(job, manifest, secret),
+            Event::KeeperAnswered { .. } | Event::KeeperLost(_) | Event::HandedBack { .. } => {}
+            Event::Kept(_) | Event::KeptNoMore { .. } | Event::AuthorHeard(_) | Event::Adopted(_) | Event::Recalled { .. } => {}
             Event::Checked { job, run } => {
                 self.owner.checked(now, job, run, self.config.platform);
             }

@@ -169,7 +169,7 @@ impl Grid {
         let manifest = spec.manifest(self.key(owner));
         self.jobs.insert(job, (owner, spec));
         self.machines[owner].disk.keep_job(job, manifest.clone(), secret);
-        self.tell(owner, Event::Submitted { job, manifest: Arc::new(manifest), secret });
+        self.tell(owner, Event::Submitted { job, manifest: Arc::new(manifest), secret, keep: 0 });
         job
     }
 

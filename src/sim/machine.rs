@@ -162,6 +162,7 @@ impl Disk {
             Fact::JobState(job, state) => self.job(job).state = state,
             Fact::Findings(job, findings) => self.job(job).findings = Some(findings),
             Fact::Standing(peer, standing) => drop(self.standings.insert(peer, standing)),
+            Fact::Keepers(..) => {}
         }
     }
 
@@ -194,7 +195,7 @@ impl Disk {
         let job = |id: &JobId| {
             let OnDisk { manifest, secret, state, votes, verdicts, failures, findings } = self.jobs[id].clone();
             let (verdicts, failures) = (verdicts.into_iter().collect(), failures.into_iter().collect());
-            SavedJob { id: *id, manifest, secret: secret.0, state, votes, verdicts, failures, findings }
+            SavedJob { id: *id, manifest, secret: secret.0, state, votes, verdicts, failures, findings, keepers: Default::default() }
         };
         Saved {
             jobs: self.order.iter().map(job).collect(),

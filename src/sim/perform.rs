@@ -136,6 +136,7 @@ impl Grid {
                 self.machines[me].waiting.push_back(run);
             }
             Action::Stop(run) => self.machines[me].stop(run),
+            Action::Keep { .. } | Action::Dismiss { .. } | Action::Adopt(_) | Action::Recall { .. } | Action::HandBack { .. } => {}
         }
     }
 
@@ -196,7 +197,13 @@ impl Grid {
         match fact {
             Fact::Standing(peer, standing) if standing.strikes > 0 => drop(self.measure.convicted.insert(*peer)),
             Fact::JobState(_, state) if state.has_ended() => self.measure.ended_at = self.now,
-            Fact::Standing(..) | Fact::JobState(..) | Fact::Vote(..) | Fact::Verdict(..) | Fact::Failures(..) | Fact::Findings(..) => {}
+            Fact::Standing(..)
+            | Fact::JobState(..)
+            | Fact::Vote(..)
+            | Fact::Verdict(..)
+            | Fact::Failures(..)
+            | Fact::Findings(..)
+            | Fact::Keepers(..) => {}
         }
     }
 

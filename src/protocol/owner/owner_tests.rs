@@ -209,7 +209,8 @@ impl Desk {
     fn saved(&self, facts: usize, units: u32) -> Saved {
         let manifest = manifest(units, Policy::Standard);
         let (state, votes, verdicts, failures, findings) = (JobState::Running, vec![], vec![], vec![], None);
-        let mut job = SavedJob { id: JOB, manifest, secret: SECRET.0, state, votes, verdicts, failures, findings };
+        let mut job =
+            SavedJob { id: JOB, manifest, secret: SECRET.0, state, votes, verdicts, failures, findings, keepers: Default::default() };
         let mut standings: BTreeMap<PeerId, Standing> = BTreeMap::new();
         let mut newest: BTreeMap<UnitIndex, Verdict> = BTreeMap::new();
         for fact in self.facts[..facts].iter().cloned() {
@@ -219,6 +220,7 @@ impl Desk {
                 Fact::Failures(_, unit, failures) => job.failures.push((unit, failures)),
                 Fact::JobState(_, state) => job.state = state,
                 Fact::Findings(_, findings) => job.findings = Some(findings),
+                Fact::Keepers(_, wanted, keepers) => job.keepers = (wanted, keepers),
                 Fact::Standing(peer, standing) => drop(standings.insert(peer, standing)),
             }
         }
