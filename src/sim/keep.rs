@@ -176,6 +176,13 @@ impl Grid {
         self.acknowledge_held(me);
     }
 
+    /// Whether this is a verdict of a liar on a job that it has adopted, where its own machine has the last word.
+    pub(super) fn believes_lies(&self, me: usize, fact: &Fact) -> bool {
+        let machine = &self.machines[me];
+        let lies = machine.spec.lies_as_keeper || !machine.spec.behaviour.is_truthful();
+        lies && matches!(fact, Fact::Verdict(job, ..) if machine.disk.kept(*job).is_some())
+    }
+
     /// Copies a fact to whoever keeps its job.
     pub(super) fn copy_fact(&mut self, me: usize, fact: &Fact) {
         let (Fact::Vote(job, _)

@@ -153,7 +153,7 @@ fn case_18_two_keepers_that_lie_together_are_found_out_and_nothing_wrong_is_left
 
 #[test]
 fn a_network_that_splits_between_author_and_keepers_costs_executions_and_no_more() {
-    const UNITS: u32 = 800;
+    const UNITS: u32 = 1500;
     let mut grid = grid(vec![PeerSpec { slots: 2, ..PeerSpec::default() }; 10], false, 5);
     let job = grid.submit(0, JobSpec { keep: 2, ..JobSpec::of_units(UNITS) });
     grid.run_until(seconds(900), |grid| grid.counts(job).verified >= UNITS / 5).unwrap();

@@ -70,9 +70,10 @@ impl Grid {
     fn perform_one(&mut self, me: usize, action: Action) {
         match action {
             Action::Persist(fact) => {
-                let checked = self.checkers.verdicts.check(&self.jobs, &fact);
-                if !self.scenario.conspiracy && !self.machines[me].spec.lies_as_keeper {
-                    self.note(checked);
+                // What a liar shows to itself of somebody else's job concerns nobody.
+                let judged = if self.believes_lies(me, &fact) { Ok(()) } else { self.checkers.verdicts.check(&self.jobs, &fact) };
+                if !self.scenario.conspiracy {
+                    self.note(judged);
                 }
                 self.count_fact(&fact);
                 self.copy_fact(me, &fact);

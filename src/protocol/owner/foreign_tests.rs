@@ -103,8 +103,8 @@ fn a_hostile_authors_friends_cannot_have_an_honest_peer_convicted() {
 fn whoever_this_machine_leased_itself_and_found_wrong_itself_is_convicted_everywhere() {
     let mut desk = adopt(Desk::new(&[1]), saved(2, vec![copied(2, 1, 0, 6)], vec![]));
     desk.worker(1, 1);
-    let lease = desk.lease_of(1, 0);
-    desk.answer(1, &lease, 6);
+    let lease = desk.lease(1);
+    desk.answer(1, &lease, 5);
     desk.worker(ME, 2);
     while let Some(at) = desk.leases.iter().position(|(to, _)| *to == ME) {
         let (_, lease) = desk.leases.remove(at);
@@ -144,9 +144,12 @@ fn what_an_author_says_of_its_units_devalues_nobodys_record_in_own_jobs() {
     desk = adopt(desk, saved(3, vec![], verdicts));
     let own = JobId([8; 32]);
     desk.owner.submit(own, Arc::new(manifest(3, Policy::Standard)), SECRET);
-    desk.worker(1, 1);
+    assert!(desk.owner.attach(key(1), "v1", Platform::X86_64, 1));
+    desk.owner.window(key(1), 1);
+    let leased: Vec<_> =
+        desk.owner.take_actions(desk.now).into_iter().filter(|action| matches!(action, OwnerAction::Lease { .. })).collect();
+    assert!(matches!(leased[..], [OwnerAction::Lease { job, .. }] if job == own), "own jobs first: {leased:?}");
     assert_eq!(desk.owner.roster.proven_at_last(), 1);
-    assert!(desk.owner.leases.of_job(own).next().is_some(), "own jobs first");
 }
 
 #[test]
