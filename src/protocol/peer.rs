@@ -429,7 +429,7 @@ impl Peer {
 
 /// An own outcome needs no signature: this peer believes itself.
 fn own_report(outgoing: Outgoing, platform: Platform) -> Report {
-    let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
+    let Outgoing { unit, attempt, ordinal, token, input: _, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
     Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([]) }
 }

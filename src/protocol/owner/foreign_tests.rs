@@ -194,9 +194,4 @@ fn what_others_leased_is_taken_from_workers_where_a_keeper_may_have_been() {
     assert_eq!(recover(&mut desk).known, 2);
     let mut desk = adopt(Desk::new(&[1]), saved(5, vec![], vec![verified(0, 7)]));
     assert_eq!(recover(&mut desk), Merged { taken: 1, known: 1, ..Merged::default() }, "where the author decided nothing is wanted");
-    let table = Manifest { inputs: Inputs::Table { units: 5, digest: Digest([4; 32]) }, ..saved(5, vec![], vec![]).manifest };
-    let table = SavedJob { manifest: table, votes: vec![copied(1, 2, 0, 7)], ..saved(5, vec![], vec![]) };
-    let mut desk = adopt(Desk::new(&[1]), table);
-    assert_eq!(recover(&mut desk), refused(MergeRejected::OwnInputs));
-    assert_eq!(desk.job().counts.executions, 0);
 }

@@ -252,7 +252,7 @@ mod tests {
 
         fn lease(&mut self, worker: u8, behaviour: Behaviour, unit: u32, ordinal: u32) {
             let (unit, attempt) = (UnitIndex(unit), Attempt(u32::from(worker)));
-            let lease = Lease { unit, attempt, ordinal, token: LeaseToken([0; 16]), duration: Duration::from_secs(90) };
+            let lease = Lease { unit, attempt, ordinal, token: LeaseToken([0; 16]), duration: Duration::from_secs(90), input: None };
             self.crowd.leased(PeerId([worker; 32]), behaviour, JOB, &[lease]);
         }
 
