@@ -11,7 +11,7 @@ use crate::protocol::{
     worker::RunId,
 };
 
-#[path = "peer/keeping_tests.rs"]
+#[path = "peer_keeping_tests.rs"]
 mod keeping;
 
 fn config(slots: u32) -> PeerConfig {
