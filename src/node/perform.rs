@@ -110,6 +110,7 @@ impl Node {
             Action::Refuse(peer) => self.refuse_worker(peer),
             Action::Run(run) => self.start_run(run),
             Action::Stop(run) => self.runs.stop(run),
+            Action::Keep { .. } | Action::Dismiss { .. } | Action::Adopt(_) | Action::Recall { .. } | Action::HandBack { .. } => {}
             Action::Recheck { by, accusation } => self.recheck(by, &accusation),
             Action::Accuse { accused, job, unit, second } => self.accuse(accused, job, unit, second.as_ref()),
             Action::KeepReceipts { coordinator, job, receipts } => self.kept.add(coordinator, job, receipts),

@@ -23,6 +23,7 @@ use crate::{
     protocol::{
         gossip,
         ids::Digest,
+        keeping,
         peer::{Event, Peer, PeerConfig},
         platform::Platform,
     },
@@ -206,6 +207,7 @@ fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeE
         slots: facts.slots,
         memory_bytes: facts.memory_bytes,
         gossip: gossip::Config::default(),
+        keeper_silence: keeping::SILENCE,
         seed,
     };
     let sequence = tokio::task::block_in_place(|| first_sequence(&handle.store))?;

@@ -5,6 +5,7 @@
 use super::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
+    keeping::{Keepers, KeptJob},
     outcome::Value,
     platform::{Platform, Platforms},
     verify::AuditState,
@@ -25,6 +26,8 @@ pub enum Fact {
     JobState(JobId, JobState),
     /// What the checks of a job have brought to light; replaces what was said before.
     Findings(JobId, Findings),
+    /// Who keeps an own job, and how many should (at most [`super::keeping::KEEPERS_MAX`]); replaces what was said before.
+    Keepers(JobId, u8, Keepers),
     /// What this peer has observed about another key; replaces what was said before.
     Standing(PeerId, Standing),
 }
@@ -206,13 +209,17 @@ pub struct SavedJob {
     pub failures: Vec<(UnitIndex, Failures)>,
     /// What its checks have brought to light; none where that was never said.
     pub findings: Option<Findings>,
+    /// How many should keep it, and who does. For a job that this peer adopted: as its author signed it last.
+    pub keepers: (u8, Keepers),
 }
 
 /// What a restarted peer is rebuilt from.
 #[derive(Clone, Debug, Default)]
 pub struct Saved {
-    /// This peer's own jobs, oldest first.
+    /// This peer's own jobs and those that it adopted (whose manifests name another owner), oldest first.
     pub jobs: Vec<SavedJob>,
+    /// Jobs that it keeps for others, adopted or not.
+    pub kept: Vec<KeptJob>,
     /// What is known about workers.
     pub standings: Vec<(PeerId, Standing)>,
     /// What is left of the quarantines of those convicted; one that is not named begins anew.

@@ -33,6 +33,8 @@ pub mod trust;
 
 pub mod fraud;
 
+pub mod keeping;
+
 pub mod owner;
 
 pub mod worker;

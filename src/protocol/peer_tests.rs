@@ -11,6 +11,9 @@ use crate::protocol::{
     worker::RunId,
 };
 
+#[path = "peer_keeping_tests.rs"]
+mod keeping;
+
 fn config(slots: u32) -> PeerConfig {
     PeerConfig {
         me: gossip::Contact::bare(PeerId([1; 32])),
@@ -19,6 +22,7 @@ fn config(slots: u32) -> PeerConfig {
         slots,
         memory_bytes: 1 << 30,
         gossip: gossip::Config::default(),
+        keeper_silence: crate::protocol::keeping::SILENCE,
         seed: [7; 32],
     }
 }
@@ -52,7 +56,7 @@ fn run_alone(units: u32) -> (Peer, u64) {
     let mut now = Instant(1_000_000);
     let mut peer = Peer::new(now, config(8), Saved::default(), 1).unwrap();
     let job = JobId([3; 32]);
-    peer.handle(now, Event::Submitted { job, manifest: manifest(units), secret: JobSecret([5; 32]) });
+    peer.handle(now, Event::Submitted { job, manifest: manifest(units), secret: JobSecret([5; 32]), keep: 0 });
     let mut events = 1;
     let mut runs: VecDeque<RunId> = VecDeque::new();
     loop {
@@ -96,7 +100,7 @@ fn first_lease(peer: &mut Peer, now: Instant, worker: PeerId) -> Lease {
 fn a_vote_is_durable_before_it_is_acknowledged_and_before_anything_rests_on_it() {
     let (now, job, worker) = (Instant(1_000_000), JobId([3; 32]), PeerId([2; 32]));
     let mut peer = Peer::new(now, config(0), Saved::default(), 1).unwrap();
-    peer.handle(now, Event::Submitted { job, manifest: manifest(10), secret: JobSecret([5; 32]) });
+    peer.handle(now, Event::Submitted { job, manifest: manifest(10), secret: JobSecret([5; 32]), keep: 0 });
     let lease = first_lease(&mut peer, now, worker);
     let finished = finished(lease.unit);
     let Lease { unit, attempt, ordinal, token, .. } = lease;
@@ -157,7 +161,7 @@ fn throughput_of_a_coordinator_with_a_thousand_workers() {
     let standing = super::super::fact::Standing { verified_units: 1000, verified_gas: 1_000_000_000, ..Default::default() };
     let standings = (0..1000).map(|number| (key(number), standing)).collect();
     let mut peer = Peer::new(now, config(0), Saved { standings, ..Saved::default() }, 1).unwrap();
-    peer.handle(now, Event::Submitted { job, manifest: manifest(100_000), secret: JobSecret([5; 32]) });
+    peer.handle(now, Event::Submitted { job, manifest: manifest(100_000), secret: JobSecret([5; 32]), keep: 0 });
     for number in 0..1000 {
         peer.handle(now, Event::WorkerOpened { peer: key(number), class: "v1".into(), platform: Platform::X86_64, slots: 4 });
         peer.handle(now, Event::WorkerWindow { peer: key(number), window: 8 });

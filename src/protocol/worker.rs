@@ -2,6 +2,7 @@
 //!
 //! It never chooses a unit; it says how many leases it is willing to hold (its *window*) and runs what it gets.
 
+mod kept;
 mod outgoing;
 mod window;
 
@@ -111,6 +112,8 @@ struct Coordinator {
     unsent: BTreeSet<RunId>,
     /// Finished, not yet acknowledged.
     unacknowledged: BTreeMap<RunId, Outgoing>,
+    /// Those of them whose receipts are kept already.
+    kept: BTreeSet<RunId>,
     /// Smoothed time of a unit, in seconds.
     unit_seconds: Option<f64>,
 }
@@ -199,7 +202,9 @@ impl Worker {
     }
 
     fn leave(&mut self, peer: PeerId) {
-        if let Some(coordinator) = self.coordinators.remove(&peer) {
+        if let Some(mut coordinator) = self.coordinators.remove(&peer) {
+            // It may be back one day, and a keeper of its jobs may be here already.
+            self.actions.extend(coordinator.keep_unacknowledged(peer, |_| true));
             self.actions.extend(coordinator.running.into_keys().map(WorkerAction::Cancel));
             self.actions.push(WorkerAction::Close(peer));
         }
@@ -260,6 +265,7 @@ impl Worker {
         }
         coordinator.unacknowledged.retain(|run, _| run.job != job);
         coordinator.unsent.retain(|run| run.job != job);
+        coordinator.kept.retain(|run| run.job != job);
         coordinator.held_bytes = coordinator.unacknowledged.values().map(Outgoing::bytes).sum();
     }
 
@@ -275,7 +281,9 @@ impl Worker {
                 let outgoing = coordinator.unacknowledged.remove(&run);
                 coordinator.held_bytes -= outgoing.as_ref().map_or(0, Outgoing::bytes);
                 coordinator.unsent.remove(&run);
-                receipts.extend(outgoing.and_then(Kept::of));
+                if !coordinator.kept.remove(&run) {
+                    receipts.extend(outgoing.and_then(Kept::of));
+                }
             }
         }
         if !receipts.is_empty() {
@@ -377,6 +385,7 @@ impl Coordinator {
             running: BTreeMap::new(),
             unsent: BTreeSet::new(),
             unacknowledged: BTreeMap::new(),
+            kept: BTreeSet::new(),
             unit_seconds: None,
         }
     }

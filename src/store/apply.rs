@@ -222,6 +222,7 @@ impl Writer {
                 Ok(())
             }
             Fact::Findings(job, findings) => self.insert_findings(*job, findings),
+            Fact::Keepers(..) => Ok(()),
             Fact::Standing(peer, standing) => self.insert_standing(*peer, standing),
         }
     }

@@ -38,7 +38,7 @@ impl Store {
     pub fn load(&self) -> Result<Saved, StoreError> {
         self.read(|connection| {
             let (jobs, standings) = (load_jobs(connection)?, load_standings(connection)?);
-            Ok(Saved { jobs, standings, quarantines: load_quarantines(connection)? })
+            Ok(Saved { jobs, standings, quarantines: load_quarantines(connection)?, kept: Vec::new() })
         })
     }
 
@@ -81,6 +81,7 @@ fn load_jobs(connection: &Connection) -> Result<Vec<SavedJob>, StoreError> {
             verdicts: of_job(connection, job, "verdict", |row| Ok((unit_of(row)?, load_verdict(row)?)))?,
             failures: of_job(connection, job, "failures", |row| Ok((unit_of(row)?, load_failures(row)?)))?,
             findings: of_job(connection, job, "findings", load_findings)?.pop(),
+            keepers: Default::default(),
         });
     }
     Ok(jobs)

@@ -81,7 +81,7 @@ impl NodeBackend {
         let secret = JobSecret(secret.await?);
         // One that existed is known to the run loop already, and stays as it is.
         // The node may have begun anew while the parts came in; the event goes to the one that runs now.
-        self.handle().await?.event(Event::Submitted { job, manifest: Arc::new(submitted.manifest.clone()), secret }).await?;
+        self.handle().await?.event(Event::Submitted { job, manifest: Arc::new(submitted.manifest.clone()), secret, keep: 0 }).await?;
         Ok(submitted)
     }
 }

@@ -24,6 +24,9 @@ impl OwnJob {
 
     /// The worker's votes count again. Returns their units.
     fn unstrike(&mut self, worker: PeerId) -> Vec<UnitIndex> {
+        if self.foreign.as_ref().is_some_and(|foreign| foreign.bars(worker)) {
+            return Vec::new();
+        }
         let units = self.voted_on.get(&worker).cloned().unwrap_or_default();
         for index in &units {
             let votes = self.units[index.0 as usize].votes.iter_mut();

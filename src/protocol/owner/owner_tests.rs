@@ -24,6 +24,8 @@ mod bisect;
 mod check;
 #[path = "convict_tests.rs"]
 mod convict;
+#[path = "foreign_tests.rs"]
+mod foreign;
 #[path = "judge_tests.rs"]
 mod judge;
 #[path = "merge_tests.rs"]
@@ -209,7 +211,8 @@ impl Desk {
     fn saved(&self, facts: usize, units: u32) -> Saved {
         let manifest = manifest(units, Policy::Standard);
         let (state, votes, verdicts, failures, findings) = (JobState::Running, vec![], vec![], vec![], None);
-        let mut job = SavedJob { id: JOB, manifest, secret: SECRET.0, state, votes, verdicts, failures, findings };
+        let mut job =
+            SavedJob { id: JOB, manifest, secret: SECRET.0, state, votes, verdicts, failures, findings, keepers: Default::default() };
         let mut standings: BTreeMap<PeerId, Standing> = BTreeMap::new();
         let mut newest: BTreeMap<UnitIndex, Verdict> = BTreeMap::new();
         for fact in self.facts[..facts].iter().cloned() {
@@ -219,6 +222,7 @@ impl Desk {
                 Fact::Failures(_, unit, failures) => job.failures.push((unit, failures)),
                 Fact::JobState(_, state) => job.state = state,
                 Fact::Findings(_, findings) => job.findings = Some(findings),
+                Fact::Keepers(_, wanted, keepers) => job.keepers = (wanted, keepers),
                 Fact::Standing(peer, standing) => drop(standings.insert(peer, standing)),
             }
         }

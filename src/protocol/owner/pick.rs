@@ -136,7 +136,8 @@ impl Picker<'_> {
     fn unit_in_focus(&self) -> Option<(UnitIndex, Option<Want>)> {
         let mut focus = self.focus.borrow_mut();
         let gas = self.job.gas_estimate();
-        let is_newcomer = |peer: PeerId| peer != self.me && !self.trust.is_proven(peer, gas) && !self.trust.is_barred(peer, self.now);
+        let is_newcomer =
+            |peer: PeerId| peer != self.me && !self.job.trusts(peer, gas, self.trust) && !self.trust.is_barred(peer, self.now);
         let waits = |voter: PeerId| self.unit_of(voter).is_some();
         for _ in 0..FOCUS_TRIES {
             let (at, voter) = focus.draw(self.pivot, self.proven_online, &self.job.entrants, is_newcomer, waits)?;

@@ -7,6 +7,7 @@ use crate::protocol::{
     fraud::{Accusation, Finding, Ignored},
     gossip,
     ids::{Digest, JobId, PeerId, UnitIndex},
+    keeping::Keepers,
     owner::{Lease, ReportRejected},
     worker::{Kept, Outgoing, RunId},
 };
@@ -114,7 +115,8 @@ pub enum Action {
         /// Where to begin; zero at first.
         after: u64,
     },
-    /// Sign a page of the receipts of a job that are kept for this coordinator, and send it.
+    /// Sign a page of the receipts of a job that are kept, whoever leased its units, and send it. The border knows that the asker is the
+    /// author of the job or on its signed list of keepers.
     SendReceipts {
         /// To whom.
         to: PeerId,
@@ -162,6 +164,43 @@ pub enum Action {
         from: Option<Link>,
         /// It stops at the first moment between two steps at which so much gas is used.
         until: u64,
+    },
+    /// Ask a peer to keep an own job, or tell a keeper that the list has changed: sign the list, open a keep stream if there is none,
+    /// and copy everything about the job that is durable, and from then on whatever becomes so.
+    /// [`super::Event::KeeperAnswered`] or [`super::Event::KeeperLost`] follows.
+    Keep {
+        /// Whom.
+        to: PeerId,
+        /// Which job.
+        job: JobId,
+        /// The new list, which names `to`.
+        keepers: Keepers,
+    },
+    /// Tell a keeper that it does not keep the job any more.
+    Dismiss {
+        /// Whom.
+        to: PeerId,
+        /// Which job.
+        job: JobId,
+    },
+    /// The author of a kept job is not heard: load what is kept of it, draw a secret, make durable that it is adopted, and hand it
+    /// back as [`super::Event::Adopted`].
+    Adopt(JobId),
+    /// Ask a keeper for the votes that it may have taken while this author was away; [`super::Event::Collected`] follows for each
+    /// page, then [`super::Event::HandedBack`]; or [`super::Event::KeeperLost`].
+    Recall {
+        /// Whom.
+        to: PeerId,
+        /// Which job.
+        job: JobId,
+    },
+    /// Hand what is kept of a job back to its author, page by page, own votes signed; and make durable that it is not adopted any
+    /// more.
+    HandBack {
+        /// Whom.
+        to: PeerId,
+        /// Which job.
+        job: JobId,
     },
     /// Close a worker's stream: its results cannot be compared with ours, or there is no room.
     Refuse(PeerId),

@@ -3,10 +3,12 @@
 use crate::protocol::{
     announce::Announcement,
     chain::{End, Links},
+    fact::SavedJob,
     fraud::Accusation,
     gossip,
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
+    keeping::KeptJob,
     outcome::Value,
     owner::{Collected, Lease, OwnRun, Recovered, Report},
     platform::Platform,
@@ -185,6 +187,45 @@ pub enum Event {
         manifest: Arc<Manifest>,
         /// Its secret.
         secret: JobSecret,
+        /// How many peers are to keep it; at most [`KEEPERS_MAX`](crate::protocol::keeping::KEEPERS_MAX).
+        keep: u8,
+    },
+    /// A peer answers to [`super::Action::Keep`]: it keeps the job from now on, all that was durable so far included; or it does not.
+    KeeperAnswered {
+        /// Who.
+        from: PeerId,
+        /// Which job.
+        job: JobId,
+        /// Whether it does.
+        keeps: bool,
+    },
+    /// The keep stream to a keeper could not be opened or is gone, or it fell so far behind that nobody waits for it any more.
+    KeeperLost(PeerId),
+    /// A keeper has handed back all that it had of the job.
+    HandedBack {
+        /// Who.
+        from: PeerId,
+        /// Which job.
+        job: JobId,
+    },
+    /// This peer keeps a job for its author from now on, or its list of keepers has changed; durable already. The border has
+    /// checked both signatures and that the list names this peer.
+    Kept(KeptJob),
+    /// Its author does not want this peer to keep the job any more, or the job has ended, or it was removed here.
+    KeptNoMore {
+        /// Which job.
+        job: JobId,
+    },
+    /// The author of kept jobs has opened a keep stream, or said something on it.
+    AuthorHeard(PeerId),
+    /// What [`super::Action::Adopt`] asked for; boxed, since it is large.
+    Adopted(Box<SavedJob>),
+    /// The author of a job asks for what was collected while it was away. The border knows that it is the author.
+    Recalled {
+        /// Who.
+        author: PeerId,
+        /// Which job.
+        job: JobId,
     },
     /// The user had a unit of an own job run here, beside all leases.
     Checked {

@@ -18,7 +18,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// How long whoever runs nothing takes to answer.
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// The salt of what all conspirators say.
-const RING: &[u8] = b"ring";
+pub(super) const RING: &[u8] = b"ring";
 
 /// A unit that a machine got, and all that its behaviour may depend on.
 #[derive(Clone, Copy, Debug)]

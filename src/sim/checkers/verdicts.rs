@@ -30,7 +30,9 @@ impl Verdicts {
     pub fn check(&mut self, jobs: &BTreeMap<JobId, (usize, JobSpec)>, fact: &Fact) -> Result<(), Violation> {
         let (job, unit, verdict) = match fact {
             Fact::Verdict(job, unit, verdict) => (*job, *unit, *verdict),
-            Fact::Vote(..) | Fact::Failures(..) | Fact::JobState(..) | Fact::Findings(..) | Fact::Standing(..) => return Ok(()),
+            Fact::Vote(..) | Fact::Failures(..) | Fact::JobState(..) | Fact::Findings(..) | Fact::Standing(..) | Fact::Keepers(..) => {
+                return Ok(());
+            }
         };
         let (_, spec) = jobs[&job];
         let right = match verdict {

@@ -69,7 +69,7 @@ impl Tally {
                     of_job.state = *state;
                 }
             }
-            Fact::Vote(..) | Fact::Failures(..) | Fact::Standing(..) | Fact::Findings(..) => {}
+            Fact::Vote(..) | Fact::Failures(..) | Fact::Standing(..) | Fact::Findings(..) | Fact::Keepers(..) => {}
         }
     }
 
