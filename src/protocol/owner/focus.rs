@@ -2,44 +2,68 @@
 //!
 //! A newcomer is proven by twenty units that proven voters back. Spread evenly over thousands of newcomers, their executions would prove
 //! nobody for a long time; spent on as many newcomers as there are proven voters, they double that number in about the time of twenty units
-//! each. And where two newcomers vote on a unit, one execution backs both: so newcomers are paired within small groups, and a group is
-//! proven by half as many executions. Who is in which group is of no importance, so it is the order in which they first voted. No two of
-//! them can verify anything: that takes a proven vote as ever.
+//! each. And where two newcomers vote on a unit, one execution backs both: so newcomers are paired with their neighbours on a circle, and
+//! neighbours are proven one after the other, by half as many executions. Each one's place on the circle is drawn with the job's secret:
+//! were it the order in which they come, conspirators who come together would be paired with one another. As things are, each pair is as
+//! likely to conspire as one drawn from all. No two newcomers verify anything: that takes a proven vote as ever.
 
-use crate::protocol::ids::PeerId;
-use std::collections::{BTreeMap, VecDeque};
+use crate::protocol::{
+    ids::{Digest, PeerId},
+    verify::JobSecret,
+};
+use core::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The most newcomers at a time: with more proven voters than this their number grows fast enough.
 const FOCUS_MAX: usize = 128;
 /// Voters looked at when there is room: a warm job has no newcomers, and must not pay for looking for them.
 const LOOKED_AT: usize = 4;
-/// Newcomers in a group: each can meet each other once in the units that it may have pending.
-const GROUP: usize = 16;
+/// Neighbours of a newcomer on either side: it meets each once or twice in the units that it may have pending.
+const NEIGHBOURS: usize = 8;
 
-/// All who have voted on a job, in the order of their first votes.
+/// Where somebody stands on the circle.
+type Place = (u64, PeerId);
+
+/// All who have voted on a job, in the order of places drawn with its secret.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entrants {
-    order: Vec<PeerId>,
-    place: BTreeMap<PeerId, usize>,
+    circle: BTreeSet<Place>,
+    places: BTreeMap<PeerId, u64>,
 }
 
 impl Entrants {
     /// It has voted.
-    pub fn enter(&mut self, voter: PeerId) {
-        let Self { order, place } = self;
-        place.entry(voter).or_insert_with(|| {
-            order.push(voter);
-            order.len() - 1
+    pub fn enter(&mut self, secret: &JobSecret, voter: PeerId) {
+        let Self { circle, places } = self;
+        places.entry(voter).or_insert_with(|| {
+            let place = draw_place(secret, voter);
+            circle.insert((place, voter));
+            place
         });
     }
 
-    /// The others of its group, from one drawn by `pivot` on and round; of the group that it is about to join, before it has voted.
-    pub fn mates(&self, voter: PeerId, pivot: u32) -> impl Iterator<Item = PeerId> {
-        let first = self.place.get(&voter).copied().unwrap_or(self.order.len()) / GROUP * GROUP;
-        let group = &self.order[first..self.order.len().min(first + GROUP)];
-        let (before, after) = group.split_at(pivot as usize % group.len().max(1));
-        after.iter().chain(before).copied().filter(move |mate| *mate != voter)
+    /// Those beside it on the circle, the ones behind it first or, where `pivot` is odd, those before it.
+    pub fn mates(&self, secret: &JobSecret, voter: PeerId, pivot: u32) -> impl Iterator<Item = PeerId> {
+        let place = (self.places.get(&voter).copied().unwrap_or_else(|| draw_place(secret, voter)), voter);
+        let after = self.circle.range((Bound::Excluded(place), Bound::Unbounded)).chain(&self.circle).take(NEIGHBOURS);
+        let before = self.circle.range(..place).rev().chain(self.circle.iter().rev()).take(NEIGHBOURS);
+        let (mut near, far): (Vec<_>, Vec<_>) =
+            if pivot.is_multiple_of(2) { (after.collect(), before.collect()) } else { (before.collect(), after.collect()) };
+        near.extend(far);
+        near.into_iter().map(|(_, mate)| *mate).filter(move |mate| *mate != voter)
     }
+
+    /// Who comes next on the circle.
+    fn after(&self, cursor: Option<Place>) -> Option<Place> {
+        let behind = cursor.and_then(|cursor| self.circle.range((Bound::Excluded(cursor), Bound::Unbounded)).next());
+        behind.or_else(|| self.circle.first()).copied()
+    }
+}
+
+fn draw_place(secret: &JobSecret, voter: PeerId) -> u64 {
+    let mut place = [0; 8];
+    place.copy_from_slice(&Digest::of_parts(&[&secret.0, b"place", voter.as_bytes()]).0[..8]);
+    u64::from_le_bytes(place)
 }
 
 /// The newcomers of a job who are to be proven next.
@@ -48,8 +72,10 @@ pub(super) struct Focus {
     members: Vec<PeerId>,
     /// Who was a member, is not proven yet, and had nothing left that could be backed: it comes before those who were none.
     begun: VecDeque<PeerId>,
-    /// Where among the entrants the search for more goes on.
-    cursor: usize,
+    /// All of both.
+    taken: BTreeSet<PeerId>,
+    /// Where on the circle the search for more goes on.
+    cursor: Option<Place>,
 }
 
 impl Focus {
@@ -71,13 +97,12 @@ impl Focus {
                     break;
                 }
             }
-            for _ in 0..LOOKED_AT {
-                let Some(voter) = entrants.order.get(self.cursor).copied() else { break };
-                if self.members.len() >= room {
-                    break;
-                }
-                self.cursor += 1;
-                if self.take_in(voter, &is_newcomer, &waits) {
+        }
+        if self.members.len() < room {
+            for _ in 0..LOOKED_AT.min(entrants.circle.len()) {
+                self.cursor = entrants.after(self.cursor);
+                let Some((_, voter)) = self.cursor else { break };
+                if !self.taken.contains(&voter) && self.take_in(voter, &is_newcomer, &waits) {
                     break;
                 }
             }
@@ -87,11 +112,16 @@ impl Focus {
     }
 
     fn take_in(&mut self, voter: PeerId, is_newcomer: impl Fn(PeerId) -> bool, waits: impl Fn(PeerId) -> bool) -> bool {
-        let waiting = is_newcomer(voter) && waits(voter);
+        if !is_newcomer(voter) {
+            self.taken.remove(&voter);
+            return false;
+        }
+        self.taken.insert(voter);
+        let waiting = waits(voter);
         if waiting {
-            self.members.push(voter);
-        } else if is_newcomer(voter) {
-            self.begun.push_back(voter);
+            self.members.push(voter)
+        } else {
+            self.begun.push_back(voter)
         }
         waiting
     }
@@ -101,6 +131,8 @@ impl Focus {
         let member = self.members.swap_remove(at);
         if is_newcomer {
             self.begun.push_back(member);
+        } else {
+            self.taken.remove(&member);
         }
     }
 }
@@ -109,33 +141,44 @@ impl Focus {
 mod tests {
     use super::*;
 
-    #[test]
-    fn mates_are_those_who_first_voted_at_about_the_same_time() {
-        let mut entrants = Entrants::default();
-        let peer = |number: usize| PeerId([number as u8; 32]);
-        (0..GROUP + 2).chain(0..3).for_each(|number| entrants.enter(peer(number)));
-        for pivot in 0..40 {
-            let mut mates: Vec<_> = entrants.mates(peer(3), pivot).collect();
-            mates.sort_unstable();
-            assert_eq!(mates, (0..GROUP).filter(|number| *number != 3).map(peer).collect::<Vec<_>>());
-            assert_eq!(entrants.mates(peer(GROUP), pivot).collect::<Vec<_>>(), [peer(GROUP + 1)]);
-            assert_eq!(entrants.mates(peer(99), pivot).count(), 2);
-        }
+    const SECRET: JobSecret = JobSecret([3; 32]);
+
+    fn peer(number: u8) -> PeerId {
+        PeerId([number; 32])
     }
+
+    fn entrants(numbers: impl IntoIterator<Item = u8>) -> Entrants {
+        let mut entrants = Entrants::default();
+        numbers.into_iter().for_each(|number| entrants.enter(&SECRET, peer(number)));
+        entrants
+    }
+
+    #[test]
+    fn mates_do_not_depend_on_who_came_when() {
+        let (one, other) = (entrants(0..100), entrants((0..100).rev()));
+        for number in [0, 7, 99, 200] {
+            let mates: Vec<_> = one.mates(&SECRET, peer(number), 1).collect();
+            assert_eq!(mates, other.mates(&SECRET, peer(number), 1).collect::<Vec<_>>());
+            assert_eq!((mates.len(), mates.contains(&peer(number))), (2 * NEIGHBOURS, false));
+            assert!(mates.iter().any(|mate| mate.0[0].abs_diff(number) > 20), "{mates:?}");
+        }
+        assert_eq!(entrants([5]).mates(&SECRET, peer(5), 0).count(), 0);
+        assert!(entrants([5]).mates(&SECRET, peer(6), 0).all(|mate| mate == peer(5)));
+    }
+
     #[test]
     fn whoever_is_begun_with_is_finished_before_others_are_begun_with() {
-        let (mut focus, mut entrants) = (Focus::default(), Entrants::default());
-        let peer = |number: u8| PeerId([number; 32]);
-        (0..6).for_each(|number| entrants.enter(peer(number)));
-        let newcomer = |voter: PeerId| voter != peer(0);
-        assert_eq!(focus.draw(7, 1, &entrants, newcomer, |_| true), Some((0, peer(1))), "0 is proven, and one at a time is enough");
-        assert_eq!(focus.draw(8, 2, &entrants, newcomer, |_| true), Some((0, peer(1))));
-        assert_eq!(focus.draw(9, 2, &entrants, newcomer, |_| true), Some((1, peer(2))), "two who are proven prove two");
+        let (mut focus, entrants) = (Focus::default(), entrants(0..6));
+        let order: Vec<PeerId> = entrants.circle.iter().map(|(_, voter)| *voter).collect();
+        let newcomer = |voter: PeerId| voter != order[0];
+        assert_eq!(focus.draw(7, 1, &entrants, newcomer, |_| true), Some((0, order[1])), "0 is proven, and one at a time is enough");
+        assert_eq!(focus.draw(8, 2, &entrants, newcomer, |_| true), Some((0, order[1])));
+        assert_eq!(focus.draw(9, 2, &entrants, newcomer, |_| true), Some((1, order[2])), "two who are proven prove two");
         focus.drop(0, true);
-        assert_eq!(focus.draw(0, 2, &entrants, newcomer, |voter| voter != peer(1)), Some((0, peer(2))));
-        assert_eq!(focus.members, [peer(2), peer(3)], "nothing of 1 waits now");
+        assert_eq!(focus.draw(0, 2, &entrants, newcomer, |voter| voter != order[1]), Some((0, order[2])));
+        assert_eq!(focus.members, [order[2], order[3]], "nothing of 1 waits now");
         focus.drop(1, false);
         focus.draw(0, 2, &entrants, newcomer, |_| true);
-        assert_eq!(focus.members, [peer(2), peer(1)], "now something does; 3 is proven");
+        assert_eq!(focus.members, [order[2], order[1]], "now something does; 3 is proven");
     }
 }

@@ -63,7 +63,7 @@ pub(super) struct OwnJob {
     pub voted_on: BTreeMap<PeerId, Vec<UnitIndex>>,
     /// Undecided units that each worker voted on.
     undecided: BTreeMap<PeerId, Undecided>,
-    /// Who has voted, oldest first.
+    /// Who has voted.
     pub entrants: Entrants,
     /// Newcomers who are to be proven next.
     pub focus: Focus,
@@ -203,7 +203,7 @@ impl OwnJob {
         let phase = unit.phase;
         self.count_undecided(vote.worker, phase, |count| *count += 1);
         self.voted_on.entry(vote.worker).or_default().push(vote.unit);
-        self.entrants.enter(vote.worker);
+        self.entrants.enter(&self.secret, vote.worker);
         if vote.unit.0 >= self.wanted.fresh {
             self.touch_up_to(vote.unit);
         }

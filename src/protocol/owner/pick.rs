@@ -155,10 +155,10 @@ impl Picker<'_> {
         wants.into_iter().find_map(|want| self.waiting_unit_of(voter, want).map(|unit| (unit, want)))
     }
 
-    /// A unit that somebody of the newcomer's own group has voted on, and that wants another vote.
+    /// A unit that a neighbour of the newcomer has voted on, and that wants another vote.
     fn unit_of_mate(&self) -> Option<(UnitIndex, Option<Want>)> {
         let any = Want::Another(Voter::Anyone);
-        let mates = self.job.entrants.mates(self.worker, self.pivot);
+        let mates = self.job.entrants.mates(&self.job.secret, self.worker, self.pivot);
         let unit = mates.into_iter().find_map(|mate| self.waiting_unit_of(mate, any));
         unit.map(|unit| (unit, Some(any)))
     }
