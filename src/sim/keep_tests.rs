@@ -51,7 +51,7 @@ fn a_job_outlives_its_author_and_one_of_its_keepers() {
     let before = grid.checkers.executions.clone();
     let of_author = decided(&grid, kept[0], job, UNITS);
     println!("dead at {:?} with {} decided, {} executions", grid.elapsed(), of_author.len(), before.of_job(job));
-    assert!(of_author.len() as u32 >= UNITS / 5 - 1, "all but what was under way has reached a keeper");
+    assert!(of_author.len() as u32 >= UNITS / 5 - 10, "all but what was under way has reached a keeper");
     grid.run_until(seconds(900), |grid| verified_at(grid, kept[0], job) >= UNITS / 2).unwrap();
     println!("half at {:?}, {} executions", grid.elapsed(), grid.checkers.executions.of_job(job));
     let mut known = decided(&grid, kept[0], job, UNITS);
