@@ -202,6 +202,10 @@ impl Roster {
 
     /// The workers of these instruction sets.
     pub fn on_platforms(&self, platforms: Platforms) -> Vec<PeerId> {
+        // Asked after each judgement, and nearly always for none.
+        if platforms == Platforms::NONE {
+            return Vec::new();
+        }
         self.workers.iter().filter(|(_, worker)| platforms.contains(worker.platform)).map(|(peer, _)| *peer).collect()
     }
 
