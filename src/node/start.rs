@@ -5,6 +5,7 @@ use super::{
     border::Fetches,
     disputes::Disputes,
     handle::{End, Handle, NodeFacts, REQUESTS_MAX},
+    keeping::{Keeping, keeper::believe_signed},
     kept::KeptBuffer,
     leftovers::{self, Leftovers},
     net::{
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::{
     protocol::{
+        fact::Saved,
         gossip,
         ids::Digest,
         peer::{Event, Peer, PeerConfig},
@@ -194,7 +196,7 @@ fn first_sequence(store: &Store) -> Result<u64, StoreError> {
 }
 
 fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeError> {
-    let saved = tokio::task::block_in_place(|| handle.store.load())?;
+    let saved = tokio::task::block_in_place(|| saved(handle))?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(NodeError::NoRandomness)?;
     let clock = Clock::start();
@@ -236,6 +238,7 @@ fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeE
         handle: handle.clone(),
         acquaintances,
         kept: KeptBuffer::default(),
+        keeping: Keeping::default(),
         replies: Vec::new(),
         looks: Vec::new(),
         stalled: None,
@@ -243,6 +246,21 @@ fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeE
         lost: BTreeSet::new(),
         drain: None,
     })
+}
+
+/// What the peer is rebuilt from. Jobs that were not copied here completely are removed first.
+fn saved(handle: &Handle) -> Result<Saved, StoreError> {
+    let removals: Vec<Write> = handle.store.arriving()?.into_iter().map(Write::RemoveJob).collect();
+    match if removals.is_empty() { Ok(()) } else { handle.store.commit_blocking(removals) } {
+        // A node without room on its disk starts all the same.
+        Ok(()) | Err(StoreError::DiskFull) => {}
+        Err(error) => return Err(error),
+    }
+    let mut saved = handle.store.load()?;
+    for job in saved.jobs.iter_mut().filter(|job| job.manifest.owner != handle.facts.me) {
+        believe_signed(job, &handle.facts.validation_class);
+    }
+    Ok(saved)
 }
 
 /// Serves what the store holds to other peers.
