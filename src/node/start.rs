@@ -25,6 +25,7 @@ use crate::{
         fact::Saved,
         gossip,
         ids::Digest,
+        keeping,
         peer::{Event, Peer, PeerConfig},
         platform::Platform,
     },
@@ -208,6 +209,7 @@ fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeE
         slots: facts.slots,
         memory_bytes: facts.memory_bytes,
         gossip: gossip::Config::default(),
+        keeper_silence: keeping::SILENCE,
         seed,
     };
     let sequence = tokio::task::block_in_place(|| first_sequence(&handle.store))?;

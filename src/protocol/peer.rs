@@ -6,18 +6,20 @@
 mod action;
 mod event;
 mod fraud;
+mod keeping;
 mod recovery;
 
 pub use action::Action;
 pub use event::Event;
 
 use super::{
-    announce::{Announcement, Capacity, JobOpen, Subject},
+    announce::{Announcement, Capacity, Subject},
     board::Board,
     fact::{JobState, Saved},
     fraud::Fraud,
     gossip::{self, Gossip},
     ids::{JobId, PeerId, UnitIndex},
+    keeping::Keeping,
     owner::{Owner, OwnerAction, Report},
     platform::Platform,
     time::Instant,
@@ -61,6 +63,8 @@ pub struct PeerConfig {
     pub memory_bytes: u64,
     /// Settings of the gossip machine.
     pub gossip: gossip::Config,
+    /// How long a keeper hears no coordinator before it adopts a job; [`crate::protocol::keeping::SILENCE`] unless there is a reason.
+    pub keeper_silence: Duration,
     /// Seeds everything that is drawn. Secret, since it decides who gets which unit.
     pub seed: [u8; 32],
 }
@@ -73,6 +77,7 @@ pub struct Peer {
     owner: Owner,
     worker: Worker,
     fraud: Fraud,
+    keeping: Keeping,
     actions: Vec<Action>,
     /// The number of this peer's last announcement. Begins at a time stamp that the shell gives, so that it grows across restarts.
     sequence: u64,
@@ -101,8 +106,10 @@ impl Peer {
         };
         let me = config.me.peer;
         let gossip = Gossip::new(now, config.me.clone(), config.gossip.clone(), fork())?;
+        let (mut keeping, held) = Keeping::restore(now, &config, &saved);
         let mut owner = Owner::new(now, me, config.validation_class.clone(), saved, fork());
         let worker = Worker::new(config.slots, fork());
+        keeping::begin(&mut owner, &mut keeping, held);
         if config.slots > 0 {
             owner.attach(me, &config.validation_class, config.platform, config.slots);
         }
@@ -118,6 +125,7 @@ impl Peer {
             owner,
             worker,
             fraud,
+            keeping,
             actions,
             sequence,
             job_repeats,
@@ -133,11 +141,7 @@ impl Peer {
         self.touched |= !matches!(event, Event::Gossip(_));
         match event {
             Event::Gossip(event) => self.on_gossip(now, event),
-            Event::Announced { author, announcement } => {
-                if author != self.me() {
-                    self.board.hear(now, author, announcement);
-                }
-            }
+            Event::Announced { author, announcement } => self.on_announced(now, author, announcement),
             Event::Accused { by, accusation, comparable } => self.on_accused(now, by, accusation, comparable),
             Event::Rechecked(value) => self.on_rechecked(now, value),
             Event::Evidence(accusation) => self.on_evidence(accusation),
@@ -147,6 +151,7 @@ impl Peer {
                     self.actions.push(Action::Refuse(peer));
                 } else {
                     self.ask_for_receipts(peer);
+                    self.keeping.author.attached(peer);
                 }
             }
             Event::WorkerWindow { peer, window } => self.owner.window(peer, window),
@@ -155,7 +160,7 @@ impl Peer {
             Event::Recovered { from, job, receipts, next } => self.on_recovered(now, from, job, receipts, next),
             Event::Collected { job, votes } => drop(self.owner.merge(now, job, votes)),
             Event::Recover(job) => self.on_recover(now, job),
-            Event::ReceiptsAsked { from, job, after } => self.on_receipts_asked(from, job, after),
+            Event::ReceiptsAsked { from, job, after } => self.on_receipts_asked(now, from, job, after),
             Event::CoordinatorOpened(peer) => self.worker.opened(peer),
             Event::CoordinatorClosed(peer) => self.worker.closed(now, peer),
             Event::Leased { from, job, leases } => self.worker.leased(now, from, job, &leases),
@@ -165,9 +170,18 @@ impl Peer {
             Event::Links { from, job, unit, links } => self.owner.links(now, from, job, unit, links),
             Event::State { from, job, unit, held } => self.owner.state_ready(now, from, job, unit, held),
             Event::SegmentRan { job, unit, found } => self.owner.segment_ran(now, job, unit, found),
-            Event::Submitted { job, manifest, secret, keep: _ } => self.owner.submit(job, manifest, secret),
-            Event::KeeperAnswered { .. } | Event::KeeperLost(_) | Event::HandedBack { .. } => {}
-            Event::Kept(_) | Event::KeptNoMore { .. } | Event::AuthorHeard(_) | Event::Adopted(_) | Event::Recalled { .. } => {}
+            Event::Submitted { job, manifest, secret, keep } => {
+                self.owner.submit(job, manifest, secret);
+                self.keeping.author.submitted(now, job, keep);
+            }
+            Event::KeeperAnswered { from, job, keeps } => self.keeping.author.answered(now, from, job, keeps),
+            Event::KeeperLost(peer) => self.keeping.author.lost(now, peer),
+            Event::HandedBack { from, job } => self.keeping.author.handed_back(from, job),
+            Event::Kept(job) => self.on_kept(now, job),
+            Event::KeptNoMore { job } => self.on_kept_no_more(job),
+            Event::AuthorHeard(author) => self.keeping.keeper.hear_author(now, author),
+            Event::Adopted(saved) => self.on_adopted(now, *saved),
+            Event::Recalled { author, job } => self.on_recalled(now, author, job),
             Event::Checked { job, run } => {
                 self.owner.checked(now, job, run, self.config.platform);
             }
@@ -180,7 +194,10 @@ impl Peer {
             Event::Retry(job) => {
                 self.owner.retry(now, job);
             }
-            Event::Pause(paused) => self.worker.set_paused(now, paused),
+            Event::Pause(paused) => {
+                self.worker.set_paused(now, paused);
+                self.note_lending();
+            }
             Event::Timer => self.on_timer(now),
         }
     }
@@ -191,6 +208,7 @@ impl Peer {
             return core::mem::take(&mut self.actions);
         }
         self.follow_board(now);
+        self.keep(now);
         for _ in 0..OWN_ROUNDS_MAX {
             let owner = self.owner.take_actions(now);
             let worker = self.worker.take_actions(now);
@@ -206,6 +224,7 @@ impl Peer {
                 self.perform_worker(now, action);
             }
         }
+        self.keep(now);
         self.recheck(now);
         self.announce(now);
         self.work_due = self.next_work();
@@ -222,7 +241,7 @@ impl Peer {
     fn next_work(&self) -> Option<Instant> {
         let timers = [self.owner.deadline(), self.worker.deadline(), self.board.deadline(), self.job_repeats.values().min().copied()];
         let capacity = Some(self.capacity_repeat).filter(|_| self.config.slots > 0);
-        timers.into_iter().chain([self.recheck_deadline(), capacity]).flatten().min()
+        timers.into_iter().chain([self.recheck_deadline(), capacity, self.keeping_deadline()]).flatten().min()
     }
 
     /// This peer's key.
@@ -316,6 +335,7 @@ impl Peer {
             OwnerAction::RunSegment { job, unit, from, until } => self.actions.push(Action::RunSegment { job, unit, from, until }),
             OwnerAction::Announce(job) => {
                 self.job_repeats.insert(job, now);
+                self.keeping.author.state(job, self.owner.state(job));
             }
         }
     }
@@ -392,20 +412,9 @@ impl Peer {
     fn job_subject(&self, job: JobId) -> Option<Subject> {
         let view = self.owner.job_view(job)?;
         if view.state != JobState::Running {
-            return Some(Subject::JobClosed { job, generation: 0 });
+            return Some(Subject::JobClosed { job, generation: self.generation(job) });
         }
-        let manifest = &view.manifest;
-        Some(Subject::JobOpen(JobOpen {
-            job,
-            generation: 0,
-            module: manifest.module,
-            purpose: manifest.purpose.clone(),
-            tags: manifest.tags.clone(),
-            memory_bytes: manifest.limits.memory_bytes,
-            open_units: self.owner.open_units(job),
-            priority: manifest.priority,
-            contact: self.config.me.hint.to_vec(),
-        }))
+        Some(Subject::JobOpen(self.job_open(job, &view.manifest, self.owner.open_units(job))))
     }
 
     fn publish(&mut self, lifetime: Duration, subject: Subject) {

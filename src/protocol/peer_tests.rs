@@ -19,6 +19,7 @@ fn config(slots: u32) -> PeerConfig {
         slots,
         memory_bytes: 1 << 30,
         gossip: gossip::Config::default(),
+        keeper_silence: crate::protocol::keeping::SILENCE,
         seed: [7; 32],
     }
 }

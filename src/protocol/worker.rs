@@ -2,9 +2,13 @@
 //!
 //! It never chooses a unit; it says how many leases it is willing to hold (its *window*) and runs what it gets.
 
+mod kept;
+
+pub use kept::{KEPT_OUTPUT_BYTES_MAX, Kept};
+
 use super::{
     ids::{Attempt, JobId, PeerId, UnitIndex},
-    outcome::{AttemptFailure, Outcome, Value},
+    outcome::{AttemptFailure, Outcome},
     owner::{Lease, LeaseToken},
     time::Instant,
 };
@@ -37,9 +41,6 @@ const LOST_AFTER: Duration = Duration::from_secs(600);
 const HELD_BYTES_MAX: usize = 32 << 20;
 /// Leases beyond the window that are taken all the same: the coordinator may count differently for a moment.
 const WINDOW_SLACK: usize = 16;
-/// The longest output that is kept with its receipt: a number or a line, whose unit need not be run again then. Longer ones would make
-/// receipts cost more than they are worth.
-pub const KEPT_OUTPUT_BYTES_MAX: usize = 256;
 /// Weight of the newest measurement in the smoothed time of a unit.
 const SMOOTHING: f64 = 0.1;
 
@@ -84,38 +85,6 @@ pub struct Outgoing {
     pub token: LeaseToken,
     /// What it ended in and left.
     pub finished: Finished,
-}
-
-/// What a worker keeps of an outcome that was acknowledged, should its coordinator lose it. Signed again when it is asked for.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Kept {
-    /// The unit.
-    pub unit: UnitIndex,
-    /// Which execution.
-    pub attempt: Attempt,
-    /// From the lease.
-    pub ordinal: u32,
-    /// From the lease.
-    pub token: LeaseToken,
-    /// What it computed.
-    pub value: Value,
-    /// Bytes of output.
-    pub output_bytes: u64,
-    /// The output, when it has at most [`KEPT_OUTPUT_BYTES_MAX`].
-    pub output: Option<Arc<[u8]>>,
-}
-
-impl Kept {
-    /// None of a failure, which nobody vouches for.
-    fn of(outgoing: Outgoing) -> Option<Self> {
-        let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
-        let Finished { outcome, output_bytes, output, log: _, wall: _ } = finished;
-        let output = output.filter(|output| output.len() <= KEPT_OUTPUT_BYTES_MAX);
-        match outcome {
-            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, token, value, output_bytes, output }),
-            Outcome::Failed(_) => None,
-        }
-    }
 }
 
 impl Outgoing {
@@ -181,6 +150,8 @@ struct Coordinator {
     unsent: BTreeSet<RunId>,
     /// Finished, not yet acknowledged.
     unacknowledged: BTreeMap<RunId, Outgoing>,
+    /// Those of them whose receipts are kept already.
+    kept: BTreeSet<RunId>,
     /// Smoothed time of a unit, in seconds.
     unit_seconds: Option<f64>,
 }
@@ -259,7 +230,9 @@ impl Worker {
     }
 
     fn leave(&mut self, peer: PeerId) {
-        if let Some(coordinator) = self.coordinators.remove(&peer) {
+        if let Some(mut coordinator) = self.coordinators.remove(&peer) {
+            // It may be back one day, and a keeper of its jobs may be here already.
+            self.actions.extend(coordinator.keep_unacknowledged(peer, |_| true));
             self.actions.extend(coordinator.running.into_keys().map(WorkerAction::Cancel));
             self.actions.push(WorkerAction::Close(peer));
         }
@@ -319,6 +292,7 @@ impl Worker {
         }
         coordinator.unacknowledged.retain(|run, _| run.job != job);
         coordinator.unsent.retain(|run| run.job != job);
+        coordinator.kept.retain(|run| run.job != job);
         coordinator.held_bytes = coordinator.unacknowledged.values().map(Outgoing::bytes).sum();
     }
 
@@ -334,7 +308,9 @@ impl Worker {
                 let outgoing = coordinator.unacknowledged.remove(&run);
                 coordinator.held_bytes -= outgoing.as_ref().map_or(0, Outgoing::bytes);
                 coordinator.unsent.remove(&run);
-                receipts.extend(outgoing.and_then(Kept::of));
+                if !coordinator.kept.remove(&run) {
+                    receipts.extend(outgoing.and_then(Kept::of));
+                }
             }
         }
         if !receipts.is_empty() {
@@ -436,6 +412,7 @@ impl Coordinator {
             running: BTreeMap::new(),
             unsent: BTreeSet::new(),
             unacknowledged: BTreeMap::new(),
+            kept: BTreeSet::new(),
             unit_seconds: None,
         }
     }

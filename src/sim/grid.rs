@@ -15,6 +15,7 @@ use crate::protocol::{
     fact::JobState,
     gossip,
     ids::{Digest, JobId, PeerId, UnitIndex},
+    keeping,
     owner::{Counts, JobView, UnitView},
     peer::{Event, Peer, PeerConfig},
     time::Instant,
@@ -323,6 +324,7 @@ impl Grid {
             slots: machine.spec.claimed_slots.unwrap_or(machine.spec.slots),
             memory_bytes: 1 << 32,
             gossip: gossip::Config::default(),
+            keeper_silence: keeping::SILENCE,
             seed: seed.0,
         };
         let peer = Peer::new(now, config, machine.disk.saved(), now.0).expect("the default settings hold");

@@ -306,9 +306,10 @@ impl Owner {
         let liars: Vec<BTreeSet<PeerId>> = wrong.iter().map(of_value).collect();
         // Two keys signed the same wrong thing.
         job.audit.collusion |= liars.iter().any(|liars| liars.len() > 1);
-        let convict = liars.into_iter().flatten().filter(|worker| !self.trust.is_barred(*worker, now)).collect();
+        let caught = liars.into_iter().flatten().filter(|worker| !self.trust.is_barred(*worker, now));
+        let (convict, barred) = caught.partition(|worker| !job.is_foreign() || job.leased_itself(unit, *worker));
         let mut queue = VecDeque::from([(id, unit)]);
-        let concerned = self.apply(now, id, Consequences { convict, ..Consequences::default() }, &mut queue);
+        let concerned = self.apply(now, id, Consequences { convict, barred, ..Consequences::default() }, &mut queue);
         self.judge_all(now, queue);
         for id in concerned {
             self.keep_findings(id);

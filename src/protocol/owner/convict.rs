@@ -62,6 +62,11 @@ impl Owner {
         let Report { unit, attempt, ordinal, output_bytes, platform, proof, .. } = report;
         let (worker, position, origin) = (from, ordinal, Origin::Leased);
         let second = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes, origin, proof };
+        let job = self.jobs.get(&id);
+        if job.is_some_and(|job| job.is_foreign() && !job.leased_itself(unit, from)) {
+            self.bar_now(now, id, from);
+            return;
+        }
         self.accuse(from, id, unit, Some(second));
         self.convict_now(now, from);
     }

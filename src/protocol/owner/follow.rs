@@ -46,11 +46,17 @@ impl Owner {
         queue.extend(consequences.again.into_iter().map(|unit| (id, unit)));
         let gas = self.jobs.get(&id).map_or(0, OwnJob::gas_estimate);
         for worker in consequences.excused {
-            self.trust.excuse(worker, gas, now);
+            if !self.jobs.get(&id).is_some_and(OwnJob::is_foreign) {
+                self.trust.excuse(worker, gas, now);
+            }
             self.withdraw(worker, Some(id), queue);
         }
         for worker in self.roster.on_platforms(consequences.set_aside) {
             self.withdraw(worker, Some(id), queue);
+        }
+        for worker in consequences.barred {
+            self.bar(id, worker, queue);
+            concerned.insert(id);
         }
         for worker in consequences.convict {
             concerned.extend(self.strike_everywhere(now, worker, queue));

@@ -3,12 +3,13 @@
 //! The decision itself is `verify::accept`; this file feeds it and applies it.
 
 use super::{
+    foreign::taken_here,
     own_job::{Consequences, OwnJob},
     roster::Roster,
     unit::{FAILED_WORKERS_KEPT, FailureRecord, Phase, Unit, UnitVote, Want},
 };
 use crate::protocol::{
-    fact::{Fact, Failures, Nondeterminism, Verdict},
+    fact::{Fact, Failures, Nondeterminism, Origin, Verdict},
     ids::{PeerId, UnitIndex},
     job::Policy,
     outcome::AttemptFailure,
@@ -43,6 +44,9 @@ pub(super) struct Surroundings<'a> {
 impl OwnJob {
     /// Judges one unit and applies the judgement.
     pub fn judge(&mut self, index: UnitIndex, trust: &mut Trust, around: &Surroundings<'_>, out: &mut Consequences) {
+        if self.units[index.0 as usize].by_author {
+            return;
+        }
         let mut ballots = self.ballots(&self.units[index.0 as usize].votes, trust, around.owner);
         ballots.extend(self.check(index, &ballots, around.owner));
         let rules = Rules { reach: self.reach(index, &ballots, trust, around), ..self.rules(index, &ballots, trust, around.cold) };
@@ -53,8 +57,7 @@ impl OwnJob {
         }
         let decision = self.with_output(index, decision);
         self.audit.collusion |= collusion;
-        out.evidence.extend(convict.iter().map(|worker| (*worker, (self.id, index))));
-        out.convict.extend(convict);
+        self.convict(index, convict.into_iter().collect(), &ballots, out);
         excuse.into_iter().for_each(|worker| self.excuse(worker, &ballots, out));
         let failed = matches!(self.units[index.0 as usize].phase, Phase::Failed);
         let exhausted = failed || self.failures.get(&index).is_some_and(|record| self.is_exhausted(record, trust, around));
@@ -115,13 +118,13 @@ impl OwnJob {
             let Some(worker) = around.roster.get(peer) else { continue };
             trusted.insert(peer, worker.platform);
             let failed = self.failures.get(&index).is_some_and(|record| record.workers.contains(&peer));
-            let may_vote = peer != around.owner && trust.is_proven(peer, gas) && !self.bars(peer, worker.platform);
+            let may_vote = peer != around.owner && self.trusts(peer, gas, trust) && !self.bars(peer, worker.platform);
             if may_vote && !failed && trust.rest(peer).is_none() && self.is_independent(index, peer, trust) {
                 reach.at_hand.insert(worker.platform);
             }
         }
         for (peer, platform) in trusted {
-            let may_count = peer != around.owner && trust.is_proven(peer, gas) && !self.bars(peer, platform);
+            let may_count = peer != around.owner && self.trusts(peer, gas, trust) && !self.bars(peer, platform);
             let here = &mut reach.trusted[platform as usize];
             here.proven += u32::from(may_count);
             here.anchors += u32::from(may_count && trust.voter(peer, gas).anchor);
@@ -172,12 +175,18 @@ impl OwnJob {
         // The lowest claim counts where nothing is known: a liar's high one must not devalue everybody's record.
         let gas = self.gas_estimate().max(votes.iter().map(|vote| vote.value.gas).min().unwrap_or(0));
         let ballot = |vote: &UnitVote| {
-            let known = trust.voter(vote.worker, gas);
+            let known = self.voter(vote.worker, gas, trust);
             let weight = match vote {
                 vote if vote.worker == owner => Weight::Owner,
                 UnitVote { struck: true, .. } => Weight::Struck,
                 vote if self.set_aside().contains(vote.platform) => Weight::SetAside,
                 vote if self.excused.contains_key(&vote.worker) => Weight::Excused,
+                // Whoever collected them could make up newcomers: they count beside a vote that was taken here.
+                UnitVote { origin: Origin::Collected { .. }, value, .. }
+                    if known.weight == Weight::Newcomer && !taken_here(votes, *value) =>
+                {
+                    Weight::Excused
+                }
                 _ => known.weight,
             };
             let VoterFacts { weight: _, anchor, prefix, lineage } = known;
@@ -200,7 +209,7 @@ impl OwnJob {
         let record = live()
             .next()
             .filter(|ballot| ballot.weight == Weight::Proven)
-            .map(|ballot| trust.record_in_units(ballot.worker, self.gas_estimate()).max(verify::PROVEN_UNITS));
+            .map(|ballot| self.record_in_units(ballot.worker, self.gas_estimate(), trust).max(verify::PROVEN_UNITS));
         let need = verify::votes_needed(self.manifest.policy, audited, || self.secret.lottery_number(index), record, self.audit_rate);
         Rules { need, provisional_allowed: cold && !self.audit.collusion, reach: Reach::default() }
     }
@@ -241,23 +250,35 @@ impl OwnJob {
         trust: &mut Trust,
         out: &mut Consequences,
     ) {
+        let typical = self.gas_estimate();
+        let mut proven_no_more = Vec::new();
         for vote in &mut self.units[index.0 as usize].votes {
             let stays = || matches!(phase, Phase::Verified { value, .. } if verify::keeps_credit(ballots, value, vote.worker));
             let earned = credit.contains(&vote.worker) || (vote.credited && stays());
             let due = !vote.struck && vote.origin.earns_credit() && earned;
-            match (vote.credited, due) {
-                (false, true) => trust.credit(vote.worker, vote.value.gas),
-                (true, false) if !vote.struck => {
+            match (&mut self.foreign, vote.credited, due) {
+                (Some(foreign), false, true) => foreign.credit(vote.worker, vote.value.gas),
+                (Some(foreign), true, false) => {
+                    let lost = !vote.struck && foreign.discredit(vote.worker, vote.value.gas, typical);
+                    proven_no_more.extend(lost.then_some(vote.worker));
+                }
+                (None, false, true) => trust.credit(vote.worker, vote.value.gas),
+                (None, true, false) if !vote.struck => {
                     out.before.entry(vote.worker).or_insert_with(|| trust.standing(vote.worker));
                     trust.discredit(vote.worker, vote.value.gas);
                 }
-                (true, false | true) | (false, false) => {
+                (_, true, false | true) | (_, false, false) => {
                     vote.credited = due;
                     continue;
                 }
             }
             vote.credited = due;
-            out.touched.insert(vote.worker);
+            if self.foreign.is_none() {
+                out.touched.insert(vote.worker);
+            }
+        }
+        for worker in proven_no_more {
+            out.again.extend(self.rest_on(worker));
         }
     }
 
@@ -316,7 +337,7 @@ impl OwnJob {
         }
         // Where proven ones are within reach, nobody else is asked any more.
         let gas = self.gas_estimate();
-        let asked = |peer: &PeerId| !around.proven_within_reach || *peer == around.owner || trust.is_proven(*peer, gas);
+        let asked = |peer: &PeerId| !around.proven_within_reach || *peer == around.owner || self.trusts(*peer, gas, trust);
         let mut could_be_asked = around.roster.working().filter(asked).peekable();
         let all_failed = could_be_asked.peek().is_some() && could_be_asked.all(|peer| record.workers.contains(&peer));
         all_failed || record.workers.len() >= FAILED_WORKERS_KEPT
@@ -326,6 +347,9 @@ impl OwnJob {
     /// it had not voted.
     pub fn strike(&mut self, worker: PeerId, was_proven: bool) -> Option<Vec<UnitIndex>> {
         let (mut again, mut any) = (Vec::new(), false);
+        if let Some(foreign) = &mut self.foreign {
+            foreign.forget(worker);
+        }
         for &index in self.voted_on.get(&worker).into_iter().flatten() {
             let unit = &mut self.units[index.0 as usize];
             let mut found = false;

@@ -149,9 +149,10 @@ impl Owner {
     pub fn recover(&mut self, now: Instant, from: PeerId, id: JobId, receipts: Vec<Recovered>) -> Merged {
         let (mut merged, mut touched) = (Merged::default(), BTreeSet::new());
         for receipt in receipts {
-            let taken = self.check_recovered(id, from, &receipt).and_then(|position| {
+            let taken = self.check_recovered(id, from, &receipt).and_then(|(position, own)| {
                 let Recovered { unit, attempt, ordinal, token: _, value, output_bytes, output, platform, proof } = receipt;
-                let origin = Origin::Recovered { output: output != Output::Missing };
+                let output_held = output != Output::Missing;
+                let origin = if own { Origin::Recovered { output: output_held } } else { Origin::Collected { output: output_held } };
                 let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, origin, proof };
                 self.take_vote(now, id, vote, output)
             });
@@ -185,19 +186,25 @@ impl Owner {
     }
 
     /// The place of a vote that its worker says again. Its ordinal is this coordinator's own word: so many votes there were when it was
-    /// leased. Where leases overlapped, whichever comes first now is taken for the first then.
-    fn check_recovered(&self, id: JobId, from: PeerId, receipt: &Recovered) -> Result<u32, MergeRejected> {
+    /// leased. Where leases overlapped, whichever comes first now is taken for the first then. What another coordinator of the job has
+    /// leased (the second of the pair is false then) is taken like what a keeper has collected, where that may be.
+    fn check_recovered(&self, id: JobId, from: PeerId, receipt: &Recovered) -> Result<(u32, bool), MergeRejected> {
         let Recovered { unit, attempt, ordinal, token, .. } = *receipt;
         let job = self.jobs.get(&id).ok_or(MergeRejected::UnknownJob)?;
         let known = job.unit(unit).ok_or(MergeRejected::UnknownUnit)?;
         if from == self.me {
             return Err(MergeRejected::InOwnName);
         }
-        if token != LeaseToken::make(&job.secret, id, unit, attempt, ordinal, from) {
-            return Err(MergeRejected::NotLeased);
+        let own = token == LeaseToken::make(&job.secret, id, unit, attempt, ordinal, from);
+        match own {
+            true => {}
+            false if !self.recovers_from_elsewhere(id) => return Err(MergeRejected::NotLeased),
+            false if job.manifest.has_table() => return Err(MergeRejected::OwnInputs),
+            false if ordinal > POSITION_MAX || known.next_position() > POSITION_MAX => return Err(MergeRejected::Implausible),
+            false => {}
         }
         let is_free = known.votes.iter().all(|vote| vote.position != ordinal);
-        Ok(if is_free { ordinal } else { known.next_position() })
+        Ok((if is_free { ordinal } else { known.next_position() }, own))
     }
 
     /// Records a vote; the unit when it is new.
@@ -207,11 +214,17 @@ impl Owner {
             return Err(MergeRejected::Unsigned);
         }
         let Some(job) = self.jobs.get_mut(&id) else { return Err(MergeRejected::UnknownJob) };
+        if job.unit(unit).is_some_and(|unit| unit.by_author) {
+            return Ok(None);
+        }
+        let foreign = job.is_foreign();
         let votes = job.unit(unit).map(|unit| &*unit.votes).unwrap_or_default();
         match votes.iter().find(|known| known.worker == worker).map(|known| (known.value, known.struck)) {
             Some((value, _)) if value == vote.value => return Ok(None),
             Some((_, struck)) => {
-                if !struck {
+                if foreign {
+                    self.bar_now(now, id, worker);
+                } else if !struck {
                     self.accuse(worker, id, unit, Some(vote));
                     self.convict_now(now, worker);
                 }

@@ -9,6 +9,7 @@ mod check;
 mod convict;
 mod focus;
 mod follow;
+mod foreign;
 mod judge;
 mod lease;
 mod merge;
@@ -65,6 +66,8 @@ pub struct Owner {
     roster: Roster,
     leases: Leases,
     recoveries: BTreeMap<JobId, recovery::Recovery>,
+    /// Until when nothing of these jobs is leased, since keepers are asked what they have collected.
+    recalls: BTreeMap<JobId, Instant>,
     rng: ChaCha8Rng,
     actions: Vec<OwnerAction>,
     /// Standings to be made durable.
@@ -90,6 +93,7 @@ impl Owner {
             roster: Roster::default(),
             leases: Leases::default(),
             recoveries: BTreeMap::new(),
+            recalls: BTreeMap::new(),
             rng,
             actions: Vec::new(),
             touched: BTreeSet::new(),
@@ -284,6 +288,9 @@ impl Owner {
         let known = self.jobs.get(&id).and_then(|job| job.unit(unit));
         let voted = known.and_then(|known| known.votes.iter().find(|vote| vote.worker == from)).map(|vote| (vote.value, vote.struck));
         self.actions.push(OwnerAction::Acknowledge { to: from, job: id, units: vec![unit] });
+        if known.is_some_and(|known| known.by_author) {
+            return Ok(());
+        }
         if !report.log.is_empty() {
             self.actions.push(OwnerAction::KeepLog { job: id, unit, bytes: report.log.clone() });
         }
@@ -312,7 +319,7 @@ impl Owner {
 
     fn on_failure(&mut self, now: Instant, id: JobId, unit: UnitIndex, from: PeerId, failure: AttemptFailure) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let weight = if from == self.me { Weight::Owner } else { self.trust.voter(from, job.gas_estimate()).weight };
+        let weight = if from == self.me { Weight::Owner } else { job.voter(from, job.gas_estimate(), &self.trust).weight };
         let fact = job.record_failure(now, unit, from, weight, failure);
         self.actions.push(OwnerAction::Persist(fact));
     }
@@ -396,10 +403,14 @@ impl Owner {
 
     /// The job has ended: nothing of it is to run any more.
     fn end(&mut self, id: JobId) {
+        self.revoke_all(id);
+        self.actions.push(OwnerAction::Announce(id));
+    }
+
+    fn revoke_all(&mut self, id: JobId) {
         let out: Vec<_> = self.leases.of_job(id).map(|(key, _)| key).collect();
         let holders: BTreeSet<_> = out.iter().filter_map(|key| self.release(key)).collect();
         self.actions.extend(holders.into_iter().map(|to| OwnerAction::Revoke { to, job: id }));
-        self.actions.push(OwnerAction::Announce(id));
     }
 
     /// Whether any job still has something to run.
@@ -426,9 +437,10 @@ impl Owner {
     }
 }
 
-/// The typical gas of a unit of that running job whose units are largest.
+/// The typical gas of a unit of that running job whose units are largest. What others say that the units of their jobs take must not
+/// devalue everybody's record.
 fn largest_unit(running: &BTreeSet<JobId>, jobs: &BTreeMap<JobId, OwnJob>) -> u64 {
-    running.iter().map(|id| jobs[id].gas_estimate()).max().unwrap_or(0)
+    running.iter().map(|id| &jobs[id]).filter(|job| !job.is_foreign()).map(OwnJob::gas_estimate).max().unwrap_or(0)
 }
 
 #[cfg(test)]

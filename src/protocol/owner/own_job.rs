@@ -3,6 +3,7 @@
 use super::{
     bisect::{Bisections, Party},
     focus::Focus,
+    foreign::Foreign,
     unit::{FailureRecord, Phase, Unit, UnitVote, Want, Wanted},
 };
 use crate::protocol::{
@@ -34,6 +35,8 @@ pub(super) struct OwnJob {
     pub id: JobId,
     pub manifest: Arc<Manifest>,
     pub secret: JobSecret,
+    /// What counts in this job alone; none for this peer's own jobs.
+    pub foreign: Option<Foreign>,
     pub state: JobState,
     pub units: Vec<Unit>,
     pub wanted: Wanted,
@@ -118,6 +121,8 @@ pub struct Contribution {
 pub(super) struct Consequences {
     pub facts: Vec<Fact>,
     pub convict: BTreeSet<PeerId>,
+    /// Who gets nothing more of this job, which is somebody else's, and whose votes in it do not count.
+    pub barred: BTreeSet<PeerId>,
     /// The wrong receipts of those, as far as one was seen.
     pub evidence: BTreeMap<PeerId, (JobId, UnitIndex)>,
     /// Standings that changed.
@@ -141,6 +146,7 @@ impl OwnJob {
             id,
             manifest,
             secret,
+            foreign: None,
             state: JobState::Running,
             units: vec![Unit::default(); units as usize],
             wanted: Wanted::default(),
@@ -273,7 +279,8 @@ impl OwnJob {
 
     /// Whether the worker, of this instruction set, gets nothing of the job.
     pub fn bars(&self, worker: PeerId, platform: Platform) -> bool {
-        self.excused.contains_key(&worker) || self.set_aside().contains(platform)
+        let caught = self.foreign.as_ref().is_some_and(|foreign| foreign.bars(worker));
+        caught || self.excused.contains_key(&worker) || self.set_aside().contains(platform)
     }
 
     /// Units that wait for a decision and that the worker voted on. Provisional ones are as far as they can come while nobody
@@ -345,6 +352,7 @@ impl OwnJob {
         let mut facts = Vec::new();
         for &index in &again {
             self.failures.remove(&index);
+            self.units[index.0 as usize].by_author = false;
             self.set_phase(index, Phase::Open);
             facts.push(Fact::Verdict(self.id, index, Verdict::Open));
             let none = Failures { count: 0, last: AttemptFailure::Killed };

@@ -117,7 +117,7 @@ impl Picker<'_> {
     fn unit_in_focus(&self) -> Option<(UnitIndex, Option<Want>)> {
         let mut focus = self.focus.borrow_mut();
         let gas = self.job.gas_estimate();
-        let is_newcomer = |peer: PeerId| !self.trust.is_proven(peer, gas) && !self.trust.is_barred(peer, self.now);
+        let is_newcomer = |peer: PeerId| !self.job.trusts(peer, gas, self.trust) && !self.trust.is_barred(peer, self.now);
         for _ in 0..FOCUS_TRIES {
             let (at, voter) = focus.draw(self.pivot, self.proven_online, self.job, is_newcomer)?;
             if let Some((unit, want)) = Some(voter).filter(|voter| is_newcomer(*voter)).and_then(|voter| self.unit_of(voter)) {

@@ -28,6 +28,8 @@ pub(super) struct Recovery {
     at_latest: Instant,
     /// Pages asked of each worker.
     asked: BTreeMap<PeerId, u32>,
+    /// What others have leased is welcome too.
+    elsewhere: bool,
 }
 
 impl Owner {
@@ -44,10 +46,39 @@ impl Owner {
     pub fn begin_recovery(&mut self, now: Instant, id: JobId) -> bool {
         let runs = self.running.contains(&id);
         if runs {
-            let recovery = Recovery { until: now.after(WAIT), at_latest: now.after(WAIT_MAX), asked: BTreeMap::new() };
+            let elsewhere = self.has_adopted(id) || self.recovers_from_elsewhere(id);
+            let recovery = Recovery { until: now.after(WAIT), at_latest: now.after(WAIT_MAX), asked: BTreeMap::new(), elsewhere };
             self.recoveries.insert(id, recovery);
         }
         runs
+    }
+
+    /// A keeper of an own job cannot be asked what it has collected: its workers are. Their word is worth as much as a keeper's.
+    pub fn begin_recovery_from_elsewhere(&mut self, now: Instant, id: JobId) -> bool {
+        let runs = self.begin_recovery(now, id);
+        if let Some(recovery) = self.recoveries.get_mut(&id) {
+            recovery.elsewhere = true;
+        }
+        runs
+    }
+
+    /// Whether receipts of what others have leased are taken.
+    pub(super) fn recovers_from_elsewhere(&self, id: JobId) -> bool {
+        self.recoveries.get(&id).is_some_and(|recovery| recovery.elsewhere)
+    }
+
+    /// Nothing of the job is leased before `until`, since its keepers may have gone on with it; or it is again.
+    pub fn hold_back(&mut self, id: JobId, until: Option<Instant>) {
+        match until {
+            Some(until) => drop(self.recalls.insert(id, until)),
+            None => drop(self.recalls.remove(&id)),
+        }
+        self.schedule_due = true;
+    }
+
+    pub(super) fn stop_recovery(&mut self, id: JobId) {
+        self.recoveries.remove(&id);
+        self.recalls.remove(&id);
     }
 
     /// The jobs that attaching workers are to be asked about.
@@ -73,7 +104,23 @@ impl Owner {
 
     /// Until when nothing of the job is leased, since its votes may still come.
     pub(super) fn waits_for_receipts(&self, now: Instant, id: JobId) -> Option<Instant> {
-        self.recoveries.get(&id).map(|recovery| recovery.until).filter(|until| *until > now)
+        let receipts = self.recoveries.get(&id).map(|recovery| recovery.until);
+        receipts.into_iter().chain(self.recalls.get(&id).copied()).max().filter(|until| *until > now)
+    }
+
+    /// This peer.
+    pub fn me(&self) -> PeerId {
+        self.me
+    }
+
+    /// Whether a worker is attached.
+    pub fn is_attached(&self, worker: PeerId) -> bool {
+        self.roster.get(worker).is_some()
+    }
+
+    /// Whether a vote of this worker can carry a verdict on a typical unit of the job.
+    pub fn is_proven_for(&self, worker: PeerId, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| job.trusts(worker, job.gas_estimate(), &self.trust))
     }
 
     /// The workers that are attached, this machine included.

@@ -6,6 +6,7 @@
 //! whose votes contradict its verdict, see [`OwnJob::unsettled`].
 
 use super::{
+    foreign::{Foreign, sift},
     own_job::OwnJob,
     unit::{FailureRecord, Phase, Unit},
 };
@@ -24,9 +25,12 @@ use std::{
 
 impl OwnJob {
     /// Rebuilds a job. The caller judges [`OwnJob::unsettled`] next.
-    pub fn restore(saved: SavedJob, owner: PeerId, trust: &Trust) -> Self {
+    pub fn restore(mut saved: SavedJob, owner: PeerId, trust: &Trust) -> Self {
+        let foreign = saved.manifest.owner != owner;
+        let by_author = if foreign { sift(&mut saved, owner) } else { BTreeSet::new() };
         let mut job = Self::new(saved.id, Arc::new(saved.manifest), JobSecret(saved.secret));
         job.state = saved.state;
+        job.foreign = foreign.then(Foreign::default);
         job.findings_kept = saved.findings.unwrap_or_default();
         job.nondeterminism = job.findings_kept.nondeterminism;
         let verified = |(unit, verdict): &(UnitIndex, Verdict)| match *verdict {
@@ -53,7 +57,13 @@ impl OwnJob {
         for (unit, verdict) in saved.verdicts {
             job.restore_verdict(unit, verdict);
         }
+        for unit in by_author {
+            if let Some(unit) = job.units.get_mut(unit.0 as usize) {
+                unit.by_author = true;
+            }
+        }
         job.restore_credit(owner, trust);
+        job.restore_records();
         match saved.findings {
             Some(findings) => job.audit = findings.audit,
             None => job.derive_audit(trust),
@@ -83,8 +93,10 @@ impl OwnJob {
             let Phase::Verified { value, by_owner: _ } = self.units[at].phase else { continue };
             let ballots = self.ballots(&self.units[at].votes, trust, owner);
             let credit = verify::backed_voters(&ballots, value);
+            // Who was proven in an adopted job is only known by these units, so there whoever agreed with somebody was backed.
+            let backed = |voter| credit.contains(&voter) || (self.foreign.is_some() && verify::keeps_credit(&ballots, value, voter));
             for vote in &mut self.units[at].votes {
-                vote.credited = vote.origin.earns_credit() && credit.contains(&vote.worker);
+                vote.credited = vote.origin.earns_credit() && backed(vote.worker);
             }
             self.note_checks(UnitIndex(at as u32), &ballots);
         }

@@ -56,12 +56,14 @@ impl Owner {
     /// Leases units to live offers until either runs out.
     pub(super) fn schedule(&mut self, now: Instant) {
         self.wake = self.roster.rouse_due(now);
-        let mut jobs: Vec<_> = self.running.iter().map(|id| (core::cmp::Reverse(self.jobs[id].manifest.priority), *id)).collect();
+        // Own jobs first, whatever others say of theirs.
+        let order = |id: &JobId| (self.jobs[id].is_foreign(), core::cmp::Reverse(self.jobs[id].manifest.priority), *id);
+        let mut jobs: Vec<_> = self.running.iter().map(order).collect();
         jobs.sort_unstable();
         // Who has room is only looked at when there is something to hand out: at a job's end that is everybody, at each event.
         let mut offers: Option<Vec<Offer>> = None;
         let mut batches = Batches::new();
-        for (_, id) in jobs {
+        for (_, _, id) in jobs {
             if let Some(until) = self.waits_for_receipts(now, id) {
                 self.wake_by(until);
                 continue;
@@ -187,9 +189,9 @@ impl Owner {
             worker,
             me: self.me,
             platform: self.roster.get(worker).map(|state| state.platform).unwrap_or_default(),
-            proven: self.trust.is_proven(worker, gas),
+            proven: job.trusts(worker, gas, &self.trust),
             holds: self.roster.leases(worker),
-            proven_online: self.roster.proven_at_last(),
+            proven_online: self.roster.proven_at_last().max(job.proven_here()),
             proven_within_reach: self.proven_within_reach(),
             workers_online: self.roster.len(),
             pivot,

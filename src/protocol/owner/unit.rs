@@ -22,6 +22,8 @@ pub(super) struct Unit {
     pub leased: u8,
     /// More agreed than had to, and nobody disagreed: see [`super::own_job::OwnJob::clean_audits`].
     pub clean_audit: bool,
+    /// The author of the job, which is somebody else's, has decided it: it stands as it is, with no votes.
+    pub by_author: bool,
     /// The number of the next attempt.
     pub next_attempt: u32,
 }

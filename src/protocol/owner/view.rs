@@ -18,6 +18,8 @@ pub struct JobView {
     pub id: JobId,
     /// Its description.
     pub manifest: Arc<Manifest>,
+    /// Whose it is, when this peer only coordinates it while its author is away.
+    pub author: Option<PeerId>,
     /// Where it stands.
     pub state: JobState,
     /// Units by state.
@@ -173,6 +175,7 @@ impl Owner {
         Some(JobView {
             id,
             manifest: job.manifest.clone(),
+            author: job.is_foreign().then_some(job.manifest.owner),
             state: job.state,
             counts: job.counts,
             awaiting: job.wanted.awaiting(),

@@ -115,7 +115,8 @@ pub enum Action {
         /// Where to begin; zero at first.
         after: u64,
     },
-    /// Sign a page of the receipts of a job that are kept for this coordinator, and send it.
+    /// Sign a page of the receipts of a job that are kept, whoever leased its units, and send it. The border knows that the asker is the
+    /// author of the job or on its signed list of keepers.
     SendReceipts {
         /// To whom.
         to: PeerId,

@@ -20,10 +20,14 @@ impl Peer {
 
     pub(super) fn on_recover(&mut self, now: Instant, job: JobId) {
         if self.owner.begin_recovery(now, job) {
-            let workers: Vec<PeerId> = self.owner.attached_workers().filter(|worker| *worker != self.me()).collect();
-            for to in workers {
-                self.ask_for_receipts(to);
-            }
+            self.ask_attached();
+        }
+    }
+
+    pub(super) fn ask_attached(&mut self) {
+        let workers: Vec<PeerId> = self.owner.attached_workers().filter(|worker| *worker != self.me()).collect();
+        for to in workers {
+            self.ask_for_receipts(to);
         }
     }
 
@@ -37,8 +41,13 @@ impl Peer {
         }
     }
 
-    pub(super) fn on_receipts_asked(&mut self, from: PeerId, job: JobId, after: u64) {
+    pub(super) fn on_receipts_asked(&mut self, now: Instant, from: PeerId, job: JobId, after: u64) {
         if self.worker.is_attached(from) {
+            if after == 0 {
+                for action in self.worker.keep_unacknowledged(job, from) {
+                    self.perform_worker(now, action);
+                }
+            }
             self.actions.push(Action::SendReceipts { to: from, job, after });
         }
     }
