@@ -42,6 +42,7 @@ fn leases_and_acknowledgements() {
             ordinal: unit.0 % 2,
             token: LeaseToken([9; 16]),
             duration: Duration::from_millis(91_234),
+            input: None,
         };
         let leases: Vec<_> = units().iter().take(count).map(lease).collect();
         let sent = leases.iter().map(|lease| work::Lease {
@@ -73,6 +74,7 @@ fn outcomes_and_windows() {
             attempt: Attempt(unit.0 % 3),
             ordinal: unit.0 % 2,
             token: LeaseToken([9; 16]),
+            input: None,
             finished: finished.clone(),
         };
         let outcomes: Vec<_> = units().iter().take(count).map(outgoing).collect();

@@ -215,11 +215,7 @@ impl Peer {
             if owner.is_empty() && worker.is_empty() {
                 break;
             }
-            let mut acknowledged = BTreeMap::new();
-            for action in owner {
-                self.perform_owner(now, action, &mut acknowledged);
-            }
-            self.acknowledge(acknowledged);
+            self.perform_all_of_owner(now, owner);
             for action in worker {
                 self.perform_worker(now, action);
             }
@@ -313,6 +309,14 @@ impl Peer {
             coordinators.insert(self.me());
         }
         self.worker.heard_of(now, coordinators);
+    }
+
+    fn perform_all_of_owner(&mut self, now: Instant, actions: Vec<OwnerAction>) {
+        let mut acknowledged = BTreeMap::new();
+        for action in actions {
+            self.perform_owner(now, action, &mut acknowledged);
+        }
+        self.acknowledge(acknowledged);
     }
 
     fn perform_owner(&mut self, now: Instant, action: OwnerAction, acknowledged: &mut BTreeMap<(PeerId, JobId), Vec<UnitIndex>>) {
@@ -425,7 +429,7 @@ impl Peer {
 
 /// An own outcome needs no signature: this peer believes itself.
 fn own_report(outgoing: Outgoing, platform: Platform) -> Report {
-    let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
+    let Outgoing { unit, attempt, ordinal, token, input: _, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
     Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([]) }
 }

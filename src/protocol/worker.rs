@@ -3,21 +3,19 @@
 //! It never chooses a unit; it says how many leases it is willing to hold (its *window*) and runs what it gets.
 
 mod kept;
+mod outgoing;
 
-pub use kept::{KEPT_OUTPUT_BYTES_MAX, Kept};
+pub use outgoing::{Finished, KEPT_OUTPUT_BYTES_MAX, Kept, Outgoing};
 
 use super::{
-    ids::{Attempt, JobId, PeerId, UnitIndex},
+    ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::{AttemptFailure, Outcome},
     owner::{Lease, LeaseToken},
     time::Instant,
 };
 use core::time::Duration;
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most coordinators worked for at once; each costs a stream.
 pub const COORDINATORS_MAX: usize = 16;
@@ -55,42 +53,6 @@ pub struct RunId {
     pub unit: UnitIndex,
     /// Which execution.
     pub attempt: Attempt,
-}
-
-/// What a finished execution left.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Finished {
-    /// What it ended in.
-    pub outcome: Outcome,
-    /// Bytes of output.
-    pub output_bytes: u64,
-    /// The output, when it is small enough to travel inline; else it is held as a blob.
-    pub output: Option<Arc<[u8]>>,
-    /// Kept standard error.
-    pub log: Arc<[u8]>,
-    /// Time that it took.
-    pub wall: Duration,
-}
-
-/// An outcome on its way to the coordinator.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Outgoing {
-    /// The unit.
-    pub unit: UnitIndex,
-    /// Which execution.
-    pub attempt: Attempt,
-    /// From the lease.
-    pub ordinal: u32,
-    /// From the lease.
-    pub token: LeaseToken,
-    /// What it ended in and left.
-    pub finished: Finished,
-}
-
-impl Outgoing {
-    fn bytes(&self) -> usize {
-        self.finished.output.as_ref().map_or(0, |output| output.len()) + self.finished.log.len()
-    }
 }
 
 /// What the worker wants done, in this order.
@@ -145,7 +107,7 @@ struct Coordinator {
     useful_at: Instant,
     /// Bytes of what is not yet acknowledged.
     held_bytes: usize,
-    running: BTreeMap<RunId, (u32, LeaseToken)>,
+    running: BTreeMap<RunId, Held>,
     /// Finished, not yet sent on this stream.
     unsent: BTreeSet<RunId>,
     /// Finished, not yet acknowledged.
@@ -154,6 +116,14 @@ struct Coordinator {
     kept: BTreeSet<RunId>,
     /// Smoothed time of a unit, in seconds.
     unit_seconds: Option<f64>,
+}
+
+/// What an outcome takes over from its lease.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    ordinal: u32,
+    token: LeaseToken,
+    input: Option<Digest>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -277,7 +247,8 @@ impl Worker {
             {
                 continue;
             }
-            coordinator.running.insert(run, (lease.ordinal, lease.token));
+            let Lease { ordinal, token, input, .. } = *lease;
+            coordinator.running.insert(run, Held { ordinal, token, input });
             self.actions.push(WorkerAction::Run(run));
         }
     }
@@ -321,12 +292,12 @@ impl Worker {
     /// An execution ended.
     pub fn finished(&mut self, run: RunId, finished: Finished) {
         let Some(coordinator) = self.coordinators.get_mut(&run.coordinator) else { return };
-        let Some((ordinal, token)) = coordinator.running.remove(&run) else { return };
+        let Some(Held { ordinal, token, input }) = coordinator.running.remove(&run) else { return };
         if !matches!(finished.outcome, Outcome::Failed(AttemptFailure::MissingBlob | AttemptFailure::Killed)) {
             let seconds = finished.wall.as_secs_f64();
             coordinator.unit_seconds = Some(coordinator.unit_seconds.map_or(seconds, |known| known + SMOOTHING * (seconds - known)));
         }
-        let outgoing = Outgoing { unit: run.unit, attempt: run.attempt, ordinal, token, finished };
+        let outgoing = Outgoing { unit: run.unit, attempt: run.attempt, ordinal, token, input, finished };
         coordinator.held_bytes += outgoing.bytes();
         coordinator.unacknowledged.insert(run, outgoing);
         coordinator.unsent.insert(run);

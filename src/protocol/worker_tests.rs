@@ -6,6 +6,7 @@ use crate::protocol::{
     outcome::{Exit, Value},
 };
 use rand_chacha::rand_core::SeedableRng;
+use std::sync::Arc;
 
 const JOB: JobId = JobId([9; 32]);
 
@@ -14,7 +15,8 @@ fn key(peer: u8) -> PeerId {
 }
 
 fn lease(unit: u32) -> Lease {
-    Lease { unit: UnitIndex(unit), attempt: Attempt(0), ordinal: 0, token: LeaseToken([1; 16]), duration: Duration::from_secs(60) }
+    let (token, duration) = (LeaseToken([1; 16]), Duration::from_secs(60));
+    Lease { unit: UnitIndex(unit), attempt: Attempt(0), ordinal: 0, token, duration, input: None }
 }
 
 fn run(coordinator: u8, unit: u32) -> RunId {

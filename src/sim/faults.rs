@@ -97,14 +97,17 @@ impl Grid {
     }
 
     /// What an end is told when the link is gone.
-    pub(super) fn closed_event(&self, via: Via, end: usize) -> Event {
+    pub(super) fn closed_event(&self, via: Via, end: usize) -> Option<Event> {
         let (a, b) = via.ends();
         let other = self.key(if a == end { b } else { a });
-        match via {
+        Some(match via {
             Via::Gossip(_, _) => Event::Gossip(gossip::Event::Disconnected(other)),
             Via::Work { worker, .. } if worker == end => Event::CoordinatorClosed(other),
             Via::Work { .. } => Event::WorkerClosed(other),
-        }
+            Via::Keep { author, .. } if author == end => Event::KeeperLost(other),
+            // A keeper only hears that its author is silent.
+            Via::Keep { .. } => return None,
+        })
     }
 
     pub(super) fn set_faults(&mut self, on: bool) {

@@ -4,6 +4,7 @@ use super::{
     behaviour::{Asked, Course, Crowd},
     checkers::{Checkers, Violation},
     faults::Fault,
+    keep::KeepMessage,
     machine::Machine,
     measure::Measure,
     net::{Epoch, Links, Via},
@@ -15,7 +16,6 @@ use crate::protocol::{
     fact::JobState,
     gossip,
     ids::{Digest, JobId, PeerId, UnitIndex},
-    keeping,
     owner::{Counts, JobView, UnitView},
     peer::{Event, Peer, PeerConfig},
     time::Instant,
@@ -45,6 +45,10 @@ const HAPPENINGS_PER_MOMENT_MAX: u32 = 1_000_000;
 pub(super) enum Happening {
     /// A message arrives, if its link is still the one that it was sent on.
     Message { to: usize, via: Via, epoch: Epoch, event: Event },
+    /// The same on a keep stream.
+    Keep { to: usize, via: Via, epoch: Epoch, message: KeepMessage },
+    /// An author shows its keeper that it lives.
+    Beat { via: Via, epoch: Epoch },
     /// Something local to a peer, if it still lives that life.
     Local { to: usize, life: u32, event: Event },
     /// An end learns that its link is gone, if it has not learnt it otherwise.
@@ -170,13 +174,16 @@ impl Grid {
         let manifest = spec.manifest(self.key(owner));
         self.jobs.insert(job, (owner, spec));
         self.machines[owner].disk.keep_job(job, manifest.clone(), secret);
-        self.tell(owner, Event::Submitted { job, manifest: Arc::new(manifest), secret, keep: 0 });
+        self.tell(owner, Event::Submitted { job, manifest: Arc::new(manifest), secret, keep: spec.keep });
         job
     }
 
     /// Lets a peer take in an event now.
     pub fn tell(&mut self, number: usize, event: Event) {
         let now = self.now;
+        if let Event::KeeperLost(keeper) = event {
+            self.forget_keep_stream(number, keeper);
+        }
         let Some(peer) = self.machines[number].peer.as_mut() else { return };
         peer.handle(now, event);
         let actions = peer.take_actions(now);
@@ -288,14 +295,21 @@ impl Grid {
                     self.tell(to, event);
                 }
             }
+            Happening::Keep { to, via, epoch, message } => {
+                if self.links.epoch(via) == Some(epoch) {
+                    self.on_keep_message(to, via, epoch, message);
+                }
+            }
+            Happening::Beat { via, epoch } => self.on_beat(via, epoch),
             Happening::Local { to, life, event } => {
                 if self.machines[to].life == life {
                     self.tell(to, event);
                 }
             }
             Happening::Gone { end, via, epoch } => {
-                if self.links.notice(self.now, via, end, epoch) {
-                    let event = self.closed_event(via, end);
+                if self.links.notice(self.now, via, end, epoch)
+                    && let Some(event) = self.closed_event(via, end)
+                {
                     self.tell(end, event);
                 }
             }
@@ -315,7 +329,7 @@ impl Grid {
         if self.machines[number].peer.is_some() {
             return;
         }
-        let contacts = self.acquaintances(number);
+        let (contacts, keeper_silence) = (self.acquaintances(number), self.keeper_silence(number));
         let machine = &mut self.machines[number];
         let config = PeerConfig {
             me: gossip::Contact { peer: machine.id, hint: Arc::from([0; HINT_BYTES]) },
@@ -324,7 +338,7 @@ impl Grid {
             slots: machine.spec.claimed_slots.unwrap_or(machine.spec.slots),
             memory_bytes: 1 << 32,
             gossip: gossip::Config::default(),
-            keeper_silence: keeping::SILENCE,
+            keeper_silence,
             seed: seed.0,
         };
         let peer = Peer::new(now, config, machine.disk.saved(), now.0).expect("the default settings hold");
@@ -412,8 +426,9 @@ impl Grid {
         let up = self.machines[to].peer.is_some() && self.links.reachable(from, to);
         if !up {
             self.links.prune(self.now, via);
-            let event = self.closed_event(via, from);
-            self.at(self.now.after(DIAL_FAILS_AFTER), Happening::Local { to: from, life, event });
+            if let Some(event) = self.closed_event(via, from) {
+                self.at(self.now.after(DIAL_FAILS_AFTER), Happening::Local { to: from, life, event });
+            }
             return;
         }
         let Some(epoch) = self.links.open(via) else { return };
@@ -429,6 +444,7 @@ impl Grid {
                 self.send(to, from, via, epoch, answer);
                 self.tell(to, connected(self.key(from)));
             }
+            Via::Keep { author, keeper } => self.on_keep_stream(author, keeper, via, epoch),
             Via::Work { worker, coordinator } => {
                 self.send(coordinator, worker, via, epoch, Event::CoordinatorOpened(self.key(coordinator)));
                 let (guest, host) = (&self.machines[worker].spec, &self.machines[coordinator].spec);

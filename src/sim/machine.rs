@@ -1,10 +1,11 @@
 //! One peer's machine: its slots, what runs in them, and its disk.
 
-use super::{measure::Traffic, scenario::PeerSpec};
+use super::{keep::Shell, kept::Kept as KeptHere, measure::Traffic, scenario::PeerSpec};
 use crate::protocol::{
-    fact::{Fact, Failures, Findings, JobState, Saved, SavedJob, Standing, Verdict, Vote},
+    fact::{Fact, Failures, Findings, JobState, Saved, Standing, Verdict, Vote},
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
+    keeping::Keepers,
     owner::{Output, Recovered},
     peer::Peer,
     platform::Platform,
@@ -37,6 +38,8 @@ pub struct Machine {
     pub waiting: VecDeque<RunId>,
     /// Workers that it refused.
     pub refused: u32,
+    /// What it does for its keepers.
+    pub(super) keep: Shell,
     /// What it has sent.
     pub sent: Traffic,
     /// How often its peer's actions were performed.
@@ -56,6 +59,7 @@ impl Machine {
             running: BTreeSet::new(),
             waiting: VecDeque::new(),
             refused: 0,
+            keep: Shell::default(),
             sent: Traffic::default(),
             performed: 0,
         }
@@ -68,6 +72,7 @@ impl Machine {
         self.wake = None;
         self.running.clear();
         self.waiting.clear();
+        self.keep = Shell::default();
     }
 
     /// Stops an execution, or does not start it.
@@ -92,7 +97,7 @@ impl Machine {
 const RECEIPTS_PAGE: usize = 64;
 
 fn recovered(kept: &Kept, platform: Platform) -> Recovered {
-    let Kept { unit, attempt, ordinal, token, value, output_bytes, output } = kept.clone();
+    let Kept { unit, attempt, ordinal, token, input: _, value, output_bytes, output } = kept.clone();
     let (output, proof) = (output.map_or(Output::Missing, Output::Bytes), Arc::from([1]));
     Recovered { unit, attempt, ordinal, token, value, output_bytes, output, platform, proof }
 }
@@ -100,29 +105,32 @@ fn recovered(kept: &Kept, platform: Platform) -> Recovered {
 /// What a peer has made durable.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    jobs: BTreeMap<JobId, OnDisk>,
-    order: Vec<JobId>,
+    pub(super) jobs: BTreeMap<JobId, OnDisk>,
+    pub(super) order: Vec<JobId>,
     standings: BTreeMap<PeerId, Standing>,
     receipts: BTreeMap<(PeerId, JobId), Vec<Kept>>,
 }
 
+/// What is known of a job.
 #[derive(Clone, Debug)]
-struct OnDisk {
-    manifest: Manifest,
-    secret: JobSecret,
-    state: JobState,
-    votes: Vec<Vote>,
-    verdicts: BTreeMap<UnitIndex, Verdict>,
-    failures: BTreeMap<UnitIndex, Failures>,
-    findings: Option<Findings>,
+pub(super) struct OnDisk {
+    pub manifest: Manifest,
+    pub secret: JobSecret,
+    pub state: JobState,
+    pub votes: Vec<Vote>,
+    pub verdicts: BTreeMap<UnitIndex, Verdict>,
+    pub failures: BTreeMap<UnitIndex, Failures>,
+    pub findings: Option<Findings>,
+    pub keepers: (u8, Keepers),
+    /// It is kept for somebody else.
+    pub kept: Option<KeptHere>,
 }
 
 impl Disk {
     /// Keeps a submitted job.
     pub fn keep_job(&mut self, id: JobId, manifest: Manifest, secret: JobSecret) {
         self.order.push(id);
-        let (votes, verdicts, failures, findings) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), None);
-        self.jobs.insert(id, OnDisk { manifest, secret, state: JobState::Running, votes, verdicts, failures, findings });
+        self.jobs.insert(id, OnDisk::new(manifest, secret));
     }
 
     /// Keeps receipts of what was acknowledged.
@@ -130,12 +138,12 @@ impl Disk {
         self.receipts.entry((coordinator, job)).or_default().extend(receipts);
     }
 
-    /// A page of them as the border at the coordinator makes it, and where the next one begins.
-    pub fn receipts(&self, coordinator: PeerId, job: JobId, after: u64, platform: Platform) -> (Vec<Recovered>, Option<u64>) {
-        let kept = self.receipts.get(&(coordinator, job)).map(|kept| &**kept).unwrap_or_default();
-        let page: Vec<_> = kept.iter().skip(after as usize).take(RECEIPTS_PAGE).map(|kept| recovered(kept, platform)).collect();
+    /// A page of them, whoever leased the units, as the border at the coordinator makes it, and where the next one begins.
+    pub fn receipts(&self, job: JobId, after: u64, platform: Platform) -> (Vec<Recovered>, Option<u64>) {
+        let kept = || self.receipts.iter().filter(|((_, of), _)| *of == job).flat_map(|(_, kept)| kept);
+        let page: Vec<_> = kept().skip(after as usize).take(RECEIPTS_PAGE).map(|kept| recovered(kept, platform)).collect();
         let next = after as usize + page.len();
-        (page, (next < kept.len()).then_some(next as u64))
+        (page, (next < kept().count()).then_some(next as u64))
     }
 
     /// The receipts kept for others are gone.
@@ -162,12 +170,12 @@ impl Disk {
             Fact::JobState(job, state) => self.job(job).state = state,
             Fact::Findings(job, findings) => self.job(job).findings = Some(findings),
             Fact::Standing(peer, standing) => drop(self.standings.insert(peer, standing)),
-            Fact::Keepers(..) => {}
+            Fact::Keepers(job, wanted, keepers) => self.job(job).keepers = (wanted, keepers),
         }
     }
 
-    fn job(&mut self, id: JobId) -> &mut OnDisk {
-        self.jobs.get_mut(&id).expect("a peer persists facts of its own jobs only")
+    pub(super) fn job(&mut self, id: JobId) -> &mut OnDisk {
+        self.jobs.get_mut(&id).expect("a peer persists facts of its own jobs and of those that it has adopted")
     }
 
     /// A worker's vote on a unit.
@@ -192,13 +200,10 @@ impl Disk {
 
     /// What a restarted peer is given.
     pub fn saved(&self) -> Saved {
-        let job = |id: &JobId| {
-            let OnDisk { manifest, secret, state, votes, verdicts, failures, findings } = self.jobs[id].clone();
-            let (verdicts, failures) = (verdicts.into_iter().collect(), failures.into_iter().collect());
-            SavedJob { id: *id, manifest, secret: secret.0, state, votes, verdicts, failures, findings, keepers: Default::default() }
-        };
+        let coordinated = |id: &&JobId| self.jobs[*id].kept.as_ref().is_none_or(|kept| kept.adopted);
         Saved {
-            jobs: self.order.iter().map(job).collect(),
+            jobs: self.order.iter().filter(coordinated).map(|id| self.jobs[id].saved(*id)).collect(),
+            kept: self.all_kept(),
             standings: self.standings.iter().map(|(p, s)| (*p, *s)).collect(),
             ..Saved::default()
         }

@@ -18,6 +18,8 @@ mod faults;
 mod fraud;
 pub mod gossip;
 mod grid;
+mod keep;
+mod kept;
 mod machine;
 pub mod measure;
 pub mod net;
@@ -39,6 +41,8 @@ pub use scenario::{Faults, JobSpec, PeerSpec, Scenario, Sessions};
 
 #[cfg(test)]
 mod fraud_tests;
+#[cfg(test)]
+mod keep_tests;
 #[cfg(test)]
 mod platform_tests;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{
     sizes,
 };
 use crate::protocol::{
-    announce::Announcement,
+    announce::{Announcement, JobOpen, Subject},
     fact::Fact,
     gossip,
     ids::{JobId, PeerId},
@@ -70,11 +70,13 @@ impl Grid {
     fn perform_one(&mut self, me: usize, action: Action) {
         match action {
             Action::Persist(fact) => {
-                let checked = self.checkers.verdicts.check(&self.jobs, &fact);
+                // What a liar shows to itself of somebody else's job concerns nobody.
+                let judged = if self.believes_lies(me, &fact) { Ok(()) } else { self.checkers.verdicts.check(&self.jobs, &fact) };
                 if !self.scenario.conspiracy {
-                    self.note(checked);
+                    self.note(judged);
                 }
                 self.count_fact(&fact);
+                self.copy_fact(me, &fact);
                 self.machines[me].disk.keep(fact);
             }
             Action::KeepOutput { .. } | Action::KeepLog { .. } | Action::Rejected { .. } => {}
@@ -84,7 +86,7 @@ impl Grid {
             Action::AskReceipts { to, job, after } => self.send_to_worker(me, to, |from| Event::ReceiptsAsked { from, job, after }),
             Action::SendReceipts { to, job, after } => {
                 let machine = &self.machines[me];
-                let (receipts, next) = machine.disk.receipts(to, job, after, machine.spec.platform);
+                let (receipts, next) = machine.disk.receipts(job, after, machine.spec.platform);
                 self.send_to_coordinator(me, to, |from| Event::Recovered { from, job, receipts, next });
             }
             Action::AccusationIgnored { .. } | Action::Found(_) => {}
@@ -123,7 +125,7 @@ impl Grid {
             }
             Action::SendAcknowledged { to, job, units } => {
                 self.count(me, Kind::Acknowledgements, sizes::acknowledged(&units));
-                self.send_to_worker(me, to, |from| Event::Acknowledged { from, job, units });
+                self.acknowledge(me, to, job, units);
             }
             Action::SendRevoked { to, job } => {
                 self.count(me, Kind::Windows, sizes::revoked());
@@ -136,7 +138,10 @@ impl Grid {
                 self.machines[me].waiting.push_back(run);
             }
             Action::Stop(run) => self.machines[me].stop(run),
-            Action::Keep { .. } | Action::Dismiss { .. } | Action::Adopt(_) | Action::Recall { .. } | Action::HandBack { .. } => {}
+            action
+            @ (Action::Keep { .. } | Action::Dismiss { .. } | Action::Adopt(_) | Action::Recall { .. } | Action::HandBack { .. }) => {
+                self.perform_keeping(me, action);
+            }
         }
     }
 
@@ -179,6 +184,12 @@ impl Grid {
     fn hear(&mut self, me: usize, envelope: &gossip::Envelope) {
         let announcement = self.announcements[announced(envelope)].0.clone();
         let life = self.machines[me].life;
+        if let Subject::JobOpen(JobOpen { job, .. }) = &announcement.subject
+            && self.machines[me].spec.lies_as_keeper
+            && self.machines[me].disk.kept(*job) == Some(true)
+        {
+            return;
+        }
         let event = self.heard(me, envelope.author(), announcement);
         self.at(self.now, Happening::Local { to: me, life, event });
     }
@@ -211,7 +222,7 @@ impl Grid {
         self.numbers.get(&peer).copied()
     }
 
-    fn dial(&mut self, from: usize, via: Via) {
+    pub(super) fn dial(&mut self, from: usize, via: Via) {
         let (when, life) = (self.arrival(via, from), self.machines[from].life);
         self.at(when, Happening::Dial { from, life, via });
     }
@@ -232,7 +243,7 @@ impl Grid {
         }
     }
 
-    fn send_to_worker(&mut self, me: usize, to: PeerId, event: impl FnOnce(PeerId) -> Event) {
+    pub(super) fn send_to_worker(&mut self, me: usize, to: PeerId, event: impl FnOnce(PeerId) -> Event) {
         if let Some(worker) = self.number(to) {
             self.on_work_stream(me, worker, Via::Work { worker, coordinator: me }, event);
         }
@@ -255,7 +266,7 @@ fn announced(envelope: &gossip::Envelope) -> usize {
 
 /// What the border makes of an outcome.
 pub(super) fn report(outgoing: Outgoing, platform: Platform) -> Report {
-    let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
+    let Outgoing { unit, attempt, ordinal, token, input: _, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
     Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([1]) }
 }

@@ -49,6 +49,8 @@ pub struct PeerSpec {
     pub distance: Duration,
     /// When it first starts, after the beginning.
     pub comes_after: Duration,
+    /// As a keeper it adopts at once, hands back forged votes and does not stop.
+    pub lies_as_keeper: bool,
     /// How it comes and goes while faults are on; `None`: it stays.
     pub sessions: Option<Sessions>,
 }
@@ -77,6 +79,7 @@ impl Default for PeerSpec {
             class: "v1",
             distance: Duration::ZERO,
             comes_after: Duration::ZERO,
+            lies_as_keeper: false,
             sessions: None,
         }
     }
@@ -149,6 +152,8 @@ pub struct JobSpec {
     pub wall: Duration,
     /// Larger is sooner.
     pub priority: i8,
+    /// How many peers are to keep it.
+    pub keep: u8,
 }
 
 impl Default for JobSpec {
@@ -160,6 +165,7 @@ impl Default for JobSpec {
             program: Program::Works,
             wall: Duration::from_secs(60),
             priority: 0,
+            keep: 0,
         }
     }
 }

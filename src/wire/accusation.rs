@@ -79,7 +79,7 @@ pub fn check(accusation: &Accusation, class: &str, instruction_set: &str) -> Res
 
 fn claim(unit: UnitIndex, receipt: &Receipt) -> Claim {
     let Receipt { attempt, ordinal, value, output_bytes, proof: _ } = *receipt;
-    Claim { unit, attempt, ordinal, value, output_bytes }
+    Claim { unit, attempt, ordinal, value, output_bytes, input: None }
 }
 
 pub(super) fn to_pb(accusation: &Accusation) -> pb::Accusation {

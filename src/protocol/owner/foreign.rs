@@ -147,14 +147,13 @@ impl OwnJob {
 /// not have been leased, or that would be too many; and the votes on units that it decided. Returns those units.
 pub(super) fn sift(saved: &mut SavedJob, me: PeerId) -> BTreeSet<UnitIndex> {
     let mut taken: BTreeMap<UnitIndex, usize> = BTreeMap::new();
-    let table = saved.manifest.has_table();
     saved.votes.retain(|vote| match vote.origin {
         Origin::Leased | Origin::Recovered { .. } => true,
         Origin::Collected { .. } => {
             let count = taken.entry(vote.unit).or_default();
             *count += 1;
             let possible = vote.ordinal <= vote.position && vote.position <= super::POSITION_MAX;
-            !table && vote.worker != me && !vote.proof.is_empty() && possible && *count <= super::VOTES_PER_UNIT_MAX
+            vote.worker != me && !vote.proof.is_empty() && possible && *count <= super::VOTES_PER_UNIT_MAX
         }
     });
     let mut votes: BTreeMap<UnitIndex, Vec<&Vote>> = BTreeMap::new();

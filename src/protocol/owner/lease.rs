@@ -2,7 +2,7 @@
 
 use super::unit::{LeaseToken, Want};
 use crate::protocol::{
-    ids::{Attempt, JobId, PeerId, UnitIndex},
+    ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::Outcome,
     platform::Platform,
     time::Instant,
@@ -26,6 +26,9 @@ pub struct Lease {
     pub token: LeaseToken,
     /// How long until the unit is offered to somebody else.
     pub duration: Duration,
+    /// What the unit is given, see [`input_digest`](crate::protocol::job::input_digest); none where the manifest says it, and at the
+    /// coordinator, whose shell adds the input itself.
+    pub input: Option<Digest>,
 }
 
 /// An outcome as the coordinator gets it.

@@ -24,6 +24,8 @@ mod bisect;
 mod check;
 #[path = "convict_tests.rs"]
 mod convict;
+#[path = "foreign_tests.rs"]
+mod foreign;
 #[path = "judge_tests.rs"]
 mod judge;
 #[path = "merge_tests.rs"]

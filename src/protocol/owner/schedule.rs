@@ -227,7 +227,7 @@ impl Owner {
         let want = want.unwrap_or(Want::First);
         self.leases.insert(key, Held { worker, issued: now, expiry: now.after(duration), want, superseded: false });
         self.roster.hold(worker, key);
-        Lease { unit: index, attempt, ordinal, token, duration }
+        Lease { unit: index, attempt, ordinal, token, duration, input: None }
     }
 
     /// Three times the estimate from measured speed, with the worker's queue before it; the job's limit where nothing is known.

@@ -56,13 +56,15 @@ impl Peer {
     }
 
     pub(super) fn on_adopted(&mut self, now: Instant, saved: SavedJob) {
-        let (job, author) = (saved.id, saved.manifest.owner);
+        let (job, author, ended) = (saved.id, saved.manifest.owner, saved.state.has_ended());
         if self.keeping.keeper.adopt(job) && self.owner.adopt(now, saved) {
             self.on_recover(now, job);
         } else if !self.owner.has_adopted(job) {
             // It is durable that this peer coordinates it, and it does not.
-            self.keeping.keeper.hand_back(now, job);
-            self.actions.push(Action::HandBack { to: author, job });
+            self.hand_back(now, author, job);
+            if ended {
+                self.keeping.keeper.forget(job);
+            }
         }
     }
 
@@ -76,6 +78,9 @@ impl Peer {
 
     fn hand_back(&mut self, now: Instant, author: PeerId, job: JobId) {
         self.stop_coordinating(job);
+        // What was taken last is durable before it is handed back.
+        let left = self.owner.take_actions(now);
+        self.perform_all_of_owner(now, left);
         self.keeping.keeper.hand_back(now, job);
         self.actions.push(Action::HandBack { to: author, job });
     }

@@ -18,7 +18,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// How long whoever runs nothing takes to answer.
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// The salt of what all conspirators say.
-const RING: &[u8] = b"ring";
+pub(super) const RING: &[u8] = b"ring";
 
 /// A unit that a machine got, and all that its behaviour may depend on.
 #[derive(Clone, Copy, Debug)]
@@ -252,7 +252,7 @@ mod tests {
 
         fn lease(&mut self, worker: u8, behaviour: Behaviour, unit: u32, ordinal: u32) {
             let (unit, attempt) = (UnitIndex(unit), Attempt(u32::from(worker)));
-            let lease = Lease { unit, attempt, ordinal, token: LeaseToken([0; 16]), duration: Duration::from_secs(90) };
+            let lease = Lease { unit, attempt, ordinal, token: LeaseToken([0; 16]), duration: Duration::from_secs(90), input: None };
             self.crowd.leased(PeerId([worker; 32]), behaviour, JOB, &[lease]);
         }
 

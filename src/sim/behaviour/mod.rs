@@ -143,6 +143,11 @@ pub fn is_true(spec: &JobSpec, job: JobId, unit: UnitIndex, value: Value) -> boo
     Platform::ALL.into_iter().any(|platform| truth_on(platform, spec, job, unit) == Outcome::Value(value))
 }
 
+/// What all conspirators say about a unit when they lie.
+pub fn of_conspirators(spec: &JobSpec, job: JobId, unit: UnitIndex) -> Outcome {
+    lie(crowd::RING, spec, job, unit)
+}
+
 /// What liars of one kind say about a unit: all who share the salt say the same.
 fn lie(salt: &[u8], spec: &JobSpec, job: JobId, unit: UnitIndex) -> Outcome {
     let output = Digest::of_parts(&[b"lie", salt, job.as_bytes(), &unit.0.to_le_bytes()]);

@@ -20,6 +20,13 @@ pub enum Via {
         /// To whom.
         coordinator: usize,
     },
+    /// The stream on which an author copies its jobs to a keeper.
+    Keep {
+        /// Who opened it.
+        author: usize,
+        /// To whom.
+        keeper: usize,
+    },
 }
 
 impl Via {
@@ -33,6 +40,7 @@ impl Via {
         match self {
             Self::Gossip(a, b) => (a, b),
             Self::Work { worker, coordinator } => (worker, coordinator),
+            Self::Keep { author, keeper } => (author, keeper),
         }
     }
 
