@@ -25,7 +25,6 @@ use crate::{
         fact::Saved,
         gossip,
         ids::Digest,
-        keeping,
         peer::{Event, Peer, PeerConfig},
         platform::Platform,
     },
@@ -130,6 +129,7 @@ async fn run_once(
         instruction_set: std::env::consts::ARCH.to_owned(),
         started: std::time::Instant::now(),
         drain: options.drain,
+        keeper_silence: options.keeper_silence,
         leftovers,
     };
     let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
@@ -209,7 +209,7 @@ fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeE
         slots: facts.slots,
         memory_bytes: facts.memory_bytes,
         gossip: gossip::Config::default(),
-        keeper_silence: keeping::SILENCE,
+        keeper_silence: facts.keeper_silence,
         seed,
     };
     let sequence = tokio::task::block_in_place(|| first_sequence(&handle.store))?;
@@ -260,7 +260,7 @@ fn saved(handle: &Handle) -> Result<Saved, StoreError> {
     }
     let mut saved = handle.store.load()?;
     for job in saved.jobs.iter_mut().filter(|job| job.manifest.owner != handle.facts.me) {
-        believe_signed(job, &handle.facts.validation_class);
+        believe_signed(&handle.store, job, &handle.facts.validation_class)?;
     }
     Ok(saved)
 }

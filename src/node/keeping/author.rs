@@ -81,12 +81,6 @@ impl Keepers {
         self.streams.is_empty()
     }
 
-    /// Peers that have a job, and whether the copy of each is complete.
-    pub fn of(&self, job: JobId) -> Vec<(PeerId, bool)> {
-        let copied = |(peer, keeper): (&PeerId, &Keeper)| Some((*peer, keeper.jobs.get(&job)?.accepted));
-        self.streams.iter().filter_map(copied).collect()
-    }
-
     fn is_kept(&self, job: JobId) -> bool {
         self.streams.values().any(|keeper| keeper.jobs.contains_key(&job))
     }
@@ -152,6 +146,7 @@ fn weight(message: &KeepMessage) -> usize {
 impl Node {
     pub(in crate::node) fn signer(&self) -> Signer {
         Signer {
+            store: self.store.clone(),
             me: self.peer.me(),
             key: self.identity.secret().clone(),
             class: self.validation_class.clone(),
@@ -340,9 +335,14 @@ impl Node {
 
     /// Hands in votes that a keeper took, as far as their workers have signed them.
     fn take_back(&mut self, from: PeerId, job: JobId, votes: Vec<HandedVote>) {
+        let inputs = tokio::task::block_in_place(|| self.store.input_digests(job, votes.iter().map(|handed| handed.vote.unit)));
+        let inputs = match inputs {
+            Ok(inputs) => inputs,
+            Err(error) => return tracing::error!(%error, "the inputs of units cannot be read"),
+        };
         let mut collected = Vec::with_capacity(votes.len());
-        for HandedVote { vote, output } in votes {
-            if let Err(reason) = check_collected(&vote, job, &self.validation_class) {
+        for (HandedVote { vote, output }, input) in votes.into_iter().zip(inputs) {
+            if let Err(reason) = check_collected(&vote, job, input, &self.validation_class) {
                 tracing::info!(peer = %from.short(), job = %job.short(), unit = vote.unit.0, %reason, "a vote that a keeper took is not believed");
                 continue;
             }

@@ -51,6 +51,7 @@ pub(in crate::node) struct HandBackAt {
 /// What signs this machine's own votes, which have no receipts in the store.
 #[derive(Clone, Debug)]
 pub(in crate::node) struct Signer {
+    pub store: Store,
     pub me: PeerId,
     pub key: SecretKey,
     pub class: String,
@@ -62,7 +63,11 @@ impl Signer {
     pub fn sign<'a>(&self, job: JobId, votes: impl Iterator<Item = &'a mut Vote>) {
         let mut own: Vec<&mut Vote> = votes.filter(|vote| vote.worker == self.me && vote.proof.is_empty()).collect();
         for own in own.chunks_mut(BATCH_MAX) {
-            let claims: Vec<Claim> = own.iter().map(|vote| Claim::from(&**vote)).collect();
+            let inputs = match tokio::task::block_in_place(|| self.store.input_digests(job, own.iter().map(|vote| vote.unit))) {
+                Ok(inputs) => inputs,
+                Err(error) => return tracing::error!(%error, "the inputs of units cannot be read"),
+            };
+            let claims: Vec<Claim> = own.iter().zip(inputs).map(|(vote, input)| Claim::of_vote(vote, input)).collect();
             match Receipts::new(job, &self.class, &self.instruction_set, &claims) {
                 Ok(receipts) => {
                     let signature = receipts.sign(&self.key);

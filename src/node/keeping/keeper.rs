@@ -19,7 +19,7 @@ use crate::{
         keeping::{Keepers as KeeperList, KeptJob},
         peer::Event,
     },
-    store::{NewKept, Role, StoreError, Write},
+    store::{NewKept, Role, Store, StoreError, Write},
     wire::{
         keep::{KeepMessage, KeeperMessage, Record},
         kept::check_collected,
@@ -220,7 +220,9 @@ impl Node {
                 Record::Vote(vote) => match &mut arriving.known {
                     Some(known) if known.contains(&(vote.unit, vote.worker)) => continue,
                     known => {
-                        known.iter_mut().for_each(|known| drop(known.insert((vote.unit, vote.worker))));
+                        if let Some(known) = known {
+                            known.insert((vote.unit, vote.worker));
+                        }
                         Write::Fact(Fact::Vote(job, vote))
                     }
                 },
@@ -384,11 +386,13 @@ impl Node {
     }
 
     pub(super) fn adopted(&mut self, job: JobId) {
-        match tokio::task::block_in_place(|| self.store.saved_job(job)) {
-            Ok(Some(mut saved)) => {
-                believe_signed(&mut saved, &self.validation_class);
-                self.event(Event::Adopted(Box::new(saved)));
-            }
+        let load = || {
+            let mut saved = self.store.saved_job(job)?;
+            saved.iter_mut().try_for_each(|saved| believe_signed(&self.store, saved, &self.validation_class))?;
+            Ok::<_, StoreError>(saved)
+        };
+        match tokio::task::block_in_place(load) {
+            Ok(Some(saved)) => self.event(Event::Adopted(Box::new(saved))),
             Ok(None) => self.event(Event::KeptNoMore { job }),
             Err(error) => tracing::error!(%error, "a kept job cannot be read"),
         }
@@ -424,14 +428,18 @@ const ARRIVING_MAX: usize = 8;
 
 /// Leaves out, of what an author said that it has collected, what its workers did not sign. Where the author has decided a unit, and
 /// nothing was taken here, the votes do not matter.
-pub(in crate::node) fn believe_signed(saved: &mut SavedJob, class: &str) {
+pub(in crate::node) fn believe_signed(store: &Store, saved: &mut SavedJob, class: &str) -> Result<(), StoreError> {
     let decided: BTreeSet<UnitIndex> =
         saved.verdicts.iter().filter(|(_, verdict)| *verdict != Verdict::Open).map(|(unit, _)| *unit).collect();
     let is_collected = |origin: Origin| matches!(origin, Origin::Collected { .. });
     let taken: BTreeSet<UnitIndex> = saved.votes.iter().filter(|vote| !is_collected(vote.origin)).map(|vote| vote.unit).collect();
     let id = saved.id;
+    let inputs = store.input_digests(id, saved.votes.iter().map(|vote| vote.unit))?;
+    let mut inputs = inputs.into_iter();
     saved.votes.retain(|vote| {
+        let input = inputs.next().flatten();
         let matters = !decided.contains(&vote.unit) || taken.contains(&vote.unit);
-        !is_collected(vote.origin) || !matters || check_collected(vote, id, class).is_ok()
+        !is_collected(vote.origin) || !matters || check_collected(vote, id, input, class).is_ok()
     });
+    Ok(())
 }
