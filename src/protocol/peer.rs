@@ -385,10 +385,10 @@ impl Peer {
         for job in due {
             let subject = self.job_subject(job);
             match subject {
-                Some(Subject::JobOpen(_)) => {
+                Some(Subject::JobOpen(ref open)) if open.open_units > 0 => {
                     self.job_repeats.insert(job, now.after(JOB_REPEAT));
                 }
-                Some(Subject::JobClosed { .. } | Subject::Capacity(_) | Subject::Accusation(_)) | None => {
+                Some(Subject::JobOpen(_) | Subject::JobClosed { .. } | Subject::Capacity(_) | Subject::Accusation(_)) | None => {
                     self.job_repeats.remove(&job);
                 }
             }
@@ -415,7 +415,9 @@ impl Peer {
 
     fn job_subject(&self, job: JobId) -> Option<Subject> {
         let view = self.owner.job_view(job)?;
-        if view.state != JobState::Running {
+        // Somebody else's job that was stopped here has not ended: another keeper may go on with it.
+        let given_up = view.author.is_some() && matches!(view.state, JobState::Cancelled | JobState::Stopped);
+        if view.state != JobState::Running && !given_up {
             return Some(Subject::JobClosed { job, generation: self.generation(job) });
         }
         Some(Subject::JobOpen(self.job_open(job, &view.manifest, self.owner.open_units(job))))

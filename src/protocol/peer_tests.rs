@@ -11,6 +11,9 @@ use crate::protocol::{
     worker::RunId,
 };
 
+#[path = "peer_keeping_tests.rs"]
+mod keeping;
+
 fn config(slots: u32) -> PeerConfig {
     PeerConfig {
         me: gossip::Contact::bare(PeerId([1; 32])),

@@ -107,8 +107,8 @@ fn an_author_that_comes_back_takes_over_what_its_keepers_did() {
     assert_nobody_wronged(&grid);
 }
 
-/// Case 18: the author is away; the first of its keepers lies, the second dies. `accomplices` are peers which nobody knows, and `proven`
-/// says that the second keeper lies as well instead.
+/// Case 18: the author is away; the first of its keepers lies, with accomplices whom nobody knows, and the second dies. Or both keepers
+/// lie, and so does a worker that they tell what they will say.
 fn lying_keeper(seed: u64, proven: bool) {
     const UNITS: u32 = 600;
     let mut peers = vec![PeerSpec { slots: 2, ..PeerSpec::default() }; 12];
@@ -125,7 +125,11 @@ fn lying_keeper(seed: u64, proven: bool) {
     }
     grid.run_for(seconds(5)).unwrap();
     grid.crash(0, seconds(300));
-    if !proven {
+    if proven {
+        // A worker that knows what they will say.
+        let accomplice = (1..12).find(|number| !kept.contains(number)).unwrap();
+        grid.machines[accomplice].spec.behaviour = Behaviour::Colludes { per_mille: 1000 };
+    } else {
         grid.crash(kept[1], FOR_EVER);
     }
     grid.run_for(seconds(290)).unwrap();

@@ -69,16 +69,7 @@ impl Grid {
 
     fn perform_one(&mut self, me: usize, action: Action) {
         match action {
-            Action::Persist(fact) => {
-                // What a liar shows to itself of somebody else's job concerns nobody.
-                let judged = if self.believes_lies(me, &fact) { Ok(()) } else { self.checkers.verdicts.check(&self.jobs, &fact) };
-                if !self.scenario.conspiracy {
-                    self.note(judged);
-                }
-                self.count_fact(&fact);
-                self.copy_fact(me, &fact);
-                self.machines[me].disk.keep(fact);
-            }
+            Action::Persist(fact) => self.persist(me, fact),
             Action::KeepOutput { .. } | Action::KeepLog { .. } | Action::Rejected { .. } => {}
             Action::KeepReceipts { coordinator, job, receipts } => {
                 self.machines[me].disk.keep_receipts(coordinator, job, receipts);
@@ -143,6 +134,17 @@ impl Grid {
                 self.perform_keeping(me, action);
             }
         }
+    }
+
+    fn persist(&mut self, me: usize, fact: Fact) {
+        // What a liar shows to itself of somebody else's job concerns nobody.
+        let judged = if self.believes_lies(me, &fact) { Ok(()) } else { self.checkers.verdicts.check(&self.jobs, &fact) };
+        if !self.scenario.conspiracy {
+            self.note(judged);
+        }
+        self.count_fact(&fact);
+        self.copy_fact(me, &fact);
+        self.machines[me].disk.keep(fact);
     }
 
     fn publish(&mut self, me: usize, announcement: Announcement) {

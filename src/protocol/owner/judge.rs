@@ -57,6 +57,13 @@ impl OwnJob {
         }
         let decision = self.with_output(index, decision);
         self.audit.collusion |= collusion;
+        // Where a hostile author could arrange it nobody is convicted, and so nobody acquitted.
+        if !convict.is_empty() && !self.is_foreign() {
+            self.convicted_on.entry(index).or_default().extend(&convict);
+        }
+        if let Decision::Accept { value, .. } = decision {
+            out.acquit = self.acquitted_by(index, value);
+        }
         self.convict(index, convict.into_iter().collect(), &ballots, out);
         excuse.into_iter().for_each(|worker| self.excuse(worker, &ballots, out));
         let failed = matches!(self.units[index.0 as usize].phase, Phase::Failed);
