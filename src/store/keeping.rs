@@ -366,10 +366,12 @@ impl Writer {
 
     /// A keeper that gives up coordinating forgets what it decided itself: its author decides anew, and has the votes.
     pub(super) fn set_role(&mut self, job: JobId, role: Role, secret: Option<&[u8; 32]>) -> Result<(), StoreError> {
-        let number = self.place(job)?.number;
-        let mut find = self.connection.prepare_cached("SELECT role FROM job WHERE number = ?1")?;
-        let before = Role::numbered(find.query_row([number], |row| row.get(0))?)?;
+        let mut find = self.connection.prepare_cached("SELECT number, role FROM job WHERE id = ?1")?;
+        let found: Option<(i64, i64)> = find.query_row([job.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         drop(find);
+        // It may have been dismissed meanwhile.
+        let Some((number, before)) = found else { return Ok(()) };
+        let before = Role::numbered(before)?;
         let sql = "UPDATE job SET role = ?2, secret = ifnull(?3, secret) WHERE number = ?1 AND role <> ?4";
         let values = params![number, role.number(), secret, Role::Own.number()];
         self.connection.prepare_cached(sql)?.execute(values)?;

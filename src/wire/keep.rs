@@ -6,8 +6,8 @@
 use super::{
     accusation::{receipt_from, receipt_to},
     bounds::{
-        BATCH_INLINE_BYTES_MAX, BATCH_MAX, INLINE_BYTES_MAX, LOG_BYTES_MAX, Rejection, SIGNATURE_BYTES, at_most, digest, few, fixed, job_id,
-        peer_id,
+        BATCH_INLINE_BYTES_MAX, BATCH_MAX, INLINE_BYTES_MAX, LOG_BYTES_MAX, Rejection, SIGNATURE_BYTES, at_most, digest, few, fixed,
+        job_id, peer_id,
     },
     kept::{value_from, value_to},
     number, peer as pb, signing,

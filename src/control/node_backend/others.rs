@@ -74,7 +74,8 @@ pub(super) fn kept_seen(store: &Store, job: JobId) -> Reply<Seen> {
 pub(super) fn kept_unit_views(store: &Store, job: JobId, first: u32, count: usize) -> Reply<Vec<UnitView>> {
     let units = kept_seen(store, job)?.view.counts.units;
     let last = units.min(first.saturating_add(u32::try_from(count).unwrap_or(u32::MAX)));
-    let verdicts: BTreeMap<UnitIndex, Verdict> = store.verdicts_page(job, UnitIndex(first), last.saturating_sub(first))?.into_iter().collect();
+    let verdicts: BTreeMap<UnitIndex, Verdict> =
+        store.verdicts_page(job, UnitIndex(first), last.saturating_sub(first))?.into_iter().collect();
     let mut votes: BTreeMap<UnitIndex, Vec<Vote>> = BTreeMap::new();
     let numbers: Vec<u32> =
         store.vote_units(job, 0)?.into_iter().filter(|(unit, _)| (first..last).contains(&unit.0)).map(|(_, number)| number).collect();
@@ -117,11 +118,15 @@ struct Holder {
 
 /// Asks everybody whom the ticket names, and takes the best word.
 async fn best(net: &NetHandle, ticket: &ReadTicket) -> Reply<Holder> {
-    let mut asked: FuturesUnordered<_> = ticket.holders.iter().map(|(peer, contact)| {
-        // When too much is asked at once it is dialled where it was known to be.
-        drop(net.learn(*peer, contact.clone(), Source::Others));
-        ask(net, ticket, *peer)
-    }).collect();
+    let mut asked: FuturesUnordered<_> = ticket
+        .holders
+        .iter()
+        .map(|(peer, contact)| {
+            // When too much is asked at once it is dialled where it was known to be.
+            drop(net.learn(*peer, contact.clone(), Source::Others));
+            ask(net, ticket, *peer)
+        })
+        .collect();
     let mut found: Vec<Holder> = Vec::new();
     let deadline = tokio::time::Instant::now() + HEAD_WAIT;
     let mut until = deadline;
@@ -197,7 +202,9 @@ impl NodeBackend {
         let permission = read::permit(handle.identity.secret(), job);
         let keepers = self.view(move |node| {
             let keepers = node.peer().keeping().keepers(job).into_iter();
-            keepers.map(|(peer, _)| (peer, node.connected().get(&peer).map(|hello| hello.contact.clone()).unwrap_or_default())).collect::<Vec<_>>()
+            keepers
+                .map(|(peer, _)| (peer, node.connected().get(&peer).map(|hello| hello.contact.clone()).unwrap_or_default()))
+                .collect::<Vec<_>>()
         });
         let author = handle.facts.me;
         let holders = std::iter::once((author, handle.net.contact())).chain(keepers.await?).collect();

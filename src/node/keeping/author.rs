@@ -117,12 +117,16 @@ impl Keepers {
 /// What a keeper is told of a write, if it concerns keepers at all.
 fn record<'a>(write: &'a Write) -> Option<(JobId, impl FnOnce() -> Record + 'a)> {
     let job = match write {
-        Write::Fact(Fact::Vote(job, _) | Fact::Verdict(job, ..) | Fact::Failures(job, ..) | Fact::JobState(job, _) | Fact::Findings(job, _)) => *job,
+        Write::Fact(
+            Fact::Vote(job, _) | Fact::Verdict(job, ..) | Fact::Failures(job, ..) | Fact::JobState(job, _) | Fact::Findings(job, _),
+        ) => *job,
         Write::Blob { pin: Some(job), .. } | Write::Pin { job, .. } | Write::Log { job, .. } => *job,
         _ => return None,
     };
     Some((job, move || match write {
-        Write::Fact(Fact::Vote(_, vote)) => Record::Vote(Vote { origin: Origin::Collected { output: vote.origin.has_output() }, ..vote.clone() }),
+        Write::Fact(Fact::Vote(_, vote)) => {
+            Record::Vote(Vote { origin: Origin::Collected { output: vote.origin.has_output() }, ..vote.clone() })
+        }
         Write::Fact(Fact::Verdict(_, unit, verdict)) => Record::Verdict(*unit, *verdict),
         Write::Fact(Fact::Failures(_, unit, failures)) => Record::Failures(*unit, *failures),
         Write::Fact(Fact::Findings(_, findings)) => Record::Findings(*findings),
@@ -343,7 +347,7 @@ impl Node {
         let mut collected = Vec::with_capacity(votes.len());
         for (HandedVote { vote, output }, input) in votes.into_iter().zip(inputs) {
             if let Err(reason) = check_collected(&vote, job, input, &self.validation_class) {
-                tracing::info!(peer = %from.short(), job = %job.short(), unit = vote.unit.0, %reason, "a vote that a keeper took is not believed");
+                tracing::info!(peer = %from.short(), job = %job.short(), %reason, "a vote that a keeper took is not believed");
                 continue;
             }
             let output = match output {
@@ -380,7 +384,8 @@ impl Node {
 
     /// Says that this author is there, and gives up keepers that lag.
     pub(super) fn look_at_keepers(&mut self, now: Instant) {
-        let lags = |copy: &Copied| copy.accepted && copy.flying.front().is_some_and(|(_, since)| now.duration_since(*since) > KEEPER_LAG_MAX);
+        let lags =
+            |copy: &Copied| copy.accepted && copy.flying.front().is_some_and(|(_, since)| now.duration_since(*since) > KEEPER_LAG_MAX);
         let mut lost = Vec::new();
         let mut unused = Vec::new();
         for (peer, keeper) in &mut self.keeping.keepers.streams {

@@ -93,8 +93,19 @@ impl Node {
         // One whose row waits for this turn's commit is removed behind it.
         let begun = self.keeping.writes.iter().any(|write| matches!(write, Write::Arrive(kept) if kept.id == job));
         if matches!(role, Ok(Some(Role::Arriving))) || (begun && matches!(role, Ok(None))) {
+            self.remove_kept(job);
+        }
+    }
+
+    /// Removes a job behind this turn's facts, once.
+    fn remove_kept(&mut self, job: JobId) {
+        if !self.is_being_removed(job) {
             self.keeping.removals.push(Write::RemoveJob(job));
         }
+    }
+
+    fn is_being_removed(&self, job: JobId) -> bool {
+        self.keeping.removals.iter().any(|write| matches!(write, Write::RemoveJob(other) if *other == job))
     }
 
     pub(in crate::node) fn on_author(&mut self, from: PeerId, message: pb::KeepMessage) {
@@ -141,7 +152,9 @@ impl Node {
                 match self.role_for(from, job)? {
                     Some(Role::Adopted) => self.event(Event::Recalled { author: from, job }),
                     Some(Role::Kept) => self.keeping.after.push(After::HandBack { author: from, job }),
-                    Some(Role::Own | Role::Arriving) | None => self.say(from, KeeperMessage::HandBack { job, votes: Vec::new(), done: true }),
+                    Some(Role::Own | Role::Arriving) | None => {
+                        self.say(from, KeeperMessage::HandBack { job, votes: Vec::new(), done: true })
+                    }
                 }
                 Ok(())
             }
@@ -175,6 +188,7 @@ impl Node {
         self.keeping.authors.bytes = bytes;
         let refusal = match role {
             Some(Role::Own) => Some("it is this peer's own"),
+            _ if self.is_being_removed(job) => Some("it was dismissed a moment ago"),
             Some(_) => None,
             None if bytes >= KEPT_BYTES_MAX => Some("no room for other people's jobs"),
             None if !self.may_keep(from, job) => Some("too many jobs of others"),
@@ -286,7 +300,7 @@ impl Node {
         let begun = self.keeping.authors.streams.get_mut(&author).and_then(|author| author.jobs.remove(&job)).is_some();
         if begun || matches!(self.role_for(author, job), Ok(Some(Role::Kept | Role::Adopted | Role::Arriving))) {
             self.event(Event::KeptNoMore { job });
-            self.keeping.removals.push(Write::RemoveJob(job));
+            self.remove_kept(job);
         }
     }
 
@@ -303,7 +317,9 @@ impl Node {
             Ok((missing, units, self.store.has_blob(manifest.module)?))
         });
         match read {
-            Ok((missing, units, _)) if missing.is_empty() && units != manifest.units() => self.refuse_job(from, job, "its table is incomplete"),
+            Ok((missing, units, _)) if missing.is_empty() && units != manifest.units() => {
+                self.refuse_job(from, job, "its table is incomplete")
+            }
             Ok((missing, _, false)) if missing.is_empty() => self.refuse_job(from, job, "its module is missing"),
             Ok((missing, ..)) if missing.is_empty() => {
                 let role = tokio::task::block_in_place(|| self.store.role(job));

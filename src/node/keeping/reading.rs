@@ -53,7 +53,12 @@ impl From<StoreError> for Left {
     }
 }
 
-async fn answer(store: Store, request: ReadRequest, seen: Option<pb::JobProgress>, outbound: Outbound<pb::ReadJobPart>) -> Result<(), Left> {
+async fn answer(
+    store: Store,
+    request: ReadRequest,
+    seen: Option<pb::JobProgress>,
+    outbound: Outbound<pb::ReadJobPart>,
+) -> Result<(), Left> {
     let ReadRequest { job, permission, first_unit, head_only } = request;
     let head = store.blocking(move |store| Ok::<_, Left>(head(store, job, seen))).await??;
     if read::check_permission(head.manifest.owner, job, &permission).is_err() {

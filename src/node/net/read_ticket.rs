@@ -89,10 +89,7 @@ mod tests {
 
     #[test]
     fn a_read_ticket_survives_being_pasted_and_a_wrong_one_is_noticed() {
-        let holders = vec![
-            (PeerId([1; 32]), Contact::new(vec!["10.0.0.1:9".parse().unwrap()])),
-            (PeerId([2; 32]), Contact::default()),
-        ];
+        let holders = vec![(PeerId([1; 32]), Contact::new(vec!["10.0.0.1:9".parse().unwrap()])), (PeerId([2; 32]), Contact::default())];
         let ticket = ReadTicket { job: JobId([7; 32]), author: PeerId([1; 32]), permission: [9; 64], holders };
         let text = ticket.encode();
         assert_eq!(ReadTicket::of(&text), Ok(Some(ticket.clone())));
