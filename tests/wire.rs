@@ -140,7 +140,7 @@ fn from_coordinators() -> [(&'static str, CoordinatorMessage); 7] {
     let [(_, manifest), _] = manifests();
     let encoded = manifest::encode(&manifest);
     let signature = manifest::sign(&key(), &encoded);
-    let description = JobDescription { job: manifest::job_id(&encoded), manifest, encoded, signature };
+    let description = JobDescription { job: manifest::job_id(&encoded), manifest, encoded, signature, keepers: None };
     let lease = |unit, input| Lease {
         unit: UnitIndex(unit),
         attempt: Attempt(2),

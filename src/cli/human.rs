@@ -3,7 +3,7 @@
 use super::view::state_word;
 use crate::{
     control::error::grouped,
-    wire::control::{Job, Reason},
+    wire::control::{Job, JobState, Reason},
 };
 
 /// Text that another peer may have chosen, without control characters (which could move the cursor or forge lines) and
@@ -67,6 +67,31 @@ pub fn gas(gas: u64) -> String {
 /// The id that people are shown: a unique prefix.
 pub fn short_id(job: &Job) -> &str {
     if job.short_id.is_empty() { job.id.get(..10).unwrap_or(&job.id) } else { &job.short_id }
+}
+
+/// Whether the computer may be switched off, for a job that others are to keep.
+pub fn keeping(job: &Job) -> Option<String> {
+    if !job.own || job.state() != JobState::Running || job.keepers.is_empty() {
+        return None;
+    }
+    let names = |holds: bool| {
+        let names: Vec<&str> = job.keepers.iter().filter(|keeper| keeper.holds == holds).map(|keeper| keeper.nickname.as_str()).collect();
+        names.join(", ")
+    };
+    match (names(true), names(false)) {
+        (kept, _) if !kept.is_empty() => Some(format!("kept by {kept}: this computer may be switched off")),
+        (_, coming) => Some(format!("being copied to {coming}: do not switch this computer off yet")),
+    }
+}
+
+/// Whose word it is, of a job of somebody else.
+pub fn whose_word(job: &Job) -> Option<String> {
+    let author = shown(&job.owner_nickname);
+    match job.kept.as_str() {
+        "kept" => Some(format!("kept for {author}: a copy of what it says")),
+        "adopted" => Some(format!("kept for {author}: collected by a keeper, not yet judged by its owner")),
+        _ => None,
+    }
 }
 
 /// Units that are decided: verified, or failed for good. The one numerator of progress.

@@ -10,6 +10,7 @@ use serde::Serialize;
   manyhands invite                         for a volunteer
   manyhands invite --own                   for another machine of yours, which you trust
   manyhands invite --friend                for somebody whose results you trust
+  manyhands invite --read @last            to read the results of a job, from anywhere in the grid
   manyhands invite --valid 1h --uses 1 | ssh host 'manyhands join -'")]
 pub struct Args {
     /// For another machine of yours: its results are trusted
@@ -19,6 +20,10 @@ pub struct Args {
     /// For a friend's machine: its results are trusted, too; see `manyhands trust`
     #[arg(long, conflicts_with = "own")]
     friend: bool,
+
+    /// Not to join, but to read the results of this job anywhere in the grid, also while this computer is off
+    #[arg(long, value_name = "JOB", conflicts_with_all = ["own", "friend", "valid", "uses"])]
+    read: Option<String>,
 
     /// How long it can be used, 1m to 30d
     #[arg(long, value_name = "TIME", default_value = "1d")]
@@ -48,7 +53,15 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     let valid_ms = u64::try_from(args.valid.0.as_millis()).unwrap_or(u64::MAX);
     let valid_ms = valid_ms.max(1);
     let uses = args.uses.unwrap_or(u32::from(args.own || args.friend));
-    let invite = context.connect().await?.invite(CreateInviteRequest { kind: kind.into(), valid_ms, uses }).await?;
+    let read_job = args.read.clone().unwrap_or_default();
+    let request = CreateInviteRequest { kind: kind.into(), valid_ms, uses, read_job };
+    let invite = context.connect().await?.invite(request).await?;
+    if args.read.is_some() {
+        context.print(&invite.ticket)?;
+        context.say("whoever has it may read the results of this job, as long as its author or a keeper is there; it does not expire");
+        context.say("there: manyhands results --ticket TICKET     or: manyhands watch --ticket TICKET");
+        return Ok(Exit::Ok);
+    }
     match context.format {
         Format::Json | Format::Jsonl => context.print_json(&InviteJson {
             schema: "manyhands.invite/v1",

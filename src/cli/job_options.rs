@@ -110,10 +110,45 @@ pub struct JobOptions {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reduce_arg: Vec<String>,
 
+    /// How many peers keep a copy, so that the job goes on when this computer is off [default: 2]
+    #[arg(long, value_name = "none|1|2|3", help_heading = "The job")]
+    pub keep: Option<Keep>,
+
     /// Make it another job, even when it equals one that was submitted already
     #[arg(long, help_heading = "The job")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub new: bool,
+}
+
+/// How many peers keep a copy of a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Keep {
+    /// The job waits while this computer is off
+    #[serde(rename = "none")]
+    None,
+    /// One
+    #[serde(rename = "1")]
+    #[value(name = "1")]
+    One,
+    /// Two: one may be lost
+    #[serde(rename = "2")]
+    #[value(name = "2")]
+    Two,
+    /// Three
+    #[serde(rename = "3")]
+    #[value(name = "3")]
+    Three,
+}
+
+impl Keep {
+    fn count(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::One => 1,
+            Self::Two => 2,
+            Self::Three => 3,
+        }
+    }
 }
 
 /// How results are verified.
@@ -263,6 +298,7 @@ impl JobOptions {
             name: self.name.or(file.name),
             reduce_arg: if self.reduce.is_some() { self.reduce_arg } else { longer(self.reduce_arg, file.reduce_arg) },
             reduce: self.reduce.or(file.reduce),
+            keep: self.keep.or(file.keep),
             new: self.new || file.new,
         }
     }
@@ -346,6 +382,7 @@ impl JobOptions {
             reduce: reduce.to_owned(),
             reduce_args: self.reduce_arg.clone(),
             nonce: nonce.into(),
+            keep: self.keep.map(|keep| keep.count().into()),
         };
         crate::control::submission::check_spec(&spec)?;
         Ok(spec)

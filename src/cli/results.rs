@@ -35,6 +35,10 @@ pub struct Args {
     #[arg(value_name = "JOB", default_value = "@last")]
     job: String,
 
+    /// Of somebody else's job, by a ticket that its author made: manyhands invite --read JOB
+    #[arg(long, value_name = "TICKET", conflicts_with = "job")]
+    ticket: Option<String>,
+
     /// Leave out units without a verified result instead of failing; provisional ones are given as they are. No reducer runs
     #[arg(long)]
     partial: bool,
@@ -51,7 +55,8 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     let mut client = context.connect().await?;
-    let job = client.job(&args.job).await?;
+    let job = client.job(args.ticket.as_ref().unwrap_or(&args.job)).await?;
+    human::whose_word(&job).iter().for_each(|line| context.say(line));
     let id = human::short_id(&job).to_owned();
     if job.reduce == "none" && args.output.is_none() && context.format == Format::Table {
         let failure = Failure::usage("NEEDS_DIRECTORY", format!("each unit of {id} has an output of its own")).cause("reduce is none");
@@ -62,7 +67,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         return Err(ControlError::unverified(&job, &disputed).into());
     }
     let plain = args.output.is_some();
-    let request = GetResultsRequest { job: job.id.clone(), partial: args.partial, follow: args.follow, first_unit: 0, plain };
+    let request = GetResultsRequest { job: args.ticket.clone().unwrap_or_else(|| job.id.clone()), partial: args.partial, follow: args.follow, first_unit: 0, plain };
     let mut chunks = client.results(request).await?;
     let given = match (&args.output, context.format) {
         (Some(directory), _) => write_files(&mut chunks, directory).await?,

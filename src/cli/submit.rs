@@ -164,6 +164,7 @@ fn report(response: &SubmitResponse, context: &mut Context) -> Result<(), Failur
     if let Some(reason) = job.reason.as_ref().filter(|reason| !reason.text.is_empty()) {
         human::reason_lines(reason).iter().for_each(|line| context.say(line));
     }
+    human::keeping(&job).iter().for_each(|line| context.say(line));
     let id = human::short_id(&job);
     context.say(format!("watch: manyhands watch {id}     results: manyhands results {id}"));
     if response.already_existed {

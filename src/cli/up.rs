@@ -1,6 +1,7 @@
 //! `manyhands up`: runs a node.
 
 use super::{
+    amount::Span,
     context::{Context, Terminals, Volume},
     exit::Exit,
     failure::Failure,
@@ -8,6 +9,7 @@ use super::{
 use crate::{
     control::{client::Client, error::Kind, node_backend::NodeBackend, server::Server},
     node::{self, NodeError, NodeOptions, net::nickname::nickname},
+    protocol::keeping::SILENCE,
 };
 use std::{net::SocketAddr, process::Stdio, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -48,6 +50,10 @@ pub struct Args {
     /// How long running units may take to end when the node is to stop; the rest is handed back
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     drain: u64,
+
+    /// How long a coordinator must not be heard before its job is gone on with; for tests
+    #[arg(long, value_name = "TIME", hide = true)]
+    keeper_silence: Option<Span>,
 
     /// End when the process that started this one has ended; for `manyhands demo`
     #[arg(long, hide = true)]
@@ -189,6 +195,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         private: args.private,
         allow_unprotected: args.allow_unprotected,
         drain: Duration::from_secs(args.drain),
+        keeper_silence: args.keeper_silence.map_or(SILENCE, |span| span.0),
     };
     run_node(options, context).await?;
     Ok(Exit::Ok)

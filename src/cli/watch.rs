@@ -27,6 +27,10 @@ pub struct WatchArgs {
     /// Id, unique prefix or @last
     #[arg(value_name = "JOB", default_value = "@last")]
     job: String,
+
+    /// Of somebody else's job, by a ticket that its author made: manyhands invite --read JOB
+    #[arg(long, value_name = "TICKET", conflicts_with = "job")]
+    ticket: Option<String>,
 }
 
 /// Wait until a job has ended
@@ -55,7 +59,7 @@ enum Printed {
 
 /// Runs `watch`.
 pub async fn watch(args: WatchArgs, context: &mut Context) -> Result<Exit, Failure> {
-    follow(&args.job, None, Printed::EachChange, context).await
+    follow(args.ticket.as_ref().unwrap_or(&args.job), None, Printed::EachChange, context).await
 }
 
 /// Runs `wait`.
@@ -72,7 +76,8 @@ async fn follow(reference: &str, timeout: Option<Duration>, printed: Printed, co
     let mut client = context.connect().await?;
     // `@last` must not change its meaning while one waits.
     let job = client.job(reference).await?;
-    let mut changes = client.watch(&job.id).await?;
+    let mut changes = client.watch(if reference == "@last" { &job.id } else { reference }).await?;
+    human::whose_word(&job).iter().for_each(|line| context.say(line));
     let programs = matches!(context.format, Format::Json | Format::Jsonl);
     let mut progress = if programs && printed == Printed::EachChange { Progress::Hidden } else { Progress::new(context) };
     let short = human::short_id(&job).to_owned();
@@ -119,6 +124,7 @@ async fn until_ended(
     context: &mut Context,
 ) -> Result<Ended, Failure> {
     let mut now: Option<Job> = None;
+    let mut told = None;
     loop {
         // Where nothing changes for a while, a plain line is due all the same.
         if let Ok(change) = tokio::time::timeout(progress::LINE_INTERVAL, changes.next()).await {
@@ -129,6 +135,12 @@ async fn until_ended(
             now = Some(job);
         }
         if let Some(job) = &now {
+            let safety = human::keeping(job);
+            if safety.is_some() && safety != told {
+                told.clone_from(&safety);
+                progress.clear();
+                safety.iter().for_each(|line| context.say(line));
+            }
             progress.update(job, context);
             if !matches!(job.state(), JobState::Running | JobState::Unspecified) {
                 return Ok(Ended::Job(Box::new(job.clone())));

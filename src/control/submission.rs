@@ -2,7 +2,7 @@
 
 use super::{backend::Reply, error::ControlError, error::Kind};
 use crate::{
-    protocol::job,
+    protocol::{job, keeping::KEEPERS_MAX},
     wire::control::{JobSpec, SubmitRequest, UnitPart, submit_request::Part},
 };
 use bytes::Bytes;
@@ -178,6 +178,7 @@ pub fn check_spec(spec: &JobSpec) -> Reply<()> {
     }
     within("the name", spec.name.len() as u64, LABEL_BYTES_MAX as u64)?;
     within("the purpose", spec.purpose.len() as u64, NAME_BYTES_MAX as u64)?;
+    within("the number of keepers", spec.keep.unwrap_or(0).into(), KEEPERS_MAX.into())?;
     within("the nonce", spec.nonce.len() as u64, 32)?;
     word("policy", &spec.policy, &["", "economy", "standard", "strict"])?;
     word("reduce", &spec.reduce, &["", "concat", "none", "module"])?;

@@ -73,13 +73,15 @@ impl Node {
                 tracing::debug!(peer = %peer.short(), %reason, "cannot connect");
                 self.event(Event::Gossip(gossip::Event::Disconnected(peer)));
                 self.event(Event::CoordinatorClosed(peer));
+                self.keeper_gone(peer);
             }
             NetEvent::OpenFailed { peer, stream, reason } => {
                 tracing::debug!(peer = %peer.short(), ?stream, %reason, "cannot open a stream");
                 match stream {
                     StreamKind::Gossip => self.event(Event::Gossip(gossip::Event::Disconnected(peer))),
                     StreamKind::Coordinator => self.event(Event::CoordinatorClosed(peer)),
-                    StreamKind::Worker => {}
+                    StreamKind::Keeper => self.keeper_gone(peer),
+                    StreamKind::Worker | StreamKind::Author => {}
                 }
             }
             NetEvent::GossipOpened { peer, opened_by: _, outbound } => {
@@ -109,6 +111,13 @@ impl Node {
                 self.runs.forget_described(peer);
                 self.event(Event::CoordinatorClosed(peer));
             }
+            NetEvent::KeeperOpened { peer, outbound } => self.on_keeper_opened(peer, outbound),
+            NetEvent::KeeperReceived { peer, message, weight: _ } => self.on_keeper(peer, message),
+            NetEvent::KeeperClosed { peer } => self.keeper_gone(peer),
+            NetEvent::AuthorOpened { peer, outbound } => self.on_author_opened(peer, outbound),
+            NetEvent::AuthorReceived { peer, message, weight: _ } => self.on_author(peer, message),
+            NetEvent::AuthorClosed { peer } => self.author_gone(peer),
+            NetEvent::ReadRequested { peer: _, request, outbound } => self.answer_reader(request, outbound),
             NetEvent::WatchRequested { peer: _, job, outbound } => self.watch(job, outbound),
             NetEvent::Joined { peer, kind } => {
                 tracing::info!(peer = %peer.short(), ?kind, "joined by a ticket of ours");
@@ -276,11 +285,13 @@ impl Node {
     fn on_coordinator(&mut self, from: PeerId, message: pb::CoordinatorMessage) {
         let refused = match CoordinatorMessage::try_from(message) {
             Ok(CoordinatorMessage::Job(description)) => {
-                let own = description.manifest.owner == from;
-                if own {
+                // Its owner, or whom its owner has named a keeper.
+                let kept = || description.keepers.as_ref().is_some_and(|list| list.names(from));
+                let may_coordinate = description.manifest.owner == from || kept();
+                if may_coordinate {
                     self.runs.describe(from, description.job, description.manifest);
                 }
-                (!own).then(|| "a job of somebody else".to_owned())
+                (!may_coordinate).then(|| "a job of somebody else".to_owned())
             }
             Ok(CoordinatorMessage::Leases { job, leases }) => self.on_leases(from, job, leases),
             Ok(CoordinatorMessage::Revoke { job, units: _ }) => {
@@ -337,6 +348,7 @@ impl Node {
                 }
                 (Goal::Module { coordinator, job }, result) => self.on_module(coordinator, job, result),
                 (Goal::Input { run }, result) => self.on_input(run, result),
+                (Goal::Kept { author, job, digest }, result) => self.on_kept_blob(author, job, digest, result),
                 (Goal::Mend { digest }, result) => self.on_mended(digest, result),
                 (Goal::Recovered { from, job, receipt }, result) => self.on_recovered_output(from, job, *receipt, result),
                 (Goal::Recheck(recheck), result) => self.on_recheck_fetched(*recheck, result),
@@ -386,6 +398,8 @@ pub(super) enum Goal {
     Input { run: RunId },
     /// An own job that this disk has lost it of.
     Mend { digest: Digest },
+    /// A job that is kept for somebody else.
+    Kept { author: PeerId, job: JobId, digest: Digest },
     /// The output of a unit that its worker says again.
     Recovered { from: PeerId, job: JobId, receipt: Box<Recovered> },
     /// The module of a unit that somebody is said to have computed wrongly.

@@ -32,6 +32,8 @@ pub struct NodeFacts {
     pub started: std::time::Instant,
     /// How long units that run may take to end when the node is to stop.
     pub drain: Duration,
+    /// How long a keeper hears nothing before it goes on with a job.
+    pub keeper_silence: Duration,
     /// What was put away that a node killed before had left.
     pub leftovers: Option<super::Leftovers>,
 }

@@ -107,7 +107,9 @@ impl KeptBuffer {
 impl Node {
     /// Signs a page of the receipts that are kept for a coordinator, and sends it.
     pub(super) fn send_receipts(&mut self, to: PeerId, job: JobId, after: u64) {
-        let read = tokio::task::block_in_place(|| self.store.kept_receipts(to, job, after, BATCH_MAX));
+        // Whoever has shown that it may coordinate the job gets what others leased, too.
+        let coordinator = (!self.runs.is_described(to, job)).then_some(to);
+        let read = tokio::task::block_in_place(|| self.store.kept_receipts(coordinator, job, after, BATCH_MAX));
         let (receipts, next) = match read {
             Ok(page) => page,
             Err(error) => return tracing::error!(%error, "kept receipts cannot be read"),

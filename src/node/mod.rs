@@ -41,6 +41,8 @@ mod recheck;
 
 mod kept;
 
+pub(crate) mod keeping;
+
 pub use handle::{Closed, Handle, NodeFacts};
 pub use leftovers::Leftovers;
 pub use options::NodeOptions;

@@ -21,4 +21,6 @@ pub struct NodeOptions {
     pub allow_unprotected: bool,
     /// How long units that run may take to end when the node is to stop; the rest is handed back then.
     pub drain: Duration,
+    /// How long a keeper hears nothing before it goes on with a job.
+    pub keeper_silence: Duration,
 }

@@ -36,6 +36,8 @@ impl Node {
     pub(super) async fn perform(&mut self, actions: Vec<Action>, inputs: &mut Inputs) -> bool {
         let mut rest = Vec::with_capacity(actions.len());
         let mut writes: Vec<Write> = self.acquaintances.take_note().into_iter().collect();
+        writes.extend(self.keeping.take_writes());
+        let of_others = writes.len();
         for action in actions {
             match action {
                 Action::Persist(fact) => writes.push(Write::Fact(fact)),
@@ -47,9 +49,13 @@ impl Node {
                 other => rest.push(other),
             }
         }
+        let records = self.keeping.keepers.records(&writes[of_others..], || self.signer());
+        writes.extend(self.keeping.take_removals());
         if !writes.is_empty() && !self.make_durable(writes, inputs).await {
             return false;
         }
+        self.replicate(records);
+        self.after_commit();
         for action in rest {
             self.perform_one(action);
         }
@@ -102,7 +108,7 @@ impl Node {
             Action::SendWindow { to, window } => self.send_to_coordinator(to, WorkerMessage::Credits(window)),
             Action::SendOutcomes { to, job, outcomes } => self.send_outcomes(to, job, outcomes),
             Action::SendLeases { to, job, leases } => self.send_leases(to, job, &leases),
-            Action::SendAcknowledged { to, job, units } => self.send_to_worker(to, CoordinatorMessage::Acknowledged { job, units }),
+            Action::SendAcknowledged { to, job, units } => self.acknowledge(to, job, units),
             Action::SendRevoked { to, job } => self.send_to_worker(to, CoordinatorMessage::Revoke { job, units: Vec::new() }),
             Action::AskLinks { to, job, unit } => self.send_to_worker(to, CoordinatorMessage::LinksWanted { job, unit }),
             Action::AskState { to, job, unit, link } => self.ask_state(to, job, unit, link),
@@ -110,11 +116,15 @@ impl Node {
             Action::Refuse(peer) => self.refuse_worker(peer),
             Action::Run(run) => self.start_run(run),
             Action::Stop(run) => self.runs.stop(run),
-            Action::Keep { .. } | Action::Dismiss { .. } | Action::Adopt(_) | Action::Recall { .. } | Action::HandBack { .. } => {}
+            Action::Keep { to, job, keepers } => self.keep(to, job, keepers),
+            Action::Dismiss { to, job } => self.dismiss(to, job),
+            Action::Adopt(job) => self.adopt(job),
+            Action::Recall { to, job } => self.recall(to, job),
+            Action::HandBack { to, job } => self.hand_back(to, job),
             Action::Recheck { by, accusation } => self.recheck(by, &accusation),
             Action::Accuse { accused, job, unit, second } => self.accuse(accused, job, unit, second.as_ref()),
             Action::KeepReceipts { coordinator, job, receipts } => self.kept.add(coordinator, job, receipts),
-            Action::AskReceipts { to, job, after } => self.send_to_worker(to, CoordinatorMessage::AskReceipts { job, after }),
+            Action::AskReceipts { to, job, after } => self.ask_receipts(to, job, after),
             Action::SendReceipts { to, job, after } => self.send_receipts(to, job, after),
             Action::AccusationIgnored { by, accused, reason } => {
                 tracing::debug!(by = %by.short(), accused = %accused.short(), %reason, "an accusation is not followed up");
@@ -235,6 +245,13 @@ impl Node {
         self.send_to_worker(to, CoordinatorMessage::Leases { job, leases: batch });
     }
 
+    /// A worker gives whoever has described the job to it what it keeps of the job, whoever leased it.
+    fn ask_receipts(&mut self, to: PeerId, job: JobId, after: u64) {
+        if self.describe(to, job) {
+            self.send_to_worker(to, CoordinatorMessage::AskReceipts { job, after });
+        }
+    }
+
     /// Describes a job to a worker that does not know it on this stream yet.
     pub(super) fn describe(&mut self, to: PeerId, job: JobId) -> bool {
         let Some(worker) = self.workers.get_mut(&to) else { return false };
@@ -245,13 +262,13 @@ impl Node {
             worker.described.pop_front();
         }
         worker.described.push_back(job);
-        let described = tokio::task::block_in_place(|| self.store.signed_manifest(job));
-        let (Ok(Some(signed)), Some(manifest)) = (described, self.peer.owner().manifest(job)) else {
+        let described = tokio::task::block_in_place(|| Ok((self.store.signed_manifest(job)?, self.store.signed_keepers(job)?)));
+        let (Ok::<_, StoreError>((Some(signed), keepers)), Some(manifest)) = (described, self.peer.owner().manifest(job)) else {
             tracing::error!(job = %job.short(), "a job's description cannot be read");
             self.refuse_worker(to);
             return false;
         };
-        let description = JobDescription { job, manifest: (*manifest).clone(), encoded: signed.encoded, signature: signed.signature };
+        let description = JobDescription { job, manifest: (*manifest).clone(), encoded: signed.encoded, signature: signed.signature, keepers };
         self.send_to_worker(to, CoordinatorMessage::Job(Box::new(description)));
         true
     }
@@ -270,6 +287,9 @@ fn copy(write: &Write) -> Option<Write> {
         }
         Write::RemoveJob(job) => Some(Write::RemoveJob(*job)),
         Write::RemoveBlob(digest) => Some(Write::RemoveBlob(*digest)),
+        Write::Arrive(kept) => Some(Write::Arrive(kept.clone())),
+        Write::KeptUnits { job, first, units } => Some(Write::KeptUnits { job: *job, first: *first, units: units.clone() }),
+        Write::Role { job, role, secret } => Some(Write::Role { job: *job, role: *role, secret: *secret }),
         Write::Staged { .. } => None,
     }
 }

@@ -9,6 +9,7 @@ use super::{
     disputes::{Disputes, Done},
     drain::Drain,
     handle::{End, Handle, Look, Request},
+    keeping::Keeping,
     kept::KeptBuffer,
     net::{Identity, NetEvent, NetHandle, Outbound, PeerHello},
     runs::Runs,
@@ -86,6 +87,8 @@ pub struct Node {
     pub(super) acquaintances: Acquaintances,
     /// Receipts to be kept that are not written yet.
     pub(super) kept: KeptBuffer,
+    /// Keepers of own jobs, and jobs kept for others.
+    pub(super) keeping: Keeping,
     /// Requests that are answered after this turn's commit.
     pub(super) replies: Vec<oneshot::Sender<()>>,
     /// Views that are answered after this turn's commit.
@@ -172,7 +175,10 @@ impl Node {
     }
 
     async fn next(&mut self, inputs: &mut Inputs) -> Input {
-        let pump = self.coordinators.values().any(Stream::is_waiting) || self.workers.values().any(|worker| worker.stream.is_waiting());
+        let pump = self.coordinators.values().any(Stream::is_waiting)
+            || self.workers.values().any(|worker| worker.stream.is_waiting())
+            || self.keeping.is_waiting();
+        let keeping_due = self.keeping.due();
         let deadline = self.clock.at(self.peer.deadline());
         let (draining, disk_due) = (self.drain, self.pause.by_disk);
         let ends = |end: &Option<End>| end.is_some_and(|end| end.is_now() || draining.is_none());
@@ -193,6 +199,7 @@ impl Node {
             () = sleep_until(disk_due.unwrap_or(deadline)), if disk_due.is_some() => Input::DiskDue,
             () = sleep_until(draining.map_or(deadline, Drain::deadline)), if draining.is_some() => Input::DrainDue,
             () = sleep_until(kept_due.unwrap_or(deadline)), if kept_due.is_some() => Input::Pump,
+            () = sleep_until(keeping_due.unwrap_or(deadline)), if keeping_due.is_some() => Input::Pump,
         }
     }
 
@@ -272,14 +279,17 @@ impl Node {
     async fn turn(&mut self, inputs: &mut Inputs) {
         loop {
             let actions = self.peer.take_actions(self.clock.now());
-            let idle = actions.is_empty();
+            let idle = actions.is_empty() && self.keeping.is_idle();
             if !self.perform(actions, inputs).await {
                 // The node ends. Whoever waits for an answer hears that it has ended.
                 self.replies.clear();
                 return;
             }
             if idle {
-                break;
+                self.look_after_keeping();
+                if self.keeping.is_idle() {
+                    break;
+                }
             }
         }
         self.runs.forget_unclaimed();

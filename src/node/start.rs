@@ -5,6 +5,7 @@ use super::{
     border::Fetches,
     disputes::Disputes,
     handle::{End, Handle, NodeFacts, REQUESTS_MAX},
+    keeping::{Keeping, keeper::believe_signed},
     kept::KeptBuffer,
     leftovers::{self, Leftovers},
     net::{
@@ -21,9 +22,9 @@ use super::{
 };
 use crate::{
     protocol::{
+        fact::Saved,
         gossip,
         ids::Digest,
-        keeping,
         peer::{Event, Peer, PeerConfig},
         platform::Platform,
     },
@@ -128,6 +129,7 @@ async fn run_once(
         instruction_set: std::env::consts::ARCH.to_owned(),
         started: std::time::Instant::now(),
         drain: options.drain,
+        keeper_silence: options.keeper_silence,
         leftovers,
     };
     let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
@@ -195,7 +197,7 @@ fn first_sequence(store: &Store) -> Result<u64, StoreError> {
 }
 
 fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeError> {
-    let saved = tokio::task::block_in_place(|| handle.store.load())?;
+    let saved = tokio::task::block_in_place(|| saved(handle))?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(NodeError::NoRandomness)?;
     let clock = Clock::start();
@@ -207,7 +209,7 @@ fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeE
         slots: facts.slots,
         memory_bytes: facts.memory_bytes,
         gossip: gossip::Config::default(),
-        keeper_silence: keeping::SILENCE,
+        keeper_silence: facts.keeper_silence,
         seed,
     };
     let sequence = tokio::task::block_in_place(|| first_sequence(&handle.store))?;
@@ -238,6 +240,7 @@ fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeE
         handle: handle.clone(),
         acquaintances,
         kept: KeptBuffer::default(),
+        keeping: Keeping::default(),
         replies: Vec::new(),
         looks: Vec::new(),
         stalled: None,
@@ -245,6 +248,21 @@ fn node(handle: &Handle, slots: Slots, disputes: Disputes) -> Result<Node, NodeE
         lost: BTreeSet::new(),
         drain: None,
     })
+}
+
+/// What the peer is rebuilt from. Jobs that were not copied here completely are removed first.
+fn saved(handle: &Handle) -> Result<Saved, StoreError> {
+    let removals: Vec<Write> = handle.store.arriving()?.into_iter().map(Write::RemoveJob).collect();
+    match if removals.is_empty() { Ok(()) } else { handle.store.commit_blocking(removals) } {
+        // A node without room on its disk starts all the same.
+        Ok(()) | Err(StoreError::DiskFull) => {}
+        Err(error) => return Err(error),
+    }
+    let mut saved = handle.store.load()?;
+    for job in saved.jobs.iter_mut().filter(|job| job.manifest.owner != handle.facts.me) {
+        believe_signed(&handle.store, job, &handle.facts.validation_class)?;
+    }
+    Ok(saved)
 }
 
 /// Serves what the store holds to other peers.

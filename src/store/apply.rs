@@ -3,6 +3,7 @@
 use super::{
     error::StoreError,
     files::StagedBlob,
+    keeping::{NewKept, Role},
     load::{ANCHOR, FRIEND},
     rows, schema,
     writer::{Place, Writer},
@@ -12,7 +13,7 @@ use crate::{
         fact::{Fact, Failures, Findings, JobState, Standing, Verdict, Vote},
         ids::{Digest, JobId, PeerId, UnitIndex},
     },
-    wire::number,
+    wire::{number, work::UnitInput},
 };
 use rusqlite::{OptionalExtension as _, params};
 use std::time::UNIX_EPOCH;
@@ -77,6 +78,27 @@ pub enum Write {
     RemoveJob(JobId),
     /// A blob turned out to be damaged, and is removed.
     RemoveBlob(Digest),
+    /// A job of somebody else begins to be copied here, or its list of keepers is a new one. It counts as kept when its
+    /// [`Role`] says so.
+    Arrive(Box<NewKept>),
+    /// Rows of the table of units of a kept job, from this unit on.
+    KeptUnits {
+        /// The job.
+        job: JobId,
+        /// The first.
+        first: UnitIndex,
+        /// The rows.
+        units: Vec<UnitInput>,
+    },
+    /// What this machine is to a kept job; with the secret that it drew when it adopts it.
+    Role {
+        /// The job.
+        job: JobId,
+        /// What it is.
+        role: Role,
+        /// The secret.
+        secret: Option<[u8; 32]>,
+    },
     /// Anything small that another part wants to find again under this key; removed when there are no bytes.
     Note {
         /// At most [`NOTE_KEY_BYTES_MAX`].
@@ -188,6 +210,9 @@ impl Writer {
             }
             Write::RemoveBlob(digest) => self.remove_blob(*digest),
             Write::Receipts { coordinator, job, at, count, bytes } => self.keep_receipts(*coordinator, *job, *at, *count, bytes),
+            Write::Arrive(kept) => self.insert_kept(kept),
+            Write::KeptUnits { job, first, units } => self.insert_kept_units(*job, *first, units),
+            Write::Role { job, role, secret } => self.set_role(*job, *role, secret.as_ref()),
             Write::Note { key, bytes } => self.insert_note(key, bytes.as_deref()),
         }
     }
@@ -222,7 +247,7 @@ impl Writer {
                 Ok(())
             }
             Fact::Findings(job, findings) => self.insert_findings(*job, findings),
-            Fact::Keepers(..) => Ok(()),
+            Fact::Keepers(job, wanted, keepers) => self.insert_keepers(*job, *wanted, keepers),
             Fact::Standing(peer, standing) => self.insert_standing(*peer, standing),
         }
     }
@@ -328,7 +353,8 @@ impl Writer {
 
     /// Makes a draft a job; says no when the same job is already there, and leaves the draft to be swept.
     fn insert_job(&mut self, draft: i64, job: &NewJob) -> Result<bool, StoreError> {
-        let mut insert = self.connection.prepare_cached("INSERT OR IGNORE INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let sql = "INSERT OR IGNORE INTO job (number, id, manifest, signature, secret, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let mut insert = self.connection.prepare_cached(sql)?;
         let state = number::of_job_state(JobState::Running);
         let is_new = insert.execute(params![draft, job.id.0, job.manifest, job.signature, job.secret, state])? == 1;
         drop(insert);
@@ -342,7 +368,7 @@ impl Writer {
     }
 
     /// Where a job's rows are.
-    fn place(&mut self, job: JobId) -> Result<Place, StoreError> {
+    pub(super) fn place(&mut self, job: JobId) -> Result<Place, StoreError> {
         if let Some(place) = self.places.get(&job) {
             return Ok(*place);
         }
@@ -361,7 +387,7 @@ impl Writer {
         pin.map(|job| self.place(job).map(|place| place.number)).transpose()
     }
 
-    fn insert_pin(&mut self, number: i64, digest: Digest) -> Result<(), StoreError> {
+    pub(super) fn insert_pin(&mut self, number: i64, digest: Digest) -> Result<(), StoreError> {
         self.connection.prepare_cached("INSERT OR IGNORE INTO pin VALUES (?1, ?2)")?.execute(params![number, digest.0])?;
         Ok(())
     }

@@ -1,10 +1,17 @@
 //! Facts from rows: what a restarted peer is rebuilt from.
 
-use super::{Store, error::StoreError, receipts::load_origin, rows, schema};
+use super::{
+    Store,
+    error::StoreError,
+    keeping::{Role, load_keepers, load_kept},
+    receipts::load_origin,
+    rows, schema,
+};
 use crate::{
     protocol::{
         fact::{Failures, Findings, Nondeterminism, Origin, Saved, SavedJob, Standing, Verdict, Vote},
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
+        job::Manifest,
         outcome::{Exit, Value},
         platform::{Platform, Platforms},
         trust::QUARANTINE,
@@ -38,7 +45,7 @@ impl Store {
     pub fn load(&self) -> Result<Saved, StoreError> {
         self.read(|connection| {
             let (jobs, standings) = (load_jobs(connection)?, load_standings(connection)?);
-            Ok(Saved { jobs, standings, quarantines: load_quarantines(connection)?, kept: Vec::new() })
+            Ok(Saved { jobs, standings, quarantines: load_quarantines(connection)?, kept: load_kept(connection)? })
         })
     }
 
@@ -61,30 +68,42 @@ impl Store {
     }
 }
 
+/// Own jobs and adopted ones.
 fn load_jobs(connection: &Connection) -> Result<Vec<SavedJob>, StoreError> {
-    let mut find = connection.prepare_cached("SELECT number, id, manifest, secret, state FROM job ORDER BY number")?;
-    let mut rows = find.query([])?;
+    let mut find = connection.prepare_cached("SELECT * FROM job WHERE role IN (?1, ?2) ORDER BY number")?;
+    let mut rows = find.query([Role::Own.number(), Role::Adopted.number()])?;
     let mut jobs = vec![];
     while let Some(row) = rows.next()? {
-        let job: i64 = row.get(0)?;
-        let encoded = row.get_ref(2)?.as_blob().map_err(|_| StoreError::BadRow { what: "manifest" })?;
-        let id = JobId(row.get(1)?);
-        if manifest::job_id(encoded) != id {
-            return Err(StoreError::damaged_row("manifest"));
-        }
-        jobs.push(SavedJob {
-            id,
-            manifest: manifest::decode(encoded).map_err(|_| StoreError::BadRow { what: "manifest" })?,
-            secret: row.get(3)?,
-            state: number::to_job_state(row.get(4)?).map_err(|_| StoreError::BadRow { what: "job state" })?,
-            votes: load_votes(connection, job)?,
-            verdicts: of_job(connection, job, "verdict", |row| Ok((unit_of(row)?, load_verdict(row)?)))?,
-            failures: of_job(connection, job, "failures", |row| Ok((unit_of(row)?, load_failures(row)?)))?,
-            findings: of_job(connection, job, "findings", load_findings)?.pop(),
-            keepers: Default::default(),
-        });
+        jobs.push(load_job(connection, row)?);
     }
     Ok(jobs)
+}
+
+/// The description in a row of the table `job`.
+pub(super) fn load_manifest(row: &Row<'_>) -> Result<(JobId, Manifest), StoreError> {
+    let encoded = row.get_ref("manifest")?.as_blob().map_err(|_| StoreError::BadRow { what: "manifest" })?;
+    let id = JobId(row.get("id")?);
+    if manifest::job_id(encoded) != id {
+        return Err(StoreError::damaged_row("manifest"));
+    }
+    Ok((id, manifest::decode(encoded).map_err(|_| StoreError::BadRow { what: "manifest" })?))
+}
+
+/// Everything about the job in a row of the table `job`.
+pub(super) fn load_job(connection: &Connection, row: &Row<'_>) -> Result<SavedJob, StoreError> {
+    let job: i64 = row.get("number")?;
+    let (id, manifest) = load_manifest(row)?;
+    Ok(SavedJob {
+        id,
+        manifest,
+        secret: row.get("secret")?,
+        state: number::to_job_state(row.get("state")?).map_err(|_| StoreError::BadRow { what: "job state" })?,
+        votes: load_votes(connection, job)?,
+        verdicts: of_job(connection, job, "verdict", |row| Ok((unit_of(row)?, load_verdict(row)?)))?,
+        failures: of_job(connection, job, "failures", |row| Ok((unit_of(row)?, load_failures(row)?)))?,
+        findings: of_job(connection, job, "findings", load_findings)?.pop(),
+        keepers: (row.get("keepers_wanted")?, load_keepers(row)?),
+    })
 }
 
 fn load_votes(connection: &Connection, job: i64) -> Result<Vec<Vote>, StoreError> {
@@ -97,7 +116,7 @@ fn load_votes(connection: &Connection, job: i64) -> Result<Vec<Vote>, StoreError
 }
 
 /// All rows of a job in one of its tables, in the order of their keys.
-fn of_job<T>(
+pub(super) fn of_job<T>(
     connection: &Connection,
     job: i64,
     table: &'static str,
@@ -113,7 +132,7 @@ fn of_job<T>(
     Ok(found)
 }
 
-fn unit_of(row: &Row<'_>) -> Result<UnitIndex, StoreError> {
+pub(super) fn unit_of(row: &Row<'_>) -> Result<UnitIndex, StoreError> {
     Ok(UnitIndex(schema::key_part(row.get(0)?)))
 }
 
@@ -168,13 +187,13 @@ pub(super) fn load_verdict(row: &Row<'_>) -> Result<Verdict, StoreError> {
     }
 }
 
-fn load_failures(row: &Row<'_>) -> Result<Failures, StoreError> {
+pub(super) fn load_failures(row: &Row<'_>) -> Result<Failures, StoreError> {
     rows::check(row, "count of failures")?;
     let last = number::to_failure(row.get(2)?).map_err(|_| StoreError::BadRow { what: "failure" })?;
     Ok(Failures { count: row.get(1)?, last })
 }
 
-fn load_findings(row: &Row<'_>) -> Result<Findings, StoreError> {
+pub(super) fn load_findings(row: &Row<'_>) -> Result<Findings, StoreError> {
     let audit = AuditState { convicted: row.get(1)?, collusion: row.get(2)? };
     let platforms =
         |bits: Option<u8>| bits.and_then(Platforms::from_bits).ok_or(StoreError::BadRow { what: "instruction sets of a finding" });

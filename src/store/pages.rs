@@ -1,6 +1,6 @@
 //! Long lists in pages: jobs, votes, logs. For whoever shows or checks them.
 
-use super::{Store, error::StoreError, load::load_vote, reader::number_of, schema};
+use super::{Store, error::StoreError, keeping::Role, load::load_vote, reader::number_of, schema};
 use crate::protocol::{
     fact::Vote,
     ids::{JobId, UnitIndex},
@@ -13,11 +13,11 @@ pub const VOTES_PAGE_MAX: u32 = 4096;
 const LOGS_PAGE_BYTES: usize = 1 << 20;
 
 impl Store {
-    /// All jobs, the oldest first.
+    /// All jobs, the oldest first: own ones and those that are kept for others.
     pub fn job_ids(&self) -> Result<Vec<JobId>, StoreError> {
         self.read(|connection| {
-            let mut find = connection.prepare_cached("SELECT id FROM job ORDER BY number")?;
-            let rows = find.query_map([], |row| row.get(0).map(JobId))?;
+            let mut find = connection.prepare_cached("SELECT id FROM job WHERE role <> ?1 ORDER BY number")?;
+            let rows = find.query_map([Role::Arriving.number()], |row| row.get(0).map(JobId))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }

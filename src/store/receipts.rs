@@ -31,13 +31,20 @@ impl Store {
         })
     }
 
-    /// Receipts that are kept for a coordinator, behind the place `after`, which is zero at first: about `most`, and where the next page
+    /// Receipts that are kept for a coordinator, or those of all coordinators of the job, behind the place `after`, which is zero at first: about `most`, and where the next page
     /// begins, if there is one.
-    pub fn kept_receipts(&self, coordinator: PeerId, job: JobId, after: u64, most: usize) -> Result<(Vec<Kept>, Option<u64>), StoreError> {
+    pub fn kept_receipts(
+        &self,
+        coordinator: Option<PeerId>,
+        job: JobId,
+        after: u64,
+        most: usize,
+    ) -> Result<(Vec<Kept>, Option<u64>), StoreError> {
         self.read(|connection| {
-            let sql = "SELECT row, count, bytes FROM kept WHERE job = ?1 AND coordinator = ?2 AND row > ?3 ORDER BY row";
+            let sql = "SELECT row, count, bytes FROM kept WHERE job = ?1 AND (?2 IS NULL OR coordinator = ?2) AND row > ?3 ORDER BY row";
             let mut find = connection.prepare_cached(sql)?;
-            let mut rows = find.query(params![job.0, coordinator.0, i64::try_from(after).unwrap_or(i64::MAX)])?;
+            let coordinator = coordinator.map(|peer| peer.0);
+            let mut rows = find.query(params![job.0, coordinator, i64::try_from(after).unwrap_or(i64::MAX)])?;
             let (mut receipts, mut last) = (Vec::new(), after);
             while let Some(row) = rows.next()? {
                 let count: usize = row.get(1)?;
@@ -144,7 +151,7 @@ mod tests {
     fn pages(store: &Store, coordinator: u8, most: usize) -> Vec<Vec<Kept>> {
         let (mut pages, mut after) = (vec![], Some(0));
         while let Some(place) = after {
-            let (page, next) = store.kept_receipts(PeerId([coordinator; 32]), JOB, place, most).unwrap();
+            let (page, next) = store.kept_receipts(Some(PeerId([coordinator; 32])), JOB, place, most).unwrap();
             pages.push(page);
             after = next;
         }

@@ -112,13 +112,13 @@ pub(super) fn from_pb(message: pb::Accusation) -> Result<Accusation, Rejection> 
     })
 }
 
-fn receipt_to(receipt: &Receipt) -> pb::SignedClaim {
+pub(super) fn receipt_to(receipt: &Receipt) -> pb::SignedClaim {
     let Receipt { attempt, ordinal, value, output_bytes, proof } = receipt;
     let value = Some(value_to(*value, *output_bytes));
     pb::SignedClaim { attempt: attempt.0, ordinal: *ordinal, value, proof: proof.to_vec().into() }
 }
 
-fn receipt_from(message: pb::SignedClaim) -> Result<Receipt, Rejection> {
+pub(super) fn receipt_from(message: pb::SignedClaim) -> Result<Receipt, Rejection> {
     at_most("proof", message.proof.len(), PROOF_BYTES_MAX)?;
     let (value, output_bytes) = value_from(message.value)?;
     let (attempt, ordinal) = (Attempt(message.attempt), message.ordinal);

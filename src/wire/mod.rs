@@ -38,6 +38,10 @@ pub mod accusation;
 
 pub mod kept;
 
+pub mod keep;
+
+pub mod read;
+
 pub mod gossip;
 
 pub mod progress;

@@ -39,7 +39,8 @@ pub fn check(progress: &pb::JobProgress) -> Result<JobState, Rejection> {
     state.ok_or(Rejection::UnknownNumber { what: "state of a job", found: progress.state })
 }
 
-fn state_number(state: JobState) -> u32 {
+/// The number of a state on the wire.
+pub fn state_number(state: JobState) -> u32 {
     match state {
         JobState::Running => 1,
         JobState::Done => 2,

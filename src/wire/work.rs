@@ -9,6 +9,7 @@ use super::{
         SIGNATURE_BYTES, TOKEN_BYTES, at_most, digest, few, fixed, job_id,
     },
     chain::{chain_from, chain_to, links_from, links_to},
+    keep::{SignedKeepers, list_from, list_to},
     kept::ReceiptPage,
     manifest, number, peer as pb,
 };
@@ -167,6 +168,8 @@ pub struct JobDescription {
     pub encoded: Vec<u8>,
     /// The owner's signature.
     pub signature: [u8; SIGNATURE_BYTES],
+    /// Who keeps it, says its owner; whoever is on the list may coordinate it. Its signature has been checked too.
+    pub keepers: Option<SignedKeepers>,
 }
 
 /// Permission to make an attempt.
@@ -307,12 +310,22 @@ impl TryFrom<pb::CoordinatorMessage> for CoordinatorMessage {
     }
 }
 
-fn description_from(description: &pb::JobDescription) -> Result<JobDescription, Rejection> {
+pub(super) fn description_from(description: &pb::JobDescription) -> Result<JobDescription, Rejection> {
     let manifest = manifest::decode(&description.manifest)?;
     let signature = fixed("signature", &description.signature)?;
     manifest::verify(manifest.owner, &description.manifest, &signature)?;
     let encoded = description.manifest.to_vec();
-    Ok(JobDescription { job: manifest::job_id(&encoded), manifest, encoded, signature })
+    let job = manifest::job_id(&encoded);
+    let keepers = description.keepers.as_ref().map(|list| list_from(list, job, manifest.owner)).transpose()?;
+    Ok(JobDescription { job, manifest, encoded, signature, keepers })
+}
+
+pub(super) fn description_to(description: JobDescription) -> pb::JobDescription {
+    pb::JobDescription {
+        manifest: description.encoded.into(),
+        signature: description.signature.to_vec().into(),
+        keepers: description.keepers.as_ref().map(list_to),
+    }
 }
 
 fn lease_from(lease: pb::Lease) -> Result<Lease, Rejection> {
@@ -326,7 +339,7 @@ fn lease_from(lease: pb::Lease) -> Result<Lease, Rejection> {
     })
 }
 
-fn input_from(input: pb::UnitInput) -> Result<UnitInput, Rejection> {
+pub(super) fn input_from(input: pb::UnitInput) -> Result<UnitInput, Rejection> {
     at_most("name of a unit", input.name.len(), UNIT_NAME_BYTES_MAX)?;
     let digest = digest("input", &input.digest)?;
     check_size("input", input.size, INPUT_BYTES_MAX)?;
@@ -357,7 +370,7 @@ fn check_size(what: &'static str, found: u64, max: u64) -> Result<(), Rejection>
     at_most(what, as_usize(found), as_usize(max))
 }
 
-fn inline_from<'a>(what: &'static str, is_inline: bool, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Rejection> {
+pub(super) fn inline_from<'a>(what: &'static str, is_inline: bool, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Rejection> {
     at_most(what, bytes.len(), INLINE_BYTES_MAX)?;
     match (is_inline, bytes.is_empty()) {
         (true, _) => Ok(Some(bytes)),
@@ -366,7 +379,7 @@ fn inline_from<'a>(what: &'static str, is_inline: bool, bytes: &'a [u8]) -> Resu
     }
 }
 
-fn check_inline(what: &'static str, inline: Option<&[u8]>, size: u64, digest: Digest) -> Result<(), Rejection> {
+pub(super) fn check_inline(what: &'static str, inline: Option<&[u8]>, size: u64, digest: Digest) -> Result<(), Rejection> {
     match inline {
         Some(bytes) if bytes.len() as u64 != size => Err(Rejection::Inconsistent { what, with: "its size" }),
         Some(bytes) if Digest::of(bytes) != digest => Err(Rejection::WrongDigest { what }),
@@ -432,9 +445,7 @@ impl From<CoordinatorMessage> for pb::CoordinatorMessage {
         let numbers = |units: Vec<UnitIndex>| units.into_iter().map(|unit| unit.0).collect();
         Self {
             kind: Some(match message {
-                CoordinatorMessage::Job(description) => {
-                    Kind::Job(pb::JobDescription { manifest: description.encoded.into(), signature: description.signature.to_vec().into() })
-                }
+                CoordinatorMessage::Job(description) => Kind::Job(description_to(*description)),
                 CoordinatorMessage::Leases { job, leases } => {
                     let leases = leases.into_iter().map(lease_to).collect();
                     Kind::Leases(pb::LeaseBatch { job: job.0.to_vec().into(), leases })
@@ -468,7 +479,7 @@ fn lease_to(lease: Lease) -> pb::Lease {
     }
 }
 
-fn input_to(input: UnitInput) -> pb::UnitInput {
+pub(super) fn input_to(input: UnitInput) -> pb::UnitInput {
     pb::UnitInput {
         name: input.name,
         digest: input.digest.0.to_vec().into(),

@@ -109,7 +109,7 @@ fn what_a_coordinator_says_arrives() {
     };
     let encoded = manifest::encode(&manifest);
     let signature = manifest::sign(&owner, &encoded);
-    let description = JobDescription { job: manifest::job_id(&encoded), manifest: manifest.clone(), encoded, signature };
+    let description = JobDescription { job: manifest::job_id(&encoded), manifest: manifest.clone(), encoded, signature, keepers: None };
     let forged = JobDescription { signature: [1; 64], ..description.clone() };
     let stranger = Manifest { owner: PeerId([9; 32]), ..manifest };
     let stolen = JobDescription { encoded: manifest::encode(&stranger), ..description.clone() };

@@ -24,6 +24,7 @@ mod drain;
 mod failing_units;
 mod grid;
 mod grids;
+mod keepers;
 mod kills;
 mod large;
 #[cfg(feature = "fault-injection")]

@@ -63,7 +63,7 @@ impl Peers {
         self.spawn(1, &["--slots", "0", "--private"])?;
         let mut submitter = self.client(0).await?;
         let valid_ms = u64::try_from(TICKET_VALID.as_millis()).expect("minutes");
-        let request = CreateInviteRequest { kind: InviteKind::Own.into(), valid_ms, uses: count - 1 };
+        let request = CreateInviteRequest { kind: InviteKind::Own.into(), valid_ms, uses: count - 1, read_job: String::new() };
         let ticket = submitter.invite(request).await?.ticket;
         for number in 2..=count {
             self.spawn(number, &["--slots", "1"])?;

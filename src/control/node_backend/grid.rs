@@ -24,6 +24,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 impl NodeBackend {
     pub(super) async fn make_ticket(&self, request: CreateInviteRequest) -> Reply<CreateInviteResponse> {
+        if !request.read_job.is_empty() {
+            let ticket = self.read_ticket(&request.read_job).await?;
+            return Ok(CreateInviteResponse { ticket, ..CreateInviteResponse::default() });
+        }
         let kind = match request.kind() {
             InviteKind::Own => TicketKind::Own,
             InviteKind::Friend => TicketKind::Friend,

@@ -4,6 +4,7 @@ use super::{
     NodeBackend,
     chronicle::{Chronicle, Times, unix_ms},
     explain,
+    others::kept_seen,
     status::standing_word,
     stream::{Ended, Outlet, replies},
 };
@@ -15,7 +16,7 @@ use crate::{
     },
     node::{
         Node,
-        net::{event::ConnectError, network::JobWatch, nickname::nickname},
+        net::{event::ConnectError, network::JobWatch, nickname::nickname, read_ticket::ReadTicket},
     },
     protocol::{
         fact::JobState,
@@ -24,9 +25,9 @@ use crate::{
         owner::JobView,
         peer::Event,
     },
-    store::Store,
+    store::{Role, Store},
     wire::{
-        control::{Contributor, Job, JobState as WireState, ListJobsRequest, ListJobsResponse},
+        control::{Contributor, Job, JobKeeper, JobState as WireState, ListJobsRequest, ListJobsResponse},
         peer::JobProgress,
         progress,
     },
@@ -34,14 +35,17 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 
 /// How often a followed job is looked at: four times a second at most.
-const WATCH_EVERY: Duration = Duration::from_millis(250);
+pub(super) const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// The most contributors that are shown of a job.
 const CONTRIBUTORS_MAX: usize = 100;
 
 /// What a reference names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Named {
+    /// Own, or kept here for somebody else.
     Own(JobId),
+    /// By the author's permission.
+    Ticket(Box<ReadTicket>),
     Others { job: JobId, coordinator: PeerId },
 }
 
@@ -49,14 +53,25 @@ enum Named {
 pub(super) struct Seen {
     pub view: JobView,
     standings: Vec<&'static str>,
+    /// Who keeps it, and whether each has everything.
+    keepers: Vec<(PeerId, bool)>,
+    /// What this node is to a job of somebody else.
+    pub kept: Option<Role>,
 }
 
 impl Seen {
+    /// A job that is kept here, as its author says that it stands.
+    pub fn kept(view: JobView) -> Self {
+        Self { view, standings: Vec::new(), keepers: Vec::new(), kept: Some(Role::Kept) }
+    }
+
     fn of(node: &Node, job: JobId) -> Option<Self> {
         let mut view = node.peer().owner().job_view(job)?;
         view.contributors.truncate(CONTRIBUTORS_MAX);
         let standings = view.contributors.iter().map(|(peer, _, _)| standing_word(node, *peer)).collect();
-        Some(Self { view, standings })
+        let keepers = node.peer().keeping().keepers(job);
+        let kept = view.author.map(|_| Role::Adopted);
+        Some(Self { view, standings, keepers, kept })
     }
 }
 
@@ -70,11 +85,24 @@ impl NodeBackend {
     pub(super) async fn own(&self, reference: &str) -> Reply<JobId> {
         match self.named(reference).await? {
             Named::Own(job) => Ok(job),
+            Named::Ticket(ticket) => Err(not_own(ticket.job, ticket.author)),
             Named::Others { job, coordinator } => Err(not_own(job, coordinator)),
         }
     }
 
+    /// The own job that `reference` names: its author alone decides what becomes of it.
+    pub(super) async fn authored(&self, reference: &str) -> Reply<JobId> {
+        let job = self.own(reference).await?;
+        match self.seen(job).await? {
+            Seen { kept: Some(_), view, .. } => Err(not_own(job, view.manifest.owner)),
+            Seen { .. } => Ok(job),
+        }
+    }
+
     async fn named(&self, reference: &str) -> Reply<Named> {
+        if let Some(ticket) = ReadTicket::of(reference)? {
+            return Ok(Named::Ticket(Box::new(ticket)));
+        }
         let error = match reference::resolve(reference, self.own_ids().await?) {
             Ok(job) => return Ok(Named::Own(job)),
             Err(error) => error,
@@ -100,14 +128,15 @@ impl NodeBackend {
 
     /// An own job as the run loop sees it.
     pub(super) async fn seen(&self, job: JobId) -> Reply<Seen> {
-        let seen = self.view(move |node| Seen::of(node, job)).await?;
-        seen.ok_or_else(|| ControlError::no_such_job(&job.to_string()))
+        if let Some(seen) = self.view(move |node| Seen::of(node, job)).await? {
+            return Ok(seen);
+        }
+        self.read(move |store| kept_seen(store, job)).await
     }
 
     /// What an own job consists of.
     pub(super) async fn manifest(&self, job: JobId) -> Reply<Arc<Manifest>> {
-        let manifest = self.view(move |node| node.peer().owner().manifest(job)).await?;
-        manifest.ok_or_else(|| ControlError::no_such_job(&job.to_string()))
+        Ok(self.seen(job).await?.view.manifest)
     }
 
     /// An own job as people are shown it.
@@ -124,6 +153,7 @@ impl NodeBackend {
     pub(super) async fn any_job(&self, reference: &str) -> Reply<Job> {
         match self.named(reference).await? {
             Named::Own(job) => self.own_job(job).await,
+            Named::Ticket(ticket) => self.read_head(&ticket).await,
             Named::Others { job, coordinator } => {
                 let mut watch = self.watch_others(job, coordinator).await?;
                 next_report(&mut watch, job, coordinator).await?.ok_or_else(|| ControlError::no_such_job(reference))
@@ -144,7 +174,10 @@ impl NodeBackend {
         let page: Vec<JobId> = newest[start..].iter().take(request.page_size as usize).copied().collect();
         let more = start + page.len() < newest.len();
         let next_page_token = page.last().filter(|_| more).map(ToString::to_string).unwrap_or_default();
-        let seen = self.view(move |node| page.iter().filter_map(|job| Seen::of(node, *job)).collect::<Vec<_>>()).await?;
+        let mut seen = Vec::with_capacity(page.len());
+        for job in page {
+            seen.push(self.seen(job).await?);
+        }
         let shared = self.0.clone();
         let jobs = self.read(move |store| seen.into_iter().map(|seen| message(&shared.chronicle, store, &ids, seen)).collect()).await?;
         Ok(ListJobsResponse { jobs, next_page_token })
@@ -156,6 +189,11 @@ impl NodeBackend {
                 let first = self.own_job(job).await?;
                 let backend = self.clone();
                 Ok(replies(move |outlet| backend.follow_own(job, first, outlet)))
+            }
+            Named::Ticket(ticket) => {
+                let first = self.read_head(&ticket).await?;
+                let backend = self.clone();
+                Ok(replies(move |outlet| backend.follow_ticket(*ticket, first, outlet)))
             }
             Named::Others { job, coordinator } => {
                 let watch = self.watch_others(job, coordinator).await?;
@@ -184,13 +222,13 @@ impl NodeBackend {
     }
 
     pub(super) async fn cancel_own(&self, reference: &str) -> Reply<Job> {
-        let job = self.own(reference).await?;
+        let job = self.authored(reference).await?;
         self.handle().await?.event(Event::Cancel(job)).await?;
         self.own_job(job).await
     }
 
     pub(super) async fn retry_own(&self, reference: &str) -> Reply<Job> {
-        let job = self.own(reference).await?;
+        let job = self.authored(reference).await?;
         self.handle().await?.event(Event::Retry(job)).await?;
         self.own_job(job).await
     }
@@ -249,7 +287,7 @@ fn others_message(job: JobId, coordinator: PeerId, report: JobProgress) -> Reply
 }
 
 /// The job without what changes with every look.
-fn without_clock(job: &Job) -> Job {
+pub(super) fn without_clock(job: &Job) -> Job {
     Job { elapsed_ms: 0, eta_low_ms: 0, eta_high_ms: 0, ..job.clone() }
 }
 
@@ -294,7 +332,10 @@ fn describe(chronicle: &Chronicle, times: Times, ids: &[JobId], seen: &Seen) -> 
         eta_high_ms: eta.map_or(0, |(_, high)| high),
         created_unix_ms: times.created,
         owner: manifest.owner.to_string(),
-        own: true,
+        own: seen.kept.is_none(),
+        kept: kept_word(seen.kept).to_owned(),
+        owner_nickname: nickname(manifest.owner),
+        keepers: seen.keepers.iter().map(|(peer, holds)| keeper(*peer, *holds)).collect(),
         policy: policy_word(manifest.policy).to_owned(),
         reduce: reduce_word(&manifest.reduce).to_owned(),
         reason: explain::job_reason(&seen.view),
@@ -314,7 +355,19 @@ fn describe(chronicle: &Chronicle, times: Times, ids: &[JobId], seen: &Seen) -> 
     job
 }
 
-fn wire_state(state: JobState) -> WireState {
+pub(super) fn keeper(peer: PeerId, holds: bool) -> JobKeeper {
+    JobKeeper { peer: peer.to_string(), nickname: nickname(peer), holds }
+}
+
+fn kept_word(kept: Option<Role>) -> &'static str {
+    match kept {
+        None | Some(Role::Own) => "",
+        Some(Role::Kept | Role::Arriving) => "kept",
+        Some(Role::Adopted) => "adopted",
+    }
+}
+
+pub(super) fn wire_state(state: JobState) -> WireState {
     match state {
         JobState::Running => WireState::Running,
         JobState::Done => WireState::Done,

@@ -21,6 +21,8 @@ mod logs;
 mod mend;
 mod own_slot;
 
+mod others;
+
 mod pause;
 
 mod reduce;

@@ -9,6 +9,7 @@ use crate::{
         backend::{Replies, Reply},
         error::{ControlError, Kind},
     },
+    node::net::read_ticket::ReadTicket,
     protocol::{
         ids::{Digest, JobId},
         owner::{UnitState, UnitView},
@@ -64,6 +65,9 @@ fn step(view: &UnitView, request: &GetResultsRequest, has_ended: bool) -> Step {
 
 impl NodeBackend {
     pub(super) async fn stream_results(&self, request: GetResultsRequest) -> Reply<Replies<ResultChunk>> {
+        if let Some(ticket) = ReadTicket::of(&request.job)? {
+            return self.stream_by_ticket(ticket, request).await;
+        }
         let job = self.own(&request.job).await?;
         let counts = self.seen(job).await?.view.counts;
         if counts.verified < counts.units && !request.partial && !request.follow {

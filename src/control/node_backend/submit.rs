@@ -10,6 +10,7 @@ use crate::{
     node::Handle,
     protocol::{
         ids::PeerId,
+        keeping::{KEEPERS_DEFAULT, KEEPERS_MAX},
         job::{Inputs, Manifest, ManifestError, Policy, Reduce, UnitRange},
         outcome::UnitLimits,
         peer::Event,
@@ -37,13 +38,14 @@ enum Fed {
 impl NodeBackend {
     pub(super) async fn take_in(&self, spec: JobSpec, mut parts: SubmitParts) -> Reply<SubmitResponse> {
         let handle = self.handle().await?;
+        let keep = spec.keep.map_or(KEEPERS_DEFAULT, |keep| u8::try_from(keep).unwrap_or(u8::MAX)).min(KEEPERS_MAX);
         let intake = Intake::new(spec, &handle)?;
         let (feed, fed) = mpsc::channel(PARTS_WAITING_MAX);
         let backend = self.clone();
         // In a task of its own, so that a caller that goes away after the commit leaves no job that nobody runs.
         let taken = tokio::spawn(async move {
             let submitted = handle.store.blocking(move |store| intake.run(store, fed)).await?;
-            backend.begin(&handle, submitted).await
+            backend.begin(&handle, submitted, keep).await
         });
         loop {
             match parts.next().await {
@@ -69,7 +71,7 @@ impl NodeBackend {
     }
 
     /// Hands a durable job to the run loop.
-    async fn begin(&self, handle: &Handle, submitted: Submitted) -> Reply<Submitted> {
+    async fn begin(&self, handle: &Handle, submitted: Submitted, keep: u8) -> Reply<Submitted> {
         let (job, already_existed) = (submitted.job, submitted.already_existed);
         let shared = self.0.clone();
         let secret = handle.store.blocking(move |store| {
@@ -81,7 +83,7 @@ impl NodeBackend {
         let secret = JobSecret(secret.await?);
         // One that existed is known to the run loop already, and stays as it is.
         // The node may have begun anew while the parts came in; the event goes to the one that runs now.
-        self.handle().await?.event(Event::Submitted { job, manifest: Arc::new(submitted.manifest.clone()), secret, keep: 0 }).await?;
+        self.handle().await?.event(Event::Submitted { job, manifest: Arc::new(submitted.manifest.clone()), secret, keep }).await?;
         Ok(submitted)
     }
 }

@@ -1,6 +1,6 @@
 //! Units one by one: their state, who voted for what, and in words what that is worth.
 
-use super::{NodeBackend, jobs::bad_token};
+use super::{NodeBackend, jobs::bad_token, others::kept_unit_views};
 use crate::{
     control::backend::Reply,
     node::net::nickname::nickname,
@@ -20,7 +20,15 @@ const SEARCHED_MAX: u32 = 100_000;
 impl NodeBackend {
     /// Units of an own job from `first` on, as the run loop sees them.
     pub(super) async fn unit_views(&self, job: JobId, first: u32, count: usize) -> Reply<Vec<UnitView>> {
-        self.view(move |node| node.peer().owner().unit_views(job, UnitIndex(first), count.min(LOOK_UNITS))).await
+        let count = count.min(LOOK_UNITS);
+        let seen = self.view(move |node| {
+            let owner = node.peer().owner();
+            owner.manifest(job).map(|_| owner.unit_views(job, UnitIndex(first), count))
+        });
+        match seen.await? {
+            Some(views) => Ok(views),
+            None => self.read(move |store| kept_unit_views(store, job, first, count)).await,
+        }
     }
 
     pub(super) async fn unit_page(&self, request: ListUnitsRequest) -> Reply<ListUnitsResponse> {

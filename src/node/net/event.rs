@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{contact::Contact, membership::Refused, outbound::Outbound, ticket::TicketKind};
 use crate::{
     protocol::ids::{JobId, PeerId},
-    wire::peer as pb,
+    wire::{peer as pb, read::ReadRequest},
 };
 
 /// Which side began.
@@ -48,6 +48,10 @@ pub enum StreamKind {
     Worker,
     /// We work for the peer.
     Coordinator,
+    /// The peer keeps jobs of ours.
+    Keeper,
+    /// We keep jobs of the peer.
+    Author,
 }
 
 /// A share of [`super::limits::EVENT_BYTES`], held while the message waits and is handled; drop it afterwards.
@@ -149,6 +153,57 @@ pub enum NetEvent {
     CoordinatorClosed {
         /// The coordinator.
         peer: PeerId,
+    },
+    /// Our stream to a keeper is open.
+    KeeperOpened {
+        /// The keeper.
+        peer: PeerId,
+        /// Towards the keeper.
+        outbound: Outbound<pb::KeepMessage>,
+    },
+    /// A keeper's message, not validated but at most [`super::limits::MAX_MESSAGE_BYTES`] long.
+    KeeperReceived {
+        /// The keeper.
+        peer: PeerId,
+        /// What it said.
+        message: pb::KeeperMessage,
+        /// To be dropped when handled.
+        weight: Weight,
+    },
+    /// Our stream to a keeper ended.
+    KeeperClosed {
+        /// The keeper.
+        peer: PeerId,
+    },
+    /// The author of jobs opened a keep stream to us.
+    AuthorOpened {
+        /// The author.
+        peer: PeerId,
+        /// Towards the author.
+        outbound: Outbound<pb::KeeperMessage>,
+    },
+    /// An author's message, not validated but at most [`super::limits::MAX_MESSAGE_BYTES`] long.
+    AuthorReceived {
+        /// The author.
+        peer: PeerId,
+        /// What it said.
+        message: pb::KeepMessage,
+        /// To be dropped when handled.
+        weight: Weight,
+    },
+    /// An author's keep stream ended.
+    AuthorClosed {
+        /// The author.
+        peer: PeerId,
+    },
+    /// A peer wants to read a job's results. Owed: the head, then the units; drop `outbound` to end it or to refuse.
+    ReadRequested {
+        /// Who asks.
+        peer: PeerId,
+        /// For what.
+        request: ReadRequest,
+        /// Where the parts go.
+        outbound: Outbound<pb::ReadJobPart>,
     },
     /// A peer wants to see a job's progress. Owed: reports at most twice a second until it ends; drop `outbound` to end it or
     /// when the job is not known.

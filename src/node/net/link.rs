@@ -71,6 +71,7 @@ pub(super) enum Want {
     Connection,
     Gossip,
     Coordinator,
+    Keeper,
     Channel(Lane, oneshot::Sender<Result<LeasedChannel, ConnectError>>),
 }
 
@@ -79,6 +80,7 @@ pub(super) enum Want {
 pub(super) enum IncomingStream {
     Gossip(Streaming<pb::GossipMessage>, oneshot::Sender<Result<Drain<pb::GossipMessage>, Status>>),
     Work(Streaming<pb::WorkerMessage>, oneshot::Sender<Result<Drain<pb::CoordinatorMessage>, Status>>),
+    Keep(Streaming<pb::KeepMessage>, oneshot::Sender<Result<Drain<pb::KeeperMessage>, Status>>),
 }
 
 pub(super) type LinkMailbox = mpsc::Sender<LinkCommand>;
@@ -140,7 +142,7 @@ pub(super) struct Link {
     allowance: Arc<Allowance>,
     mailbox: (LinkMailbox, mpsc::Receiver<LinkCommand>),
     connections: Vec<(Side, Live)>,
-    slots: [Slot; 3],
+    slots: Slots,
     waiting: Vec<Want>,
     tasks: Tasks<Purpose, Done>,
     dialling: bool,
@@ -156,7 +158,7 @@ impl Link {
             allowance,
             mailbox: mpsc::channel(LINK_MAILBOX),
             connections: Vec::new(),
-            slots: [Slot::Empty, Slot::Empty, Slot::Empty],
+            slots: [const { Slot::Empty }; KINDS.len()],
             waiting: Vec::new(),
             tasks: Tasks::new(),
             dialling: false,
@@ -252,11 +254,12 @@ impl Link {
         Ok(())
     }
 
-    fn satisfy(want: Want, live: &Live, tasks: &mut Tasks<Purpose, Done>, slots: &mut [Slot; 3]) {
+    fn satisfy(want: Want, live: &Live, tasks: &mut Tasks<Purpose, Done>, slots: &mut Slots) {
         let kind = match want {
             Want::Connection => return,
             Want::Gossip => StreamKind::Gossip,
             Want::Coordinator => StreamKind::Coordinator,
+            Want::Keeper => StreamKind::Keeper,
             Want::Channel(lane, reply) => {
                 let channel = match lane {
                     Lane::Control => live.control.clone(),
@@ -282,7 +285,7 @@ impl Link {
                 drop(reply.send(Err(reason.clone())));
                 Ok(())
             }
-            Want::Connection | Want::Gossip | Want::Coordinator => {
+            Want::Connection | Want::Gossip | Want::Coordinator | Want::Keeper => {
                 self.context.events.send(NetEvent::ConnectFailed { peer: self.peer, reason: reason.clone() }).await
             }
         }
@@ -396,6 +399,10 @@ impl Link {
                 self.clear(StreamKind::Worker).await?;
                 streams::accept_work(inbound, reply, on)
             }
+            IncomingStream::Keep(inbound, reply) => {
+                self.clear(StreamKind::Author).await?;
+                streams::accept_keep(inbound, reply, on)
+            }
         };
         self.start(opened, Side::Them).await
     }
@@ -464,14 +471,15 @@ impl Link {
     }
 }
 
-const KINDS: [StreamKind; 3] = [StreamKind::Gossip, StreamKind::Worker, StreamKind::Coordinator];
+const KINDS: [StreamKind; 5] =
+    [StreamKind::Gossip, StreamKind::Worker, StreamKind::Coordinator, StreamKind::Keeper, StreamKind::Author];
 
+/// What becomes of each kind of stream.
+type Slots = [Slot; KINDS.len()];
+
+/// Its place in [`KINDS`], which has the order of their declaration.
 fn index(kind: StreamKind) -> usize {
-    match kind {
-        StreamKind::Gossip => 0,
-        StreamKind::Worker => 1,
-        StreamKind::Coordinator => 2,
-    }
+    kind as usize
 }
 
 fn number(connection: &PeerConnection) -> usize {

@@ -33,6 +33,8 @@ mod service;
 mod streams;
 mod switchboard;
 mod tasks;
+pub mod read_ticket;
+
 pub mod ticket;
 
 #[cfg(test)]

@@ -35,11 +35,16 @@ use super::{
 };
 use crate::{
     protocol::ids::{JobId, PeerId},
-    wire::peer::{self as pb, peer_server::PeerServer},
+    wire::{
+        peer::{self as pb, peer_server::PeerServer},
+        read::ReadRequest,
+    },
 };
 
 /// The longest header block of a request; ours have a few hundred bytes.
 const HEADER_BYTES: u32 = 16 << 10;
+/// How long one part of a job's results may take: a slow uplink takes ten seconds for a mebibyte.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an orderly end may take before tasks are cut off.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
@@ -86,6 +91,24 @@ impl JobWatch {
     /// When the connection breaks.
     pub async fn next(&mut self) -> Result<Option<pb::JobProgress>, ConnectError> {
         self.stream.message().await.map_err(|status| ConnectError::Unreachable(super::event::printable(status.message())))
+    }
+}
+
+/// A stream of a job's results.
+#[derive(Debug)]
+pub struct JobReading {
+    stream: Streaming<pb::ReadJobPart>,
+    _leased: LeasedChannel,
+}
+
+impl JobReading {
+    /// The next part; `None` behind the last, and when the job is not known there.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the peer is too slow.
+    pub async fn next(&mut self) -> Result<Option<pb::ReadJobPart>, ConnectError> {
+        let part = timeout(READ_TIMEOUT, self.stream.message()).await.map_err(|_| ConnectError::TimedOut)?;
+        part.map_err(|status| ConnectError::Unreachable(super::event::printable(status.message())))
     }
 }
 
@@ -204,6 +227,15 @@ impl NetHandle {
         self.ask(Command::Link(peer, LinkCommand::Want(Want::Coordinator)))
     }
 
+    /// Asks `peer` to keep jobs of ours, connecting first if need be. Answered by `KeeperOpened`, `OpenFailed` or `ConnectFailed`; by
+    /// nothing when there is a stream.
+    ///
+    /// # Errors
+    /// When too much is asked at once, or the network is ending.
+    pub fn open_keep(&self, peer: PeerId) -> Result<(), ConnectError> {
+        self.ask(Command::Link(peer, LinkCommand::Want(Want::Keeper)))
+    }
+
     /// Ends all connections with `peer`. Answered by the closing of its streams and `PeerDisconnected`.
     ///
     /// # Errors
@@ -239,6 +271,19 @@ impl NetHandle {
         let answered = timeout(CONNECT_TIMEOUT, client.watch_job(request)).await.map_err(|_| ConnectError::TimedOut)?;
         let stream = answered.map_err(|status| call_failed(&leased.connection, &status))?.into_inner();
         Ok(JobWatch { stream, _leased: leased })
+    }
+
+    /// Reads a job's results at its author or a keeper. To be run in a task of its own.
+    ///
+    /// # Errors
+    /// When the peer cannot be reached, refuses, or has nothing of the job.
+    pub async fn read_job(&self, holder: PeerId, request: ReadRequest) -> Result<JobReading, ConnectError> {
+        let leased = self.channel(holder, Lane::Control).await?;
+        let mut client = client(leased.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let request = pb::ReadJobRequest::from(request);
+        let answered = timeout(CONNECT_TIMEOUT, client.read_job(request)).await.map_err(|_| ConnectError::TimedOut)?;
+        let stream = answered.map_err(|status| call_failed(&leased.connection, &status))?.into_inner();
+        Ok(JobReading { stream, _leased: leased })
     }
 
     /// Makes a ticket for `uses` machines that is void after `lifetime`.

@@ -28,7 +28,10 @@ use super::{
 };
 use crate::{
     protocol::ids::{Digest, JobId},
-    wire::peer::{self as pb, peer_server::Peer},
+    wire::{
+        peer::{self as pb, peer_server::Peer},
+        read::ReadRequest,
+    },
 };
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -201,6 +204,31 @@ impl Peer for PeerService {
         let turn = turn.ok().and_then(Result::ok).ok_or_else(|| Status::resource_exhausted("too many fetches at a time"))?;
         let permits = [ours, turn];
         Ok(Response::new(blob_server::serve(self.blobs.clone(), digest, offset, permits).await?))
+    }
+
+    type KeepStream = Answers<pb::KeeperMessage>;
+
+    async fn keep(&self, request: Request<Streaming<pb::KeepMessage>>) -> Result<Response<Self::KeepStream>, Status> {
+        let connection = member(&request)?;
+        let inbound = request.into_inner();
+        Ok(Response::new(self.hand_over(&connection, |reply| IncomingStream::Keep(inbound, reply)).await?))
+    }
+
+    type ReadJobStream = Answers<pb::ReadJobPart>;
+
+    async fn read_job(&self, request: Request<pb::ReadJobRequest>) -> Result<Response<Self::ReadJobStream>, Status> {
+        let connection = member(&request)?;
+        let asked = ReadRequest::try_from(request.into_inner())?;
+        let permit = permit(connection.watches())?;
+        let (outbound, drain, watch) = queue(WATCH_QUEUE);
+        let event = NetEvent::ReadRequested { peer: connection.peer(), request: asked, outbound };
+        self.events.send(event).await.map_err(|_| ending())?;
+        let answers = drain.map(move |part| {
+            // Both live as long as the stream.
+            let _held = (&permit, &watch);
+            Ok(part)
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     type WatchJobStream = Answers<pb::JobProgress>;

@@ -28,6 +28,8 @@ pub(super) enum Opened {
     Gossip { pair: Pair<pb::GossipMessage, pb::GossipMessage>, on: usize },
     Worker { pair: Pair<pb::WorkerMessage, pb::CoordinatorMessage>, on: usize },
     Coordinator { pair: Pair<pb::CoordinatorMessage, pb::WorkerMessage>, on: usize },
+    Keeper { pair: Pair<pb::KeeperMessage, pb::KeepMessage>, on: usize },
+    Author { pair: Pair<pb::KeepMessage, pb::KeeperMessage>, on: usize },
     Failed { kind: StreamKind, reason: String },
 }
 
@@ -37,6 +39,8 @@ impl Opened {
             Self::Gossip { .. } => StreamKind::Gossip,
             Self::Worker { .. } => StreamKind::Worker,
             Self::Coordinator { .. } => StreamKind::Coordinator,
+            Self::Keeper { .. } => StreamKind::Keeper,
+            Self::Author { .. } => StreamKind::Author,
             Self::Failed { kind, .. } => *kind,
         }
     }
@@ -59,7 +63,12 @@ pub(super) async fn open(kind: StreamKind, channel: Channel, connection: PeerCon
                 let inbound = client.work(drain).await?.into_inner();
                 Ok(Opened::Coordinator { pair: Pair { inbound, outbound, watch }, on })
             }
-            StreamKind::Worker => Err(Status::internal("only workers open work streams")),
+            StreamKind::Keeper => {
+                let (outbound, drain, watch) = queue(WORK_QUEUE);
+                let inbound = client.keep(drain).await?.into_inner();
+                Ok(Opened::Keeper { pair: Pair { inbound, outbound, watch }, on })
+            }
+            StreamKind::Worker | StreamKind::Author => Err(Status::internal("the other side opens such streams")),
         }
     };
     match timeout(CONNECT_TIMEOUT, opening).await {
@@ -92,6 +101,17 @@ pub(super) fn accept_work(
     Opened::Worker { pair: Pair { inbound, outbound, watch }, on }
 }
 
+/// Answers a keep stream that an author opened.
+pub(super) fn accept_keep(
+    inbound: Streaming<pb::KeepMessage>,
+    reply: oneshot::Sender<Result<Drain<pb::KeeperMessage>, Status>>,
+    on: usize,
+) -> Opened {
+    let (outbound, drain, watch) = queue(WORK_QUEUE);
+    drop(reply.send(Ok(drain)));
+    Opened::Author { pair: Pair { inbound, outbound, watch }, on }
+}
+
 /// Reads a stream until it ends.
 pub(super) type Reading = Pin<Box<dyn Future<Output = Ending> + Send>>;
 
@@ -119,6 +139,16 @@ pub(super) fn start(
             let reading = read(peer, inbound, watch, (allowance, Pace::Work), events, wrap);
             Ok((NetEvent::CoordinatorOpened { peer, outbound }, Box::pin(reading), on))
         }
+        Opened::Keeper { pair: Pair { inbound, outbound, watch }, on } => {
+            let wrap = |peer, message, weight| NetEvent::KeeperReceived { peer, message, weight };
+            let reading = read(peer, inbound, watch, (allowance, Pace::Work), events, wrap);
+            Ok((NetEvent::KeeperOpened { peer, outbound }, Box::pin(reading), on))
+        }
+        Opened::Author { pair: Pair { inbound, outbound, watch }, on } => {
+            let wrap = |peer, message, weight| NetEvent::AuthorReceived { peer, message, weight };
+            let reading = read(peer, inbound, watch, (allowance, Pace::Work), events, wrap);
+            Ok((NetEvent::AuthorOpened { peer, outbound }, Box::pin(reading), on))
+        }
         Opened::Failed { reason, .. } => Err(reason),
     }
 }
@@ -129,5 +159,7 @@ pub(super) fn closed(kind: StreamKind, peer: PeerId) -> NetEvent {
         StreamKind::Gossip => NetEvent::GossipClosed { peer },
         StreamKind::Worker => NetEvent::WorkerClosed { peer },
         StreamKind::Coordinator => NetEvent::CoordinatorClosed { peer },
+        StreamKind::Keeper => NetEvent::KeeperClosed { peer },
+        StreamKind::Author => NetEvent::AuthorClosed { peer },
     }
 }

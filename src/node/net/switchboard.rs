@@ -223,7 +223,7 @@ impl Switchboard {
     async fn refuse(&self, peer: PeerId, command: LinkCommand, reason: ConnectError) {
         match command {
             LinkCommand::Want(Want::Channel(_, reply)) => drop(reply.send(Err(reason))),
-            LinkCommand::Want(Want::Connection | Want::Gossip | Want::Coordinator) => {
+            LinkCommand::Want(Want::Connection | Want::Gossip | Want::Coordinator | Want::Keeper) => {
                 drop(self.context.events.send(NetEvent::ConnectFailed { peer, reason }).await);
             }
             LinkCommand::Accepted { done, .. } => drop(done.send(Err(reason))),

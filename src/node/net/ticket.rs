@@ -237,13 +237,13 @@ fn verified_body(text: &str, found: usize) -> Result<Vec<u8>, TicketError> {
     Ok(body.to_vec())
 }
 
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+pub(super) fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let digest = Sha256::new_with_prefix(b"manyhands.ticket.v1").chain_update(bytes).finalize();
     digest[..CHECKSUM_BYTES].try_into().expect("a digest is longer")
 }
 
 /// Lower-case base32 that tolerates the bits left over at a cut.
-fn alphabet() -> Encoding {
+pub(super) fn alphabet() -> Encoding {
     let mut specification = Specification::new();
     specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
     specification.check_trailing_bits = false;

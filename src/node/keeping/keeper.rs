@@ -1,0 +1,461 @@
+//! The keeper's side: what authors send is checked, stored with this turn's facts, and acknowledged when it is durable.
+
+use super::{
+    After,
+    author::KEEPER_LAG_BYTES_MAX,
+    copying::HandBackAt,
+    outbox::{Item, Outbox},
+};
+use crate::{
+    node::{
+        border::{Fetch, Goal},
+        net::{Outbound, Wanted},
+        run_loop::Node,
+    },
+    protocol::{
+        fact::{Fact, JobState, Origin, SavedJob, Verdict},
+        ids::{Digest, JobId, PeerId, UnitIndex},
+        job::{INPUT_BYTES_MAX, MODULE_BYTES_MAX, Manifest},
+        keeping::{Keepers as KeeperList, KeptJob},
+        peer::Event,
+    },
+    store::{NewKept, Role, Store, StoreError, Write},
+    wire::{
+        keep::{KeepMessage, KeeperMessage, Record},
+        kept::check_collected,
+        peer as pb,
+        work::JobDescription,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What kept jobs may take of the disk together: a quarter of what other people's blobs may.
+pub(crate) const KEPT_BYTES_MAX: u64 = 1 << 30;
+/// What half a vote, a verdict and their like take of that, about.
+const RECORD_BYTES: u64 = 256;
+/// Missing blobs of a copy that are fetched together.
+const FETCHED_AT_ONCE: u32 = 256;
+
+/// The peers whose jobs are kept here and whose streams are open.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Authors {
+    streams: BTreeMap<PeerId, Author>,
+    /// Bytes that kept jobs take, since they were last counted.
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Author {
+    outbox: Outbox<pb::KeeperMessage, HandBackAt>,
+    jobs: BTreeMap<JobId, Arriving>,
+}
+
+/// A job on its author's stream.
+#[derive(Debug)]
+struct Arriving {
+    manifest: Arc<Manifest>,
+    keepers: KeeperList,
+    /// The copy is complete, and everything that it needs is here.
+    complete: bool,
+    /// Votes that were here before the stream was opened, or came since: none is stored twice. None where there were none.
+    known: Option<BTreeSet<(UnitIndex, PeerId)>>,
+    /// Blobs on their way here.
+    fetching: usize,
+}
+
+impl Authors {
+    pub fn is_waiting(&self) -> bool {
+        self.streams.values().any(|author| author.outbox.is_waiting())
+    }
+}
+
+impl Node {
+    pub(in crate::node) fn on_author_opened(&mut self, peer: PeerId, outbound: Outbound<pb::KeeperMessage>) {
+        self.keeping.authors.streams.insert(peer, Author { outbox: Outbox::new(Some(outbound)), jobs: BTreeMap::new() });
+        self.event(Event::AuthorHeard(peer));
+    }
+
+    /// An author's stream has ended. What was not copied completely is worth nothing.
+    pub(in crate::node) fn author_gone(&mut self, peer: PeerId) {
+        let Some(author) = self.keeping.authors.streams.remove(&peer) else { return };
+        for (job, arriving) in author.jobs {
+            if !arriving.complete {
+                self.drop_if_arriving(job);
+            }
+        }
+    }
+
+    fn drop_if_arriving(&mut self, job: JobId) {
+        let role = tokio::task::block_in_place(|| self.store.role(job));
+        // One whose row waits for this turn's commit is removed behind it.
+        let begun = self.keeping.writes.iter().any(|write| matches!(write, Write::Arrive(kept) if kept.id == job));
+        if matches!(role, Ok(Some(Role::Arriving))) || (begun && matches!(role, Ok(None))) {
+            self.remove_kept(job);
+        }
+    }
+
+    /// Removes a job behind this turn's facts, once.
+    fn remove_kept(&mut self, job: JobId) {
+        if !self.is_being_removed(job) {
+            self.keeping.removals.push(Write::RemoveJob(job));
+        }
+    }
+
+    fn is_being_removed(&self, job: JobId) -> bool {
+        self.keeping.removals.iter().any(|write| matches!(write, Write::RemoveJob(other) if *other == job))
+    }
+
+    pub(in crate::node) fn on_author(&mut self, from: PeerId, message: pb::KeepMessage) {
+        if !self.keeping.authors.streams.contains_key(&from) {
+            return;
+        }
+        self.event(Event::AuthorHeard(from));
+        let refused = match KeepMessage::try_from(message) {
+            Ok(message) => self.take_from_author(from, message).err(),
+            Err(rejection) => Some(rejection.to_string()),
+        };
+        if let Some(reason) = refused {
+            tracing::info!(peer = %from.short(), reason, "an author's message is refused, and the stream closed");
+            self.author_gone(from);
+        }
+    }
+
+    fn take_from_author(&mut self, from: PeerId, message: KeepMessage) -> Result<(), String> {
+        match message {
+            KeepMessage::Offer(description) => self.on_offer(from, *description),
+            KeepMessage::Units { job, first, units } => {
+                let arriving = self.arriving(from, job)?;
+                let end = u64::from(first.0) + units.len() as u64;
+                if !arriving.manifest.has_table() || end > u64::from(arriving.manifest.units()) {
+                    return Err("rows of units that the job does not have".into());
+                }
+                let bytes: u64 = units.iter().map(|unit| RECORD_BYTES + unit.inline.as_ref().map_or(0, |bytes| bytes.len() as u64)).sum();
+                self.keeping.writes.push(Write::KeptUnits { job, first, units });
+                self.weigh(from, job, bytes);
+                Ok(())
+            }
+            KeepMessage::Facts { job, number, records } => self.on_facts(from, job, number, records),
+            KeepMessage::Copied(job) => {
+                self.arriving(from, job)?;
+                self.keeping.after.push(After::Complete { author: from, job });
+                Ok(())
+            }
+            KeepMessage::Alive => Ok(()),
+            KeepMessage::Dismiss(job) => {
+                self.forget_kept(from, job);
+                Ok(())
+            }
+            KeepMessage::Recall(job) => {
+                match self.role_for(from, job)? {
+                    Some(Role::Adopted) => self.event(Event::Recalled { author: from, job }),
+                    Some(Role::Kept) => self.keeping.after.push(After::HandBack { author: from, job }),
+                    Some(Role::Own | Role::Arriving) | None => {
+                        self.say(from, KeeperMessage::HandBack { job, votes: Vec::new(), done: true })
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn arriving(&mut self, from: PeerId, job: JobId) -> Result<&mut Arriving, String> {
+        let author = self.keeping.authors.streams.get_mut(&from);
+        author.and_then(|author| author.jobs.get_mut(&job)).ok_or_else(|| "something of a job that was not offered".to_owned())
+    }
+
+    /// What this machine is to a job of this author.
+    fn role_for(&self, author: PeerId, job: JobId) -> Result<Option<Role>, String> {
+        let read = tokio::task::block_in_place(|| Ok((self.store.role(job)?, self.store.signed_manifest(job)?)));
+        let (role, signed) = read.map_err(|error: StoreError| error.to_string())?;
+        let of_author = |encoded: &[u8]| crate::wire::manifest::decode(encoded).is_ok_and(|manifest| manifest.owner == author);
+        match signed {
+            Some(signed) if !of_author(&signed.encoded) => Err("a job of somebody else".into()),
+            Some(_) | None => Ok(role),
+        }
+    }
+
+    fn on_offer(&mut self, from: PeerId, description: JobDescription) -> Result<(), String> {
+        let JobDescription { job, manifest, encoded, signature, keepers } = description;
+        let keepers = keepers.ok_or("an offer without a list of keepers")?;
+        if manifest.owner != from || !keepers.names(self.peer.me()) {
+            return Err("a job of somebody else, or for other keepers".into());
+        }
+        let read = tokio::task::block_in_place(|| Ok((self.store.role(job)?, self.store.bytes_kept_for_others()?)));
+        let (role, bytes) = read.map_err(|error: StoreError| error.to_string())?;
+        self.keeping.authors.bytes = bytes;
+        let refusal = match role {
+            Some(Role::Own) => Some("it is this peer's own"),
+            _ if self.is_being_removed(job) => Some("it was dismissed a moment ago"),
+            Some(_) => None,
+            None if bytes >= KEPT_BYTES_MAX => Some("no room for other people's jobs"),
+            None if !self.may_keep(from, job) => Some("too many jobs of others"),
+            None => None,
+        };
+        if let Some(reason) = refusal {
+            self.say(from, KeeperMessage::Refused { job, reason: reason.to_owned() });
+            return Ok(());
+        }
+        let known = match role {
+            Some(_) => {
+                let voters = tokio::task::block_in_place(|| self.store.voters(job)).map_err(|error| error.to_string())?;
+                Some(voters).filter(|voters| !voters.is_empty())
+            }
+            None => None,
+        };
+        let list = keepers.keepers.clone();
+        self.keeping.writes.push(Write::Arrive(Box::new(NewKept { id: job, manifest: encoded, signature, keepers })));
+        let Some(author) = self.keeping.authors.streams.get_mut(&from) else { return Ok(()) };
+        let manifest = Arc::new(manifest);
+        let complete = author.jobs.remove(&job).is_some_and(|before| before.complete);
+        author.jobs.insert(job, Arriving { manifest, keepers: list, complete, known, fetching: 0 });
+        Ok(())
+    }
+
+    /// Whether there is room for one more job of this author, in number.
+    fn may_keep(&self, author: PeerId, job: JobId) -> bool {
+        let arriving = self.keeping.authors.streams.get(&author);
+        let begun = arriving.map_or(0, |author| author.jobs.iter().filter(|(name, here)| **name != job && !here.complete).count());
+        begun < ARRIVING_MAX && self.peer.keeping().may_keep(author, job).is_ok()
+    }
+
+    fn on_facts(&mut self, from: PeerId, job: JobId, number: u64, records: Vec<Record>) -> Result<(), String> {
+        let arriving = self.arriving(from, job)?;
+        let units = arriving.manifest.units();
+        if records.iter().filter_map(Record::unit).any(|unit| unit.0 >= units) {
+            return Err("a unit that the job does not have".into());
+        }
+        let bytes = records.iter().map(|record| RECORD_BYTES + record.inline_bytes() as u64).sum();
+        let (mut writes, mut blobs, mut state) = (Vec::with_capacity(records.len()), Vec::new(), None);
+        for record in records {
+            writes.push(match record {
+                Record::Vote(vote) => match &mut arriving.known {
+                    Some(known) if known.contains(&(vote.unit, vote.worker)) => continue,
+                    known => {
+                        if let Some(known) = known {
+                            known.insert((vote.unit, vote.worker));
+                        }
+                        Write::Fact(Fact::Vote(job, vote))
+                    }
+                },
+                Record::Verdict(unit, verdict) => Write::Fact(Fact::Verdict(job, unit, verdict)),
+                Record::Failures(unit, failures) => Write::Fact(Fact::Failures(job, unit, failures)),
+                Record::Findings(findings) => Write::Fact(Fact::Findings(job, findings)),
+                Record::State(now) => {
+                    state = Some(now);
+                    Write::Fact(Fact::JobState(job, now))
+                }
+                Record::Log(unit, bytes) => Write::Log { job, unit, bytes: bytes.to_vec() },
+                Record::Blob(bytes) => Write::Blob { digest: Digest::of(&bytes), bytes: bytes.to_vec(), pin: Some(job) },
+                Record::LargeBlob(digest) => {
+                    blobs.push(digest);
+                    Write::Pin { job, digest }
+                }
+            });
+        }
+        let complete = arriving.complete;
+        self.keeping.writes.append(&mut writes);
+        if complete && !blobs.is_empty() {
+            self.keeping.after.push(After::Fetch { author: from, job, blobs });
+        }
+        if complete && let Some(state) = state {
+            let event = self.kept_event(from, job, state);
+            self.keeping.after.push(After::Tell(Box::new(event)));
+        }
+        if number > 0 {
+            self.keeping.after.push(After::Acknowledge { author: from, job, number });
+        }
+        self.weigh(from, job, bytes);
+        Ok(())
+    }
+
+    /// What the core hears of a job that is kept completely.
+    fn kept_event(&mut self, author: PeerId, job: JobId, state: JobState) -> Event {
+        match self.arriving(author, job) {
+            Ok(arriving) if !state.has_ended() => {
+                let (manifest, keepers) = (arriving.manifest.clone(), arriving.keepers.clone());
+                Event::Kept(KeptJob { id: job, manifest, keepers, adopted: false, ended: false })
+            }
+            Ok(_) | Err(_) => Event::KeptNoMore { job },
+        }
+    }
+
+    /// Counts what a job takes; one that takes too much is not kept any more.
+    fn weigh(&mut self, author: PeerId, job: JobId, bytes: u64) {
+        self.keeping.authors.bytes = self.keeping.authors.bytes.saturating_add(bytes);
+        if self.keeping.authors.bytes > KEPT_BYTES_MAX {
+            self.refuse_job(author, job, "no room for other people's jobs");
+        }
+    }
+
+    fn refuse_job(&mut self, author: PeerId, job: JobId, reason: &str) {
+        tracing::info!(job = %job.short(), reason, "a job is not kept");
+        self.say(author, KeeperMessage::Refused { job, reason: reason.to_owned() });
+        self.forget_kept(author, job);
+    }
+
+    fn forget_kept(&mut self, author: PeerId, job: JobId) {
+        let begun = self.keeping.authors.streams.get_mut(&author).and_then(|author| author.jobs.remove(&job)).is_some();
+        if begun || matches!(self.role_for(author, job), Ok(Some(Role::Kept | Role::Adopted | Role::Arriving))) {
+            self.event(Event::KeptNoMore { job });
+            self.remove_kept(job);
+        }
+    }
+
+    /// A copy has ended: everything that it names is to be here before it counts.
+    pub(super) fn complete_copy(&mut self, from: PeerId, job: JobId) {
+        let Ok(arriving) = self.arriving(from, job) else { return };
+        if arriving.fetching > 0 {
+            return;
+        }
+        let manifest = arriving.manifest.clone();
+        let read = tokio::task::block_in_place(|| {
+            let missing = self.store.missing_blobs(job, None, FETCHED_AT_ONCE)?;
+            let units = if manifest.has_table() { self.store.units_held(job)? } else { manifest.units() };
+            Ok((missing, units, self.store.has_blob(manifest.module)?))
+        });
+        match read {
+            Ok((missing, units, _)) if missing.is_empty() && units != manifest.units() => {
+                self.refuse_job(from, job, "its table is incomplete")
+            }
+            Ok((missing, _, false)) if missing.is_empty() => self.refuse_job(from, job, "its module is missing"),
+            Ok((missing, ..)) if missing.is_empty() => {
+                let role = tokio::task::block_in_place(|| self.store.role(job));
+                if matches!(role, Ok(Some(Role::Arriving))) {
+                    self.keeping.writes.push(Write::Role { job, role: Role::Kept, secret: None });
+                }
+                self.keeping.after.push(After::Accept { author: from, job });
+            }
+            Ok((missing, ..)) => self.fetch_for_kept(from, job, missing),
+            Err::<_, StoreError>(error) => tracing::error!(%error, "a kept job cannot be read"),
+        }
+    }
+
+    pub(super) fn fetch_for_kept(&mut self, author: PeerId, job: JobId, blobs: Vec<Digest>) {
+        for digest in blobs {
+            if self.holds(digest) {
+                continue;
+            }
+            let Ok(arriving) = self.arriving(author, job) else { return };
+            let limits = arriving.manifest.limits;
+            let at_most = limits.output_bytes.max(MODULE_BYTES_MAX).max(INPUT_BYTES_MAX);
+            arriving.fetching += 1;
+            let wanted = Wanted { digest, length: None, at_most };
+            let fetch = Fetch { wanted, holders: self.holders(author), goal: Goal::Kept { author, job, digest } };
+            if !self.fetches.push(fetch) {
+                self.on_kept_blob(author, job, digest, Err("too many fetches wait".into()));
+            }
+        }
+    }
+
+    /// A blob of a kept job has come, or cannot be had.
+    pub(in crate::node) fn on_kept_blob(&mut self, author: PeerId, job: JobId, digest: Digest, result: Result<(), String>) {
+        let Ok(arriving) = self.arriving(author, job) else { return };
+        arriving.fetching = arriving.fetching.saturating_sub(1);
+        let (complete, left) = (arriving.complete, arriving.fetching);
+        match result {
+            Ok(()) => {
+                let size = tokio::task::block_in_place(|| self.store.blob_size(digest)).ok().flatten().unwrap_or(0);
+                self.weigh(author, job, size);
+                if !complete && left == 0 {
+                    self.keeping.after.push(After::Complete { author, job });
+                }
+            }
+            Err(reason) if complete => tracing::info!(job = %job.short(), reason, "an output of a kept job could not be fetched"),
+            Err(reason) => self.refuse_job(author, job, &reason),
+        }
+    }
+
+    pub(super) fn accept(&mut self, author: PeerId, job: JobId) {
+        let Ok(arriving) = self.arriving(author, job) else { return };
+        arriving.complete = true;
+        let state = tokio::task::block_in_place(|| self.store.state_and_findings(job)).map_or(JobState::Running, |(state, _)| state);
+        let event = self.kept_event(author, job, state);
+        self.event(event);
+        self.say(author, KeeperMessage::Accepted(job));
+    }
+
+    pub(super) fn acknowledge_author(&mut self, author: PeerId, job: JobId, number: u64) {
+        self.say(author, KeeperMessage::Kept { job, number });
+    }
+
+    fn say(&mut self, author: PeerId, message: KeeperMessage) {
+        const BYTES: usize = 128;
+        let Some(here) = self.keeping.authors.streams.get_mut(&author) else { return };
+        here.outbox.push(Item::Message(message.into(), BYTES));
+        if here.outbox.bytes() > KEEPER_LAG_BYTES_MAX {
+            self.author_gone(author);
+        }
+    }
+
+    /// Draws a secret for a job whose author is not heard; the rest follows when that is durable.
+    pub(in crate::node) fn adopt(&mut self, job: JobId) {
+        let mut secret = [0; 32];
+        if let Err(error) = getrandom::fill(&mut secret) {
+            return tracing::error!(%error, "no randomness for the secret of an adopted job");
+        }
+        tracing::info!(job = %job.short(), "the author of a kept job is not heard: this peer goes on with it");
+        self.keeping.writes.push(Write::Role { job, role: Role::Adopted, secret: Some(secret) });
+        self.keeping.after.push(After::Adopted(job));
+    }
+
+    pub(super) fn adopted(&mut self, job: JobId) {
+        let load = || {
+            let mut saved = self.store.saved_job(job)?;
+            saved.iter_mut().try_for_each(|saved| believe_signed(&self.store, saved, &self.validation_class))?;
+            Ok::<_, StoreError>(saved)
+        };
+        match tokio::task::block_in_place(load) {
+            Ok(Some(saved)) => self.event(Event::Adopted(Box::new(saved))),
+            Ok(None) => self.event(Event::KeptNoMore { job }),
+            Err(error) => tracing::error!(%error, "a kept job cannot be read"),
+        }
+    }
+
+    /// A job is adopted no more; when that is durable its votes go back to its author.
+    pub(in crate::node) fn hand_back(&mut self, to: PeerId, job: JobId) {
+        self.keeping.writes.push(Write::Role { job, role: Role::Kept, secret: None });
+        self.keeping.after.push(After::HandBack { author: to, job });
+    }
+
+    pub(super) fn begin_hand_back(&mut self, author: PeerId, job: JobId) {
+        if let Some(author) = self.keeping.authors.streams.get_mut(&author) {
+            author.outbox.push(Item::Pages(HandBackAt { job, next: 0 }));
+        }
+    }
+
+    pub(super) fn pump_authors(&mut self) {
+        let signer = if self.keeping.authors.is_waiting() { self.signer() } else { return };
+        let store = &self.store;
+        let mut gone = Vec::new();
+        for (peer, author) in &mut self.keeping.authors.streams {
+            if author.outbox.pump(|at| Self::read_taken(store, &signer, at)).is_err() {
+                gone.push(*peer);
+            }
+        }
+        gone.into_iter().for_each(|peer| self.author_gone(peer));
+    }
+}
+
+/// Jobs of one author that may be on their way here at a time.
+const ARRIVING_MAX: usize = 8;
+
+/// Leaves out, of what an author said that it has collected, what its workers did not sign. Where the author has decided a unit, and
+/// nothing was taken here, the votes do not matter.
+pub(in crate::node) fn believe_signed(store: &Store, saved: &mut SavedJob, class: &str) -> Result<(), StoreError> {
+    let decided: BTreeSet<UnitIndex> =
+        saved.verdicts.iter().filter(|(_, verdict)| *verdict != Verdict::Open).map(|(unit, _)| *unit).collect();
+    let is_collected = |origin: Origin| matches!(origin, Origin::Collected { .. });
+    let taken: BTreeSet<UnitIndex> = saved.votes.iter().filter(|vote| !is_collected(vote.origin)).map(|vote| vote.unit).collect();
+    let id = saved.id;
+    let inputs = store.input_digests(id, saved.votes.iter().map(|vote| vote.unit))?;
+    let mut inputs = inputs.into_iter();
+    saved.votes.retain(|vote| {
+        let input = inputs.next().flatten();
+        let matters = !decided.contains(&vote.unit) || taken.contains(&vote.unit);
+        !is_collected(vote.origin) || !matters || check_collected(vote, id, input, class).is_ok()
+    });
+    Ok(())
+}

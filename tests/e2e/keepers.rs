@@ -1,0 +1,114 @@
+//! A job outlives its submitter: keepers go on with it, anybody whom the author permits reads its results, and the author judges what
+//! was collected when it is back.
+
+use crate::{
+    grid::{Grid, until},
+    modules::slow_echo,
+};
+
+const UNITS: u32 = 2000;
+const PEERS: usize = 6;
+
+struct Kept {
+    grid: Grid,
+    job: String,
+    ticket: String,
+    /// The nodes that keep it.
+    keepers: Vec<usize>,
+}
+
+fn expected() -> String {
+    (0..UNITS).map(|unit| format!("{unit}\n")).collect()
+}
+
+/// Peers of one owner with little patience, and a job of the first of them that two others keep.
+fn kept() -> Kept {
+    let mut grid = Grid::new();
+    for _ in 0..=PEERS {
+        grid.add_with_arguments(1, &["--keeper-silence", "4s"]);
+    }
+    grid.join_own_devices();
+    let module = grid.file("slow.wasm", slow_echo(3_000_000));
+    let range = format!("0..{UNITS}");
+    let job = grid.submit(0, &[&module, "--range", &range, "--per-unit", "1", "--", "{index}"]);
+    let names = until("two peers keep the job", || {
+        let names: Vec<String> = grid.job(0, &job).keepers.into_iter().filter(|keeper| keeper.holds).map(|keeper| keeper.peer).collect();
+        (names.len() == 2).then_some(names)
+    });
+    let name = |at| grid.ask(at, async |mut client| client.status().await.unwrap().peer);
+    let keepers = (1..=PEERS).filter(|at| names.contains(&name(*at))).collect();
+    let ticket = grid.run(0, &["invite", "--read", &job]).ok().trim().to_owned();
+    Kept { grid, job, ticket, keepers }
+}
+
+impl Kept {
+    /// Kills the submitter when a share of the job is done.
+    fn kill_the_submitter(&mut self) {
+        until("a fifth of the job is verified", || (self.grid.job(0, &self.job).verified >= UNITS / 5).then_some(()));
+        self.grid.kill(0);
+        let left = |at| UNITS - self.grid.job(at, &self.job).verified;
+        assert!(self.keepers.iter().all(|at| left(*at) > 0), "the job ended too soon for this test");
+    }
+
+    /// The keeper at which the job ends.
+    fn ends_at(&self, keepers: &[usize]) -> usize {
+        until("a keeper completes the job", || {
+            keepers.iter().copied().find(|at| self.grid.job(*at, &self.job).state() == manyhands::wire::control::JobState::Done)
+        })
+    }
+
+    fn stranger(&self) -> usize {
+        (1..=PEERS).find(|at| !self.keepers.contains(at)).expect("there are more peers than keepers")
+    }
+
+    fn results_by_ticket(&self, at: usize) -> String {
+        self.grid.run(at, &["results", "--ticket", &self.ticket]).ok()
+    }
+}
+
+#[test]
+fn a_job_outlives_its_submitter_who_judges_it_when_it_is_back() {
+    let mut kept = kept();
+    kept.kill_the_submitter();
+    let keeper = kept.ends_at(&kept.keepers);
+    let (grid, job) = (&kept.grid, &kept.job);
+    let seen = grid.job(keeper, job);
+    assert_eq!((seen.own, seen.kept.as_str(), seen.verified), (false, "adopted", UNITS));
+    let results = grid.run(keeper, &["results", job]);
+    assert!(results.err.contains("not yet judged by its owner"), "{}", results.err);
+    assert_eq!(results.ok(), expected());
+    assert_eq!(kept.results_by_ticket(kept.stranger()), expected());
+    assert_eq!(grid.run(keeper, &["cancel", job]).code, Some(5), "it is not its keeper's to cancel");
+    // Its disk is as it was when it was killed.
+    kept.grid.start(0);
+    let ended = kept.grid.wait(0, &kept.job);
+    assert_eq!((ended["state"].as_str(), ended["verified"].as_u64()), (Some("done"), Some(UNITS.into())), "{ended:#}");
+    assert_eq!(kept.grid.run(0, &["results", &kept.job]).ok(), expected());
+    let (own, there) = (kept.grid.units(0, &kept.job), seen.executions);
+    assert!(own.iter().all(|unit| !unit.votes.is_empty()), "each unit was judged here by votes");
+    assert!(there > 0);
+}
+
+#[test]
+fn a_job_outlives_its_submitter_and_a_keeper_and_is_read_by_a_newcomer() {
+    let mut kept = kept();
+    kept.kill_the_submitter();
+    let first = until("a keeper has gone on with half of the job", || {
+        let at = kept.keepers.iter().copied().find(|at| kept.grid.job(*at, &kept.job).kept == "adopted")?;
+        (kept.grid.job(at, &kept.job).verified >= UNITS / 2).then_some(at)
+    });
+    kept.grid.kill(first);
+    let other: Vec<usize> = kept.keepers.iter().copied().filter(|at| *at != first).collect();
+    let keeper = kept.ends_at(&other);
+    assert_eq!(kept.grid.run(keeper, &["results", &kept.job]).ok(), expected());
+    // The author's computer is lost; it reads with another.
+    let invitation = kept.grid.run(kept.stranger(), &["invite"]).ok();
+    let newcomer = kept.grid.add(0);
+    let _ = kept.grid.run(newcomer, &["join", invitation.trim()]).ok();
+    kept.grid.wait_for_peers(newcomer, 1);
+    assert_eq!(kept.results_by_ticket(newcomer), expected());
+    let watched = kept.grid.run(newcomer, &["watch", "--ticket", &kept.ticket, "-o", "json"]);
+    assert!(watched.out.contains("\"state\":\"done\""), "{watched:#?}");
+    let other_job = kept.ticket.replace('a', "b");
+    assert_eq!(kept.grid.run(newcomer, &["results", "--ticket", &other_job]).code, Some(2), "a ticket that was changed");
+}
