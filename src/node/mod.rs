@@ -30,6 +30,7 @@ mod streams;
 mod look;
 
 mod runs;
+mod saving;
 
 mod disputes;
 

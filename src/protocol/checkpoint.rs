@@ -76,7 +76,7 @@ impl Authors {
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = PeerId> {
+    pub fn iter(self) -> impl Iterator<Item = PeerId> {
         self.0.into_iter().flatten()
     }
 

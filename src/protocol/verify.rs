@@ -23,6 +23,7 @@
 //! nothing here remembers anything: whoever changes a vote or the standing of a voter calls `accept` again.
 
 use super::{
+    checkpoint::AUTHORS_MAX,
     ids::{Digest, PeerId, UnitIndex},
     job::Policy,
     outcome::Value,
@@ -79,6 +80,51 @@ pub struct Ballot {
     pub platform: Platform,
     /// What it says.
     pub value: Value,
+    /// From whose checkpoints its voter went on. The weight is the least of all of them.
+    pub rests_on: [Option<Author>; AUTHORS_MAX],
+}
+
+/// Somebody on whose checkpoint a vote rests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Author {
+    /// Who.
+    pub worker: PeerId,
+    /// Its network, where one is known that says something.
+    pub prefix: Option<Prefix>,
+    /// The guest through whose invitation it came.
+    pub lineage: Option<PeerId>,
+}
+
+/// A vote that rests on its voter alone.
+pub const NOBODY: [Option<Author>; AUTHORS_MAX] = [None; AUTHORS_MAX];
+
+impl Ballot {
+    /// Whether its voter went on from somebody else's checkpoint.
+    fn is_shared(&self) -> bool {
+        self.rests_on != NOBODY
+    }
+
+    /// All who stand behind it.
+    fn behind(&self) -> impl Iterator<Item = Author> + Clone {
+        let voter = Author { worker: self.worker, prefix: self.prefix, lineage: self.lineage };
+        core::iter::once(voter).chain(self.rests_on.into_iter().flatten())
+    }
+}
+
+impl Weight {
+    /// What a vote weighs that two of these weights stand behind. The owner vouches for nobody else.
+    #[must_use]
+    pub fn shared(self, other: Self) -> Self {
+        let rank = |weight: Self| match weight {
+            Self::Struck => 0,
+            Self::SetAside => 1,
+            Self::Excused => 2,
+            Self::Newcomer => 3,
+            Self::Proven | Self::Owner => 4,
+        };
+        let least = if rank(self) <= rank(other) { self } else { other };
+        if least == Self::Owner { Self::Proven } else { least }
+    }
 }
 
 /// What holds for the unit at hand.
@@ -171,7 +217,7 @@ pub struct Judgement {
 
 /// Judges a unit by its ballots. In which order they are handed in, and how often, makes no difference.
 pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
-    let ballots = &*in_order(ballots);
+    let ballots = &*without_contradicted_shares(in_order(ballots));
     if let Some(owner) = ballots.iter().find(|ballot| ballot.weight == Weight::Owner) {
         return settle(ballots, owner.value, true, rules);
     }
@@ -200,6 +246,18 @@ fn in_order(ballots: &[Ballot]) -> Cow<'_, [Ballot]> {
     let mut seen = BTreeSet::new();
     ordered.retain(|ballot| seen.insert(ballot.worker));
     Cow::Owned(ordered)
+}
+
+/// A vote that rests on somebody else's checkpoint counts as long as nobody contradicts it. Where somebody does, nothing tells whose
+/// mistake it is: so it is as if it had not been cast, neither its voter nor anybody else is convicted for it, and more votes are wanted.
+fn without_contradicted_shares(ballots: Cow<'_, [Ballot]>) -> Cow<'_, [Ballot]> {
+    if !ballots.iter().any(Ballot::is_shared) {
+        return ballots;
+    }
+    let values: BTreeSet<Value> = ballots.iter().filter(|ballot| is_live(ballot)).map(|ballot| ballot.value).collect();
+    let stays = |ballot: &&Ballot| !ballot.is_shared() || (values.len() == 1 && is_live(ballot));
+    let left: Vec<Ballot> = ballots.iter().filter(stays).copied().collect();
+    Cow::Owned(left)
 }
 
 /// Whether the ballot is compared with others.
@@ -331,7 +389,8 @@ fn dissent(ballots: &[Ballot], value: Value, by_owner: bool, reach: Reach) -> Di
 fn same_wrong_value(ballots: &[Ballot], value: Value, convicted: &[PeerId]) -> bool {
     let mut said = BTreeSet::new();
     let caught = |ballot: &&Ballot| ballot.weight == Weight::Struck || convicted.contains(&ballot.worker);
-    ballots.iter().filter(caught).filter(|ballot| ballot.value != value).any(|ballot| !said.insert(ballot.value))
+    let wrong = |ballot: &&Ballot| ballot.value != value && !ballot.is_shared();
+    ballots.iter().filter(caught).filter(wrong).any(|ballot| !said.insert(ballot.value))
 }
 
 impl Judgement {
@@ -341,14 +400,15 @@ impl Judgement {
 }
 
 /// Those voters for `value` who are backed by the owner, or by a proven voter that is independent of them: an accepted unit adds to
-/// their records.
+/// their records. Not those who went on from somebody else's checkpoint: they have computed a part of it.
 pub fn backed_voters(ballots: &[Ballot], value: Value) -> Vec<PeerId> {
     let backs = |other: &Ballot, ballot: &Ballot| match other.weight {
         Weight::Owner => other.value == value,
         Weight::Proven => other.value == value && independent(other, ballot),
         Weight::Newcomer | Weight::Excused | Weight::SetAside | Weight::Struck => false,
     };
-    let voted = ballots.iter().filter(|ballot| ballot.value == value && matches!(ballot.weight, Weight::Proven | Weight::Newcomer));
+    let own = |ballot: &&Ballot| !ballot.is_shared() && matches!(ballot.weight, Weight::Proven | Weight::Newcomer);
+    let voted = ballots.iter().filter(|ballot| ballot.value == value).filter(own);
     voted.filter(|ballot| ballots.iter().any(|other| backs(other, ballot))).map(|ballot| ballot.worker).collect()
 }
 
@@ -374,6 +434,10 @@ pub fn counted_ballots(ballots: &[Ballot], value: Value) -> Vec<usize> {
         if ballot.value != value || !is_live(ballot) {
             continue;
         }
+        // As in `accept`, which leaves these out before it counts.
+        if ballot.is_shared() && ballots.iter().any(|other| is_live(other) && other.value != value) {
+            continue;
+        }
         let in_sequence = |other: &Ballot| ballot.anchor || other.anchor || ballot.ordinal > other.position;
         if counted.iter().map(|&other| &ballots[other]).all(|other| in_sequence(other) && independent(other, ballot)) {
             counted.push(at);
@@ -382,7 +446,12 @@ pub fn counted_ballots(ballots: &[Ballot], value: Value) -> Vec<usize> {
     counted
 }
 
+/// Whether nobody behind the one has to do with anybody behind the other.
 fn independent(a: &Ballot, b: &Ballot) -> bool {
+    a.behind().all(|one| b.behind().all(|other| strangers(&one, &other)))
+}
+
+fn strangers(a: &Author, b: &Author) -> bool {
     let same = |a: Option<PeerId>, b: Option<PeerId>| a.is_some() && a == b;
     let same_network = a.prefix.is_some() && a.prefix == b.prefix;
     let same_line = same(a.lineage, b.lineage) || a.lineage == Some(b.worker) || b.lineage == Some(a.worker);

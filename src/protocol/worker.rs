@@ -3,9 +3,10 @@
 //! It never chooses a unit; it says how many leases it is willing to hold (its *window*) and runs what it gets.
 
 use super::{
+    checkpoint::{Authors, Checkpoint},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     outcome::{AttemptFailure, Outcome, Value},
-    owner::{Lease, LeaseToken},
+    owner::{Lease, LeaseToken, Offer},
     time::Instant,
 };
 use core::time::Duration;
@@ -82,6 +83,8 @@ pub struct Outgoing {
     pub ordinal: u32,
     /// From the lease.
     pub token: LeaseToken,
+    /// From the lease.
+    pub rests_on: Authors,
     /// What it ended in and left.
     pub finished: Finished,
 }
@@ -97,6 +100,8 @@ pub struct Kept {
     pub ordinal: u32,
     /// From the lease.
     pub token: LeaseToken,
+    /// From the lease.
+    pub rests_on: Authors,
     /// What it computed.
     pub value: Value,
     /// Bytes of output.
@@ -108,11 +113,11 @@ pub struct Kept {
 impl Kept {
     /// None of a failure, which nobody vouches for.
     fn of(outgoing: Outgoing) -> Option<Self> {
-        let Outgoing { unit, attempt, ordinal, token, finished } = outgoing;
+        let Outgoing { unit, attempt, ordinal, token, rests_on, finished } = outgoing;
         let Finished { outcome, output_bytes, output, log: _, wall: _ } = finished;
         let output = output.filter(|output| output.len() <= KEPT_OUTPUT_BYTES_MAX);
         match outcome {
-            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, token, value, output_bytes, output }),
+            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, token, rests_on, value, output_bytes, output }),
             Outcome::Failed(_) => None,
         }
     }
@@ -138,8 +143,13 @@ pub enum WorkerAction {
         /// In all, those already held included.
         window: u32,
     },
-    /// Run this; [`Worker::finished`] follows, exactly once unless cancelled.
-    Run(RunId),
+    /// Run this; [`Worker::finished`] follows, exactly once unless cancelled, and [`Worker::saved`] as often as it is saved.
+    Run {
+        /// Which.
+        run: RunId,
+        /// Where to go on, if the state can be had.
+        from: Option<Arc<Checkpoint>>,
+    },
     /// Do not run it, or stop it; nothing follows.
     Cancel(RunId),
     /// Hand in outcomes; kept here until acknowledged.
@@ -151,6 +161,15 @@ pub enum WorkerAction {
         /// The outcomes.
         outcomes: Vec<Outgoing>,
     },
+    /// Show a coordinator how far a unit has come.
+    Offer {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// How far.
+        offer: Offer,
+    },
     /// Keep the receipts of these for a while: they were acknowledged, and are forgotten here.
     Keep {
         /// Who has them.
@@ -160,6 +179,20 @@ pub enum WorkerAction {
         /// What.
         receipts: Vec<Kept>,
     },
+}
+
+/// An execution that runs or waits.
+#[derive(Clone, Debug)]
+struct Running {
+    ordinal: u32,
+    token: LeaseToken,
+    rests_on: Authors,
+    /// The newest one.
+    checkpoint: Option<Arc<Checkpoint>>,
+    /// It was not offered on this stream yet.
+    unsent: bool,
+    /// It did not begin at the beginning.
+    resumed: bool,
 }
 
 /// A coordinator worked for, or about to be.
@@ -176,7 +209,7 @@ struct Coordinator {
     useful_at: Instant,
     /// Bytes of what is not yet acknowledged.
     held_bytes: usize,
-    running: BTreeMap<RunId, (u32, LeaseToken)>,
+    running: BTreeMap<RunId, Running>,
     /// Finished, not yet sent on this stream.
     unsent: BTreeSet<RunId>,
     /// Finished, not yet acknowledged.
@@ -274,6 +307,18 @@ impl Worker {
         coordinator.state = LinkState::Open;
         (coordinator.window_told, coordinator.window_before) = (0, 0);
         coordinator.unsent = coordinator.unacknowledged.keys().copied().collect();
+        for running in coordinator.running.values_mut() {
+            running.unsent = running.checkpoint.is_some();
+        }
+    }
+
+    /// A run has come so far; its state is held as a blob.
+    pub fn saved(&mut self, run: RunId, checkpoint: Checkpoint) {
+        let coordinator = self.coordinators.get_mut(&run.coordinator);
+        if let Some(running) = coordinator.and_then(|coordinator| coordinator.running.get_mut(&run)) {
+            running.checkpoint = Some(Arc::new(Checkpoint { rests_on: running.rests_on, ..checkpoint }));
+            running.unsent = true;
+        }
     }
 
     /// The work stream could not be opened, or is gone. What runs goes on; it is handed in later.
@@ -304,8 +349,11 @@ impl Worker {
             {
                 continue;
             }
-            coordinator.running.insert(run, (lease.ordinal, lease.token));
-            self.actions.push(WorkerAction::Run(run));
+            let Lease { ordinal, token, rests_on, .. } = *lease;
+            coordinator
+                .running
+                .insert(run, Running { ordinal, token, rests_on, checkpoint: None, unsent: false, resumed: lease.from.is_some() });
+            self.actions.push(WorkerAction::Run { run, from: lease.from.clone() });
         }
     }
 
@@ -345,12 +393,12 @@ impl Worker {
     /// An execution ended.
     pub fn finished(&mut self, run: RunId, finished: Finished) {
         let Some(coordinator) = self.coordinators.get_mut(&run.coordinator) else { return };
-        let Some((ordinal, token)) = coordinator.running.remove(&run) else { return };
-        if !matches!(finished.outcome, Outcome::Failed(AttemptFailure::MissingBlob | AttemptFailure::Killed)) {
+        let Some(Running { ordinal, token, rests_on, resumed, .. }) = coordinator.running.remove(&run) else { return };
+        if !resumed && !matches!(finished.outcome, Outcome::Failed(AttemptFailure::MissingBlob | AttemptFailure::Killed)) {
             let seconds = finished.wall.as_secs_f64();
             coordinator.unit_seconds = Some(coordinator.unit_seconds.map_or(seconds, |known| known + SMOOTHING * (seconds - known)));
         }
-        let outgoing = Outgoing { unit: run.unit, attempt: run.attempt, ordinal, token, finished };
+        let outgoing = Outgoing { unit: run.unit, attempt: run.attempt, ordinal, token, rests_on, finished };
         coordinator.held_bytes += outgoing.bytes();
         coordinator.unacknowledged.insert(run, outgoing);
         coordinator.unsent.insert(run);
@@ -377,6 +425,7 @@ impl Worker {
             if coordinator.state != LinkState::Open {
                 continue;
             }
+            coordinator.offer(*peer, &mut self.actions);
             coordinator.report(*peer, &mut self.actions);
             let window = if self.paused { 0 } else { coordinator.window(self.slots, share) };
             if window.abs_diff(coordinator.window_told) * 4 > coordinator.window_told {
@@ -400,6 +449,11 @@ impl Worker {
     /// Executions that run or wait for a slot.
     pub fn running(&self) -> usize {
         self.coordinators.values().map(|coordinator| coordinator.running.len()).sum()
+    }
+
+    /// Whether this execution runs, or waits for a slot.
+    pub fn is_running(&self, run: RunId) -> bool {
+        self.coordinators.get(&run.coordinator).is_some_and(|coordinator| coordinator.running.contains_key(&run))
     }
 
     /// Whether this coordinator's work stream is open.
@@ -468,6 +522,15 @@ impl Coordinator {
         };
         let window = f64::from(slots) * (1.0 + ahead) / f64::from(share);
         (window as u32).clamp(1, WINDOW_MAX)
+    }
+
+    fn offer(&mut self, to: PeerId, actions: &mut Vec<WorkerAction>) {
+        for (run, running) in self.running.iter_mut().filter(|(_, running)| running.unsent) {
+            running.unsent = false;
+            let Some(checkpoint) = running.checkpoint.clone() else { continue };
+            let offer = Offer { unit: run.unit, attempt: run.attempt, ordinal: running.ordinal, token: running.token, checkpoint };
+            actions.push(WorkerAction::Offer { to, job: run.job, offer });
+        }
     }
 
     fn report(&mut self, to: PeerId, actions: &mut Vec<WorkerAction>) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::{
+    checkpoint::Authors,
     ids::Digest,
     outcome::{Exit, Value},
 };
@@ -14,7 +15,15 @@ fn key(peer: u8) -> PeerId {
 }
 
 fn lease(unit: u32) -> Lease {
-    Lease { unit: UnitIndex(unit), attempt: Attempt(0), ordinal: 0, token: LeaseToken([1; 16]), duration: Duration::from_secs(60) }
+    Lease {
+        unit: UnitIndex(unit),
+        attempt: Attempt(0),
+        ordinal: 0,
+        token: LeaseToken([1; 16]),
+        duration: Duration::from_secs(60),
+        from: None,
+        rests_on: Authors::NONE,
+    }
 }
 
 fn run(coordinator: u8, unit: u32) -> RunId {
@@ -69,7 +78,11 @@ impl Bench {
 fn what_is_leased_runs_is_reported_and_kept_until_acknowledged() {
     let mut bench = Bench::at_work(2);
     bench.worker.leased(bench.now, key(1), JOB, &[lease(4), lease(4), lease(5)]);
-    assert_eq!(bench.take(), [WorkerAction::Run(run(1, 4)), WorkerAction::Run(run(1, 5))], "the same lease runs once");
+    assert_eq!(
+        bench.take(),
+        [WorkerAction::Run { run: run(1, 4), from: None }, WorkerAction::Run { run: run(1, 5), from: None }],
+        "the same lease runs once"
+    );
     bench.worker.finished(run(1, 4), finished(3));
     bench.worker.finished(run(1, 4), finished(3));
     let reported = |actions: &[WorkerAction]| match actions {
@@ -101,7 +114,14 @@ fn revoking_stops_what_runs_and_forgets_the_results() {
     bench.worker.leased(bench.now, key(1), JOB, &[lease(1), lease(2)]);
     bench.worker.finished(run(1, 1), finished(3));
     bench.worker.revoked(key(1), JOB);
-    assert_eq!(bench.take(), [WorkerAction::Run(run(1, 1)), WorkerAction::Run(run(1, 2)), WorkerAction::Cancel(run(1, 2))]);
+    assert_eq!(
+        bench.take(),
+        [
+            WorkerAction::Run { run: run(1, 1), from: None },
+            WorkerAction::Run { run: run(1, 2), from: None },
+            WorkerAction::Cancel(run(1, 2))
+        ]
+    );
     bench.worker.finished(run(1, 2), finished(3));
     assert_eq!(bench.worker.running(), 0);
     bench.nothing_else();

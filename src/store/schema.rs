@@ -63,6 +63,7 @@ const STEPS: &[&str] = &[
     ALTER TABLE vote ADD COLUMN sum INTEGER;
     ALTER TABLE verdict ADD COLUMN sum INTEGER;
     ALTER TABLE failures ADD COLUMN sum INTEGER;
+    ALTER TABLE vote ADD COLUMN rests_on BLOB;
 ",
 ];
 

@@ -3,6 +3,7 @@
 use super::{
     bounds::{BATCH_MAX, Rejection, SIGNATURE_BYTES, at_most, digest, few, fixed, job_id},
     chain::{chain_from, chain_to},
+    checkpoint::{authors_from, authors_to},
     number, peer as pb,
     receipt::{self, Claim, ReceiptError},
 };
@@ -34,8 +35,8 @@ pub struct ReceiptPage {
 
 /// What a receipt says.
 pub fn claim(kept: &Kept) -> Claim {
-    let Kept { unit, attempt, ordinal, value, output_bytes, .. } = *kept;
-    Claim { unit, attempt, ordinal, value, output_bytes }
+    let Kept { unit, attempt, ordinal, rests_on, value, output_bytes, .. } = *kept;
+    Claim { unit, attempt, ordinal, value, output_bytes, rests_on }
 }
 
 /// Receipts as they are stored.
@@ -103,7 +104,7 @@ impl From<ReceiptPage> for pb::ReceiptPage {
 }
 
 fn kept_to(kept: &Kept) -> pb::KeptReceipt {
-    let Kept { unit, attempt, ordinal, token, value, output_bytes, output } = kept;
+    let Kept { unit, attempt, ordinal, token, rests_on, value, output_bytes, output } = kept;
     pb::KeptReceipt {
         unit: unit.0,
         attempt: attempt.0,
@@ -112,6 +113,7 @@ fn kept_to(kept: &Kept) -> pb::KeptReceipt {
         value: Some(value_to(*value, *output_bytes)),
         has_output: output.is_some(),
         output: output.as_ref().map_or_else(bytes::Bytes::new, |output| output.to_vec().into()),
+        rests_on: authors_to(*rests_on),
     }
 }
 
@@ -127,7 +129,7 @@ fn kept_from(kept: pb::KeptReceipt) -> Result<Kept, Rejection> {
     };
     let token = LeaseToken(fixed("token", &kept.token)?);
     let (unit, attempt, ordinal) = (UnitIndex(kept.unit), Attempt(kept.attempt), kept.ordinal);
-    Ok(Kept { unit, attempt, ordinal, token, value, output_bytes, output })
+    Ok(Kept { unit, attempt, ordinal, token, rests_on: authors_from(&kept.rests_on)?, value, output_bytes, output })
 }
 
 pub(super) fn value_to(value: Value, output_bytes: u64) -> pb::UnitValue {
@@ -159,7 +161,16 @@ mod tests {
         let value = Value { exit: Exit::Code(0), output: Digest::of(output), gas: 1000, chain: None };
         let output_bytes = output.len() as u64;
         let output = (output.len() <= KEPT_OUTPUT_BYTES_MAX).then(|| Arc::from(output));
-        Kept { unit: UnitIndex(unit), attempt: Attempt(1), ordinal: 2, token: LeaseToken([4; 16]), value, output_bytes, output }
+        Kept {
+            unit: UnitIndex(unit),
+            attempt: Attempt(1),
+            ordinal: 2,
+            token: LeaseToken([4; 16]),
+            rests_on: crate::protocol::checkpoint::Authors::NONE,
+            value,
+            output_bytes,
+            output,
+        }
     }
 
     #[test]
@@ -182,9 +193,9 @@ mod tests {
         let claims = [claim(&kept(0, b"42")), claim(&kept(1, b"43"))];
         let receipts = Receipts::new(job, "v1", "x86_64", &claims).unwrap();
         let proof = receipts.proof(1, &receipts.sign(&key));
-        let Claim { unit, attempt, ordinal, value, output_bytes } = claims[1];
+        let Claim { unit, attempt, ordinal, value, output_bytes, rests_on } = claims[1];
         let (worker, position, platform, origin) = (signing::peer_of(&key), 2, Platform::X86_64, Origin::Leased);
-        let vote = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes, origin, proof };
+        let vote = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes, origin, rests_on, proof };
         assert_eq!(check_collected(&vote, job, "v1"), Ok(()));
         let forged = Err(CollectedError::Receipt(ReceiptError::BadSignature));
         let liar = signing::peer_of(&SecretKey::from_bytes(&[2; 32]));

@@ -29,6 +29,7 @@ pub mod manifest;
 pub mod work;
 
 mod chain;
+mod checkpoint;
 
 pub mod receipt;
 

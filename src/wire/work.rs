@@ -9,15 +9,18 @@ use super::{
         SIGNATURE_BYTES, TOKEN_BYTES, at_most, digest, few, fixed, job_id,
     },
     chain::{chain_from, chain_to, links_from, links_to},
+    checkpoint::{authors_from, authors_to, checkpoint_from, checkpoint_to, offer_from, offer_to, taken_from},
     kept::ReceiptPage,
     manifest, number, peer as pb,
 };
 use crate::protocol::{
     announce::{SLOTS_MAX, VALIDATION_CLASS_BYTES_MAX},
     chain::Links,
+    checkpoint::{Authors, Checkpoint},
     ids::{Attempt, Digest, JobId, UnitIndex},
     job::{INPUT_BYTES_MAX, Manifest, UNIT_NAME_BYTES_MAX},
     outcome::{Outcome, UnitLimits, Value},
+    owner::Offer,
 };
 use core::time::Duration;
 use std::{collections::BTreeSet, sync::Arc};
@@ -36,6 +39,13 @@ pub enum WorkerMessage {
     Outcomes(OutcomeBatch),
     /// Receipts that it was asked for.
     Receipts(ReceiptPage),
+    /// How far it has come with a unit.
+    Offer {
+        /// The job.
+        job: JobId,
+        /// How far.
+        offer: Offer,
+    },
     /// The links of its execution of a unit; none when it does not have them any more.
     Links {
         /// The job.
@@ -101,6 +111,8 @@ pub struct UnitOutcome {
     pub log: Vec<u8>,
     /// How long it ran, to the millisecond.
     pub wall: Duration,
+    /// From the lease.
+    pub rests_on: Authors,
 }
 
 /// What a coordinator says.
@@ -143,6 +155,15 @@ pub enum CoordinatorMessage {
         /// The unit.
         unit: UnitIndex,
     },
+    /// This state of a unit is held, and need not be served any more.
+    CheckpointTaken {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// Which.
+        state: Digest,
+    },
     /// Asks for the state of the worker's execution of a unit after so much gas.
     StateWanted {
         /// The job.
@@ -184,6 +205,10 @@ pub struct Lease {
     pub duration: Duration,
     /// For units with an input of their own.
     pub input: Option<UnitInput>,
+    /// Where to go on.
+    pub from: Option<Arc<Checkpoint>>,
+    /// On whose checkpoints the result will rest.
+    pub rests_on: Authors,
 }
 
 /// A unit's own input.
@@ -214,6 +239,7 @@ impl TryFrom<pb::WorkerMessage> for WorkerMessage {
             Kind::Outcomes(batch) => Self::Outcomes(outcomes_from(batch)?),
             Kind::Receipts(page) => Self::Receipts(page.try_into()?),
             Kind::Links(message) => links_from(&message)?,
+            Kind::Checkpoint(message) => offer_from(&message)?,
             Kind::State(state) => Self::State { job: job_id(&state.job)?, unit: UnitIndex(state.unit), bytes: state.bytes },
         })
     }
@@ -274,6 +300,7 @@ fn outcome_from(message: pb::UnitOutcome) -> Result<UnitOutcome, Rejection> {
         inline_output: inline.map(<[u8]>::to_vec),
         log: message.log.to_vec(),
         wall: Duration::from_millis(message.wall_ms.into()),
+        rests_on: authors_from(&message.rests_on)?,
     })
 }
 
@@ -287,8 +314,9 @@ impl TryFrom<pb::CoordinatorMessage> for CoordinatorMessage {
             Kind::Leases(batch) => {
                 few("leases", batch.leases.len(), BATCH_MAX)?;
                 let inputs = batch.leases.iter().filter_map(|lease| lease.input.as_ref());
-                let inline = inputs.map(|input| input.inline.len() + input.name.len()).sum();
-                at_most("inline input and names of a batch", inline, BATCH_INLINE_BYTES_MAX)?;
+                let inline: usize = inputs.map(|input| input.inline.len() + input.name.len()).sum();
+                let links: usize = batch.leases.iter().filter_map(|lease| Some(lease.checkpoint.as_ref()?.links.len())).sum();
+                at_most("inline input, names and links of a batch", inline + links, BATCH_INLINE_BYTES_MAX)?;
                 distinct(batch.leases.iter().map(|lease| lease.unit))?;
                 let leases = batch.leases.into_iter().map(lease_from).collect::<Result<_, _>>()?;
                 Self::Leases { job: job_id(&batch.job)?, leases }
@@ -298,6 +326,7 @@ impl TryFrom<pb::CoordinatorMessage> for CoordinatorMessage {
             Kind::Acknowledged(done) => {
                 Self::Acknowledged { job: job_id(&done.job)?, units: units_from("acknowledged units", done.units)? }
             }
+            Kind::CheckpointTaken(taken) => taken_from(&taken)?,
             Kind::LinksWanted(wanted) => Self::LinksWanted { job: job_id(&wanted.job)?, unit: UnitIndex(wanted.unit) },
             Kind::StateWanted(wanted) => {
                 let input = wanted.input.map(input_from).transpose()?;
@@ -323,6 +352,8 @@ fn lease_from(lease: pb::Lease) -> Result<Lease, Rejection> {
         ordinal: lease.ordinal,
         duration: Duration::from_millis(lease.duration_ms.into()),
         input: lease.input.map(input_from).transpose()?,
+        from: lease.checkpoint.as_ref().map(checkpoint_from).transpose()?,
+        rests_on: authors_from(&lease.rests_on)?,
     })
 }
 
@@ -395,6 +426,7 @@ impl From<WorkerMessage> for pb::WorkerMessage {
                         signature: if has_values { batch.signature.to_vec().into() } else { bytes::Bytes::new() },
                     })
                 }
+                WorkerMessage::Offer { job, offer } => Kind::Checkpoint(offer_to(job, &offer)),
                 WorkerMessage::Links { job, unit, links } => Kind::Links(links_to(job, unit, &links.unwrap_or_default())),
                 WorkerMessage::State { job, unit, bytes } => Kind::State(pb::UnitState { job: job.0.to_vec().into(), unit: unit.0, bytes }),
             }),
@@ -423,6 +455,7 @@ fn outcome_to(outcome: UnitOutcome) -> pb::UnitOutcome {
         inline_output: outcome.inline_output.unwrap_or_default().into(),
         log: outcome.log.into(),
         wall_ms: millis(outcome.wall),
+        rests_on: authors_to(outcome.rests_on),
     }
 }
 
@@ -446,6 +479,9 @@ impl From<CoordinatorMessage> for pb::CoordinatorMessage {
                 CoordinatorMessage::Acknowledged { job, units } => {
                     Kind::Acknowledged(pb::Acknowledgement { job: job.0.to_vec().into(), units: numbers(units) })
                 }
+                CoordinatorMessage::CheckpointTaken { job, unit, state } => {
+                    Kind::CheckpointTaken(pb::CheckpointTaken { job: job.0.to_vec().into(), unit: unit.0, state: state.0.to_vec().into() })
+                }
                 CoordinatorMessage::LinksWanted { job, unit } => {
                     Kind::LinksWanted(pb::LinksWanted { job: job.0.to_vec().into(), unit: unit.0 })
                 }
@@ -465,6 +501,8 @@ fn lease_to(lease: Lease) -> pb::Lease {
         ordinal: lease.ordinal,
         duration_ms: millis(lease.duration),
         input: lease.input.map(input_to),
+        checkpoint: lease.from.as_deref().map(checkpoint_to),
+        rests_on: authors_to(lease.rests_on),
     }
 }
 

@@ -24,6 +24,7 @@ fn value(unit: u32, output: &[u8]) -> UnitOutcome {
         inline_output: Some(output.to_vec()),
         log: b"log".to_vec(),
         wall: Duration::from_millis(12),
+        rests_on: Authors::NONE,
     }
 }
 
@@ -37,7 +38,16 @@ fn batch(outcomes: Vec<UnitOutcome>) -> WorkerMessage {
 }
 
 fn lease(unit: u32, input: Option<UnitInput>) -> Lease {
-    Lease { unit: UnitIndex(unit), attempt: Attempt(2), token: [4; 16], ordinal: 0, duration: Duration::from_secs(60), input }
+    Lease {
+        unit: UnitIndex(unit),
+        attempt: Attempt(2),
+        token: [4; 16],
+        ordinal: 0,
+        duration: Duration::from_secs(60),
+        input,
+        from: None,
+        rests_on: Authors::NONE,
+    }
 }
 
 fn input(bytes: &[u8]) -> UnitInput {

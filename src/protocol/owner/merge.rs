@@ -12,6 +12,7 @@ use super::{
     unit::{Unit, UnitVote},
 };
 use crate::protocol::{
+    checkpoint::Authors,
     fact::{Fact, Origin, Vote},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     outcome::Value,
@@ -63,6 +64,8 @@ pub struct Recovered {
     pub ordinal: u32,
     /// From the lease: shows that this coordinator asked for it.
     pub token: LeaseToken,
+    /// From the lease.
+    pub rests_on: Authors,
     /// What it computed.
     pub value: Value,
     /// Bytes of output.
@@ -150,9 +153,9 @@ impl Owner {
         let (mut merged, mut touched) = (Merged::default(), BTreeSet::new());
         for receipt in receipts {
             let taken = self.check_recovered(id, from, &receipt).and_then(|position| {
-                let Recovered { unit, attempt, ordinal, token: _, value, output_bytes, output, platform, proof } = receipt;
+                let Recovered { unit, attempt, ordinal, token: _, rests_on, value, output_bytes, output, platform, proof } = receipt;
                 let origin = Origin::Recovered { output: output != Output::Missing };
-                let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, origin, proof };
+                let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, origin, rests_on, proof };
                 self.take_vote(now, id, vote, output)
             });
             merged.note(taken, &mut touched);
@@ -193,7 +196,7 @@ impl Owner {
         if from == self.me {
             return Err(MergeRejected::InOwnName);
         }
-        if token != LeaseToken::make(&job.secret, id, unit, attempt, ordinal, from) {
+        if token != LeaseToken::make(&job.secret, id, unit, attempt, ordinal, from).resting_on(&job.secret, receipt.rests_on) {
             return Err(MergeRejected::NotLeased);
         }
         let is_free = known.votes.iter().all(|vote| vote.position != ordinal);
@@ -211,7 +214,7 @@ impl Owner {
         match votes.iter().find(|known| known.worker == worker).map(|known| (known.value, known.struck)) {
             Some((value, _)) if value == vote.value => return Ok(None),
             Some((_, struck)) => {
-                if !struck {
+                if !struck && vote.rests_on.is_empty() && !job.rests.contains_key(&(unit, worker)) {
                     self.accuse(worker, id, unit, Some(vote));
                     self.convict_now(now, worker);
                 }
@@ -223,7 +226,9 @@ impl Owner {
             return Err(MergeRejected::TooMany);
         }
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
-        job.push_vote(&vote, self.trust.is_barred(worker, now));
+        let struck = self.is_vote_struck(worker, vote.rests_on, now);
+        let Some(job) = self.jobs.get_mut(&id) else { return Err(MergeRejected::UnknownJob) };
+        job.push_vote(&vote, struck);
         let superseded = self.leases.supersede(id, unit);
         let leased = &mut job.units[unit.0 as usize].leased;
         *leased = leased.saturating_sub(superseded);
