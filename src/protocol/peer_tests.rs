@@ -90,7 +90,7 @@ fn first_lease(peer: &mut Peer, now: Instant, worker: PeerId) -> Lease {
         Action::SendLeases { to, leases, .. } if to == worker => Some(leases),
         _ => None,
     });
-    leases.expect("the job has units")[0]
+    leases.expect("the job has units")[0].clone()
 }
 
 #[test]

@@ -85,7 +85,7 @@ pub struct Ballot {
 }
 
 /// Somebody on whose checkpoint a vote rests.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Author {
     /// Who.
     pub worker: PeerId,
@@ -236,7 +236,7 @@ pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
 
 /// The ballots in the order of their commitment, one of each worker: its first.
 fn in_order(ballots: &[Ballot]) -> Cow<'_, [Ballot]> {
-    let key = |ballot: &Ballot| (ballot.position, ballot.worker, ballot.ordinal, ballot.value, ballot.platform);
+    let key = |ballot: &Ballot| (ballot.position, ballot.worker, ballot.ordinal, ballot.value, ballot.platform, ballot.rests_on);
     let alone = |at: usize| ballots[..at].iter().all(|other| other.worker != ballots[at].worker);
     if ballots.is_sorted_by_key(key) && (1..ballots.len()).all(alone) {
         return Cow::Borrowed(ballots);

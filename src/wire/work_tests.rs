@@ -67,7 +67,8 @@ fn from_worker(message: WorkerMessage, change: impl Fn(&mut pb::OutcomeBatch)) -
             | pb::worker_message::Kind::Credits(_)
             | pb::worker_message::Kind::Receipts(_)
             | pb::worker_message::Kind::Links(_)
-            | pb::worker_message::Kind::State(_),
+            | pb::worker_message::Kind::State(_)
+            | pb::worker_message::Kind::Checkpoint(_),
         )
         | None => {}
     }
