@@ -5,6 +5,7 @@
 
 use manyhands::{
     protocol::{
+        checkpoint::Authors,
         ids::{Attempt, Digest, UnitIndex},
         job::{Inputs, Manifest, Policy, Reduce, TableDigest, UnitRange},
         outcome::{Exit, UnitLimits, Value},
@@ -89,7 +90,14 @@ fn read(bytes: &[u8]) -> Result<Checked, BundleError> {
 }
 
 fn vote(header: &Header, worker: &Key, unit: u32, value: Value) -> BundledVote {
-    let claim = Claim { unit: UnitIndex(unit), attempt: Attempt(0), ordinal: 1, value, output_bytes: output(unit).len() as u64 };
+    let claim = Claim {
+        unit: UnitIndex(unit),
+        attempt: Attempt(0),
+        ordinal: 1,
+        value,
+        output_bytes: output(unit).len() as u64,
+        rests_on: Authors::NONE,
+    };
     let receipts = Receipts::new(header.job(), "wasmtime-48/1", "x86_64", &[claim]).expect("one");
     let proof = receipts.proof(0, &receipts.sign(worker));
     BundledVote { worker: signing::peer_of(worker), claim, proof, counted: true, proven: true, struck: false }

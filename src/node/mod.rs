@@ -29,6 +29,7 @@ mod streams;
 
 mod look;
 
+mod outbox;
 mod runs;
 mod saving;
 

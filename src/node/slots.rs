@@ -2,11 +2,11 @@
 //!
 //! A slot gets batches of units of one job and sends back what they ended in. Which job and how many is decided in `runs`.
 
-use super::runs::JobKey;
+use super::{outbox::Outbox, runs::JobKey};
 use crate::{
     protocol::{
         chain::Links,
-        checkpoint::{Authors, Checkpoint},
+        checkpoint::Checkpoint,
         ids::{Digest, JobId, UnitIndex},
         job::{Manifest, unit_seed},
         outcome::{AttemptFailure, Outcome},
@@ -27,8 +27,6 @@ use tokio::sync::mpsc;
 
 /// Batches with a slot: one that runs, one that waits, so that the slot never does.
 const BATCHES_PER_SLOT: usize = 2;
-/// Finished units are handed back at least this often.
-const FLUSH_AFTER: Duration = Duration::from_millis(20);
 /// How soon an output is tried to be kept again for which there was no room.
 const KEEP_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a slot that could not be started waits before it tries again.
@@ -406,55 +404,6 @@ pub(super) fn read_module(store: &Store, module: Digest) -> io::Result<Vec<u8>> 
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(io::Error::from(io::ErrorKind::NotFound)),
         Err(error) => Err(io::Error::other(error)),
-    }
-}
-
-/// Collects what is finished and hands it to the run loop, waiting there if need be.
-struct Outbox {
-    slot: usize,
-    key: JobKey,
-    events: mpsc::Sender<SlotEvent>,
-    finished: Vec<(RunId, Finished)>,
-    links: Vec<(RunId, Links)>,
-    flushed: Instant,
-    open: bool,
-}
-
-impl Outbox {
-    fn push(&mut self, run: RunId, finished: Finished) {
-        self.finished.push((run, finished));
-        if self.flushed.elapsed() >= FLUSH_AFTER {
-            self.flush(false);
-        }
-    }
-
-    fn flush(&mut self, is_last: bool) {
-        self.send(None, is_last);
-    }
-
-    fn send(&mut self, saved: Option<(RunId, Checkpoint)>, is_last: bool) {
-        let (finished, links) = (std::mem::take(&mut self.finished), std::mem::take(&mut self.links));
-        let event = SlotEvent { slot: self.slot, key: self.key, finished, links, saved, is_last };
-        self.open &= self.events.blocking_send(event).is_ok();
-        self.flushed = Instant::now();
-    }
-
-    /// Keeps a state and says so. Nothing is said of one that cannot be kept; the next may find room.
-    fn save(&mut self, store: &Store, run: RunId, snapshot: Snapshot) {
-        let Snapshot { at, state, links } = snapshot;
-        let bytes = state.len() as u64;
-        match store.put_blob(&state, None) {
-            Ok(_) => {
-                let checkpoint = Checkpoint { gas: at.gas, state: at.state, bytes, links: Arc::new(links), rests_on: Authors::NONE };
-                self.send(Some((run, checkpoint)), false);
-            }
-            Err(error) => tracing::info!(%error, bytes, "a checkpoint cannot be kept"),
-        }
-    }
-
-    fn close(mut self) -> bool {
-        self.flush(true);
-        self.open
     }
 }
 

@@ -30,7 +30,11 @@ use super::{
     platform::{Platform, Platforms},
     trust::Prefix,
 };
+mod shares;
+
 use core::cmp::Reverse;
+pub use shares::{Author, NOBODY};
+use shares::{independent, without_contradicted_shares};
 use std::{borrow::Cow, collections::BTreeSet};
 
 /// Units that others must have verified before a peer is proven.
@@ -82,49 +86,6 @@ pub struct Ballot {
     pub value: Value,
     /// From whose checkpoints its voter went on. The weight is the least of all of them.
     pub rests_on: [Option<Author>; AUTHORS_MAX],
-}
-
-/// Somebody on whose checkpoint a vote rests.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Author {
-    /// Who.
-    pub worker: PeerId,
-    /// Its network, where one is known that says something.
-    pub prefix: Option<Prefix>,
-    /// The guest through whose invitation it came.
-    pub lineage: Option<PeerId>,
-}
-
-/// A vote that rests on its voter alone.
-pub const NOBODY: [Option<Author>; AUTHORS_MAX] = [None; AUTHORS_MAX];
-
-impl Ballot {
-    /// Whether its voter went on from somebody else's checkpoint.
-    fn is_shared(&self) -> bool {
-        self.rests_on != NOBODY
-    }
-
-    /// All who stand behind it.
-    fn behind(&self) -> impl Iterator<Item = Author> + Clone {
-        let voter = Author { worker: self.worker, prefix: self.prefix, lineage: self.lineage };
-        core::iter::once(voter).chain(self.rests_on.into_iter().flatten())
-    }
-}
-
-impl Weight {
-    /// What a vote weighs that two of these weights stand behind. The owner vouches for nobody else.
-    #[must_use]
-    pub fn shared(self, other: Self) -> Self {
-        let rank = |weight: Self| match weight {
-            Self::Struck => 0,
-            Self::SetAside => 1,
-            Self::Excused => 2,
-            Self::Newcomer => 3,
-            Self::Proven | Self::Owner => 4,
-        };
-        let least = if rank(self) <= rank(other) { self } else { other };
-        if least == Self::Owner { Self::Proven } else { least }
-    }
 }
 
 /// What holds for the unit at hand.
@@ -246,18 +207,6 @@ fn in_order(ballots: &[Ballot]) -> Cow<'_, [Ballot]> {
     let mut seen = BTreeSet::new();
     ordered.retain(|ballot| seen.insert(ballot.worker));
     Cow::Owned(ordered)
-}
-
-/// A vote that rests on somebody else's checkpoint counts as long as nobody contradicts it. Where somebody does, nothing tells whose
-/// mistake it is: so it is as if it had not been cast, neither its voter nor anybody else is convicted for it, and more votes are wanted.
-fn without_contradicted_shares(ballots: Cow<'_, [Ballot]>) -> Cow<'_, [Ballot]> {
-    if !ballots.iter().any(Ballot::is_shared) {
-        return ballots;
-    }
-    let values: BTreeSet<Value> = ballots.iter().filter(|ballot| is_live(ballot)).map(|ballot| ballot.value).collect();
-    let stays = |ballot: &&Ballot| !ballot.is_shared() || (values.len() == 1 && is_live(ballot));
-    let left: Vec<Ballot> = ballots.iter().filter(stays).copied().collect();
-    Cow::Owned(left)
 }
 
 /// Whether the ballot is compared with others.
@@ -444,18 +393,6 @@ pub fn counted_ballots(ballots: &[Ballot], value: Value) -> Vec<usize> {
         }
     }
     counted
-}
-
-/// Whether nobody behind the one has to do with anybody behind the other.
-fn independent(a: &Ballot, b: &Ballot) -> bool {
-    a.behind().all(|one| b.behind().all(|other| strangers(&one, &other)))
-}
-
-fn strangers(a: &Author, b: &Author) -> bool {
-    let same = |a: Option<PeerId>, b: Option<PeerId>| a.is_some() && a == b;
-    let same_network = a.prefix.is_some() && a.prefix == b.prefix;
-    let same_line = same(a.lineage, b.lineage) || a.lineage == Some(b.worker) || b.lineage == Some(a.worker);
-    a.worker != b.worker && !same_network && !same_line
 }
 
 /// How sure `agreeing` independent votes make, where one in a hundred of all voters conspires with the others.

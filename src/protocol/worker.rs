@@ -6,11 +6,16 @@ use super::{
     checkpoint::{Authors, Checkpoint},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     outcome::{AttemptFailure, Outcome, Value},
-    owner::{Lease, LeaseToken, Offer},
+    owner::{Lease, LeaseToken},
     time::Instant,
 };
+mod action;
+mod running;
+
+pub use action::WorkerAction;
 use core::time::Duration;
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
+use running::Running;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -127,72 +132,6 @@ impl Outgoing {
     fn bytes(&self) -> usize {
         self.finished.output.as_ref().map_or(0, |output| output.len()) + self.finished.log.len()
     }
-}
-
-/// What the worker wants done, in this order.
-#[derive(Clone, PartialEq, Debug)]
-pub enum WorkerAction {
-    /// Open a work stream to this coordinator; [`Worker::opened`] or [`Worker::closed`] follows.
-    Open(PeerId),
-    /// Close the work stream.
-    Close(PeerId),
-    /// Say how many leases are welcome.
-    Window {
-        /// To whom.
-        to: PeerId,
-        /// In all, those already held included.
-        window: u32,
-    },
-    /// Run this; [`Worker::finished`] follows, exactly once unless cancelled, and [`Worker::saved`] as often as it is saved.
-    Run {
-        /// Which.
-        run: RunId,
-        /// Where to go on, if the state can be had.
-        from: Option<Arc<Checkpoint>>,
-    },
-    /// Do not run it, or stop it; nothing follows.
-    Cancel(RunId),
-    /// Hand in outcomes; kept here until acknowledged.
-    Report {
-        /// To whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// The outcomes.
-        outcomes: Vec<Outgoing>,
-    },
-    /// Show a coordinator how far a unit has come.
-    Offer {
-        /// Whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// How far.
-        offer: Offer,
-    },
-    /// Keep the receipts of these for a while: they were acknowledged, and are forgotten here.
-    Keep {
-        /// Who has them.
-        coordinator: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// What.
-        receipts: Vec<Kept>,
-    },
-}
-
-/// An execution that runs or waits.
-#[derive(Clone, Debug)]
-struct Running {
-    ordinal: u32,
-    token: LeaseToken,
-    rests_on: Authors,
-    /// The newest one.
-    checkpoint: Option<Arc<Checkpoint>>,
-    /// It was not offered on this stream yet.
-    unsent: bool,
-    /// It did not begin at the beginning.
-    resumed: bool,
 }
 
 /// A coordinator worked for, or about to be.
@@ -522,15 +461,6 @@ impl Coordinator {
         };
         let window = f64::from(slots) * (1.0 + ahead) / f64::from(share);
         (window as u32).clamp(1, WINDOW_MAX)
-    }
-
-    fn offer(&mut self, to: PeerId, actions: &mut Vec<WorkerAction>) {
-        for (run, running) in self.running.iter_mut().filter(|(_, running)| running.unsent) {
-            running.unsent = false;
-            let Some(checkpoint) = running.checkpoint.clone() else { continue };
-            let offer = Offer { unit: run.unit, attempt: run.attempt, ordinal: running.ordinal, token: running.token, checkpoint };
-            actions.push(WorkerAction::Offer { to, job: run.job, offer });
-        }
     }
 
     fn report(&mut self, to: PeerId, actions: &mut Vec<WorkerAction>) {

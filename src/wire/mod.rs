@@ -30,6 +30,7 @@ pub mod work;
 
 mod chain;
 mod checkpoint;
+mod input;
 
 pub mod receipt;
 

@@ -10,6 +10,7 @@ use super::{
     },
     chain::{chain_from, chain_to, links_from, links_to},
     checkpoint::{authors_from, authors_to, checkpoint_from, checkpoint_to, offer_from, offer_to, taken_from},
+    input::{input_from, input_to},
     kept::ReceiptPage,
     manifest, number, peer as pb,
 };
@@ -18,12 +19,14 @@ use crate::protocol::{
     chain::Links,
     checkpoint::{Authors, Checkpoint},
     ids::{Attempt, Digest, JobId, UnitIndex},
-    job::{INPUT_BYTES_MAX, Manifest, UNIT_NAME_BYTES_MAX},
+    job::Manifest,
     outcome::{Outcome, UnitLimits, Value},
     owner::Offer,
 };
 use core::time::Duration;
 use std::{collections::BTreeSet, sync::Arc};
+
+pub use super::input::UnitInput;
 
 /// The secret mark by which a coordinator knows its own lease again.
 pub type Token = [u8; TOKEN_BYTES];
@@ -211,19 +214,6 @@ pub struct Lease {
     pub rests_on: Authors,
 }
 
-/// A unit's own input.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UnitInput {
-    /// Shown to the unit as `{name}`.
-    pub name: String,
-    /// SHA-256 of the bytes.
-    pub digest: Digest,
-    /// How many.
-    pub size: u64,
-    /// The bytes when they travel inline; checked against the digest.
-    pub inline: Option<Arc<[u8]>>,
-}
-
 impl TryFrom<pb::WorkerMessage> for WorkerMessage {
     type Error = Rejection;
 
@@ -357,16 +347,6 @@ fn lease_from(lease: pb::Lease) -> Result<Lease, Rejection> {
     })
 }
 
-fn input_from(input: pb::UnitInput) -> Result<UnitInput, Rejection> {
-    at_most("name of a unit", input.name.len(), UNIT_NAME_BYTES_MAX)?;
-    let digest = digest("input", &input.digest)?;
-    check_size("input", input.size, INPUT_BYTES_MAX)?;
-    // An empty input is always inline; nothing else is empty inline.
-    let inline = inline_from("inline input", !input.inline.is_empty() || input.size == 0, &input.inline)?;
-    check_inline("inline input", inline, input.size, digest)?;
-    Ok(UnitInput { name: input.name, digest, size: input.size, inline: inline.map(Arc::from) })
-}
-
 fn units_from(what: &'static str, units: Vec<u32>) -> Result<Vec<UnitIndex>, Rejection> {
     few(what, units.len(), BATCH_MAX)?;
     distinct(units.iter().copied())?;
@@ -383,12 +363,12 @@ fn distinct(units: impl Iterator<Item = u32>) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn check_size(what: &'static str, found: u64, max: u64) -> Result<(), Rejection> {
+pub(super) fn check_size(what: &'static str, found: u64, max: u64) -> Result<(), Rejection> {
     let as_usize = |size| usize::try_from(size).unwrap_or(usize::MAX);
     at_most(what, as_usize(found), as_usize(max))
 }
 
-fn inline_from<'a>(what: &'static str, is_inline: bool, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Rejection> {
+pub(super) fn inline_from<'a>(what: &'static str, is_inline: bool, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Rejection> {
     at_most(what, bytes.len(), INLINE_BYTES_MAX)?;
     match (is_inline, bytes.is_empty()) {
         (true, _) => Ok(Some(bytes)),
@@ -397,7 +377,7 @@ fn inline_from<'a>(what: &'static str, is_inline: bool, bytes: &'a [u8]) -> Resu
     }
 }
 
-fn check_inline(what: &'static str, inline: Option<&[u8]>, size: u64, digest: Digest) -> Result<(), Rejection> {
+pub(super) fn check_inline(what: &'static str, inline: Option<&[u8]>, size: u64, digest: Digest) -> Result<(), Rejection> {
     match inline {
         Some(bytes) if bytes.len() as u64 != size => Err(Rejection::Inconsistent { what, with: "its size" }),
         Some(bytes) if Digest::of(bytes) != digest => Err(Rejection::WrongDigest { what }),
@@ -503,15 +483,6 @@ fn lease_to(lease: Lease) -> pb::Lease {
         input: lease.input.map(input_to),
         checkpoint: lease.from.as_deref().map(checkpoint_to),
         rests_on: authors_to(lease.rests_on),
-    }
-}
-
-fn input_to(input: UnitInput) -> pb::UnitInput {
-    pb::UnitInput {
-        name: input.name,
-        digest: input.digest.0.to_vec().into(),
-        size: input.size,
-        inline: input.inline.map_or_else(bytes::Bytes::new, |inline| inline.to_vec().into()),
     }
 }
 

@@ -39,7 +39,9 @@ impl OwnJob {
         let struck = |vote: &Vote| any_caught(vote) && verified.get(&vote.unit) != Some(&vote.value);
         // In whatever order they come, and however often: of a worker's votes on a unit the first that was committed holds.
         let mut votes: Vec<&Vote> = saved.votes.iter().collect();
-        votes.sort_by_key(|vote| (vote.unit, vote.position, vote.worker, vote.attempt, vote.ordinal, vote.value, vote.platform, vote.rests_on));
+        votes.sort_by_key(|vote| {
+            (vote.unit, vote.position, vote.worker, vote.attempt, vote.ordinal, vote.value, vote.platform, vote.rests_on)
+        });
         for vote in votes {
             let known = job.unit(vote.unit).is_none_or(|unit| unit.votes.iter().any(|other| other.worker == vote.worker));
             if !known {
