@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     protocol::{
         ids::PeerId,
-        job::{Inputs, Policy, Reduce, UnitRange},
+        job::{INPUT_BYTES_MAX, Inputs, Policy, Reduce, UnitRange},
         outcome::{AttemptFailure, Exit},
     },
     wire::signing,

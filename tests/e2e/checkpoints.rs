@@ -27,7 +27,9 @@ impl Long {
     /// What a run that nobody interrupts comes to.
     fn uninterrupted(&self) -> (Value, Vec<u8>) {
         let module = std::fs::read(bundled(self.module)).unwrap();
-        let args = std::iter::once("unit").chain(self.arguments).map(|arg| arg.as_bytes().to_vec()).collect();
+        // The job's name, which is the module's, comes first.
+        let name = self.module.trim_end_matches(".wasm");
+        let args = std::iter::once(name).chain(self.arguments).map(|arg| arg.as_bytes().to_vec()).collect();
         let (stdin, files, limits) = (Arc::from([]), Vec::new(), UnitLimits::default());
         let task = Task { module: manyhands::protocol::ids::Digest([0; 32]), args, stdin, files, seed: [0; 32], limits };
         let mut ended = None;
