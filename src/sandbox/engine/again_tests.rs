@@ -250,7 +250,8 @@ fn what_is_no_state_of_the_program_is_refused_and_nothing_panics() {
         }
         // The state of a unit with memory.
         let stepped = r#"(module (memory (export "memory") 1) (func (export "_start"))
-            (func (export "manyhands_init")) (func (export "manyhands_step") (result i32) (i32.const 0)) (func (export "manyhands_result")))"#;
+            (func (export "manyhands_init")) (func (export "manyhands_step") (result i32) (i32.const 0))
+            (func (export "manyhands_result")))"#;
         let (other, steps) = super::again_tests::machine(OptLevel::Speed, stepped);
         let mut greedy = Greedy::default();
         ended(other.run_part(&steps, short(), &Part::default(), &mut greedy));
