@@ -45,6 +45,7 @@ fn leases_and_acknowledgements() {
             duration: Duration::from_millis(91_234),
             from: None,
             rests_on: Authors::NONE,
+            input: None,
         };
         let leases: Vec<_> = units().iter().take(count).map(lease).collect();
         let sent = leases.iter().map(|lease| work::Lease {
@@ -79,6 +80,7 @@ fn outcomes_and_windows() {
             ordinal: unit.0 % 2,
             token: LeaseToken([9; 16]),
             rests_on: Authors::NONE,
+            input: None,
             finished: finished.clone(),
         };
         let outcomes: Vec<_> = units().iter().take(count).map(outgoing).collect();

@@ -125,14 +125,14 @@ fn from_workers() -> [(&'static str, WorkerMessage); 9] {
         ..value(3, Exit::OutOfGas, b"")
     };
     let outcomes = vec![value(0, Exit::Code(0), b"some output"), value(1, Exit::Code(u32::MAX), b""), fetched, failed];
-    let claims: Vec<Claim> = outcomes.iter().filter_map(Claim::of_outcome).collect();
+    let claims: Vec<Claim> = outcomes.iter().filter_map(|outcome| Claim::of_outcome(outcome, None)).collect();
     let signature = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch").sign(&key());
     let link = |number: u64| Link { gas: number * FINEST_INTERVAL + 7, state: Digest([5; 32]) };
     let links = Links::new(0, vec![link(1), link(2)]).expect("a chain");
     let stepped = with_chain();
-    let claims = [Claim::of_outcome(&stepped).expect("a value")];
+    let claims = [Claim::of_outcome(&stepped, None).expect("a value")];
     let signature_of_stepped = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch").sign(&key());
-    let claims = [Claim::of_outcome(&shared()).expect("a value")];
+    let claims = [Claim::of_outcome(&shared(), None).expect("a value")];
     let signature_of_shared = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch").sign(&key());
     let hello = WorkerHello { validation_class: "wasmtime-48/1".into(), instruction_set: "x86_64".into(), slots: 8, memory_bytes: 8 << 30 };
     [
@@ -157,7 +157,17 @@ fn from_workers() -> [(&'static str, WorkerMessage); 9] {
 fn receipt_page() -> ReceiptPage {
     let value = Value { exit: Exit::Code(0), output: Digest::of(b"42"), gas: 123_456_789_012, chain: None };
     let (unit, attempt, token) = (UnitIndex(7), Attempt(2), LeaseToken([3; 16]));
-    let short = Kept { unit, attempt, ordinal: 1, token, rests_on: Authors::NONE, value, output_bytes: 2, output: Some(b"42"[..].into()) };
+    let short = Kept {
+        unit,
+        attempt,
+        ordinal: 1,
+        token,
+        input: Some(Digest([7; 32])),
+        rests_on: Authors::NONE,
+        value,
+        output_bytes: 2,
+        output: Some(b"42"[..].into()),
+    };
     let long = Kept { unit: UnitIndex(8), output_bytes: 1 << 20, output: None, ..short.clone() };
     ReceiptPage { job: JOB, receipts: vec![short, long], signature: [5; 64], next: Some(300) }
 }
@@ -231,7 +241,8 @@ fn accusation(twice: bool) -> Accusation {
     let job = manifest::job_id(&encoded);
     let signed = |gas: u64| {
         let value = Value { exit: Exit::Trap(Trap::Unreachable), output: Digest([6; 32]), gas, chain: None };
-        let claim = Claim { unit: UnitIndex(5), attempt: Attempt(1), ordinal: 1, value, output_bytes: 7, rests_on: Authors::NONE };
+        let claim =
+            Claim { unit: UnitIndex(5), attempt: Attempt(1), ordinal: 1, value, output_bytes: 7, input: None, rests_on: Authors::NONE };
         let receipts = Receipts::new(job, "wasmtime-48/1", "x86_64", &[claim, claim]).expect("a small batch");
         Receipt { attempt: Attempt(1), ordinal: 1, value, output_bytes: 7, proof: receipts.proof(1, &receipts.sign(&key())) }
     };
@@ -269,15 +280,18 @@ fn golden_files_are_what_is_written_and_read_today() {
 #[test]
 fn golden_receipts_still_prove_their_claims() {
     let [.., (_, WorkerMessage::Outcomes(batch))] = from_workers() else { panic!("outcomes come last") };
-    let claims: Vec<Claim> = batch.outcomes.iter().filter_map(Claim::of_outcome).collect();
+    let claims: Vec<Claim> = batch.outcomes.iter().filter_map(|outcome| Claim::of_outcome(outcome, None)).collect();
     let receipts = Receipts::new(batch.job, "wasmtime-48/1", "x86_64", &claims).expect("a small batch");
-    let proof = golden("receipt", &receipts.proof(2, &batch.signature));
-    assert_eq!(receipt::check(&proof, signing::peer_of(&key()), JOB, &claims[2]), Ok(()));
-    let claims = [Claim::of_outcome(&with_chain()).expect("a value")];
+    let older = |name: &str| std::fs::read(format!("{}/tests/golden/{name}.bin", env!("CARGO_MANIFEST_DIR"))).expect("a golden file");
+    for proof in [golden("receipt", &receipts.proof(2, &batch.signature)), older("receipt-1")] {
+        assert_eq!(receipt::check(&proof, signing::peer_of(&key()), JOB, &claims[2]), Ok(()));
+    }
+    let claims = [Claim::of_outcome(&with_chain(), None).expect("a value")];
     let receipts = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch");
-    let proof = golden("receipt-with-chain", &receipts.proof(0, &receipts.sign(&key())));
-    assert_eq!(receipt::check(&proof, signing::peer_of(&key()), JOB, &claims[0]), Ok(()));
-    let claims = [Claim::of_outcome(&shared()).expect("a value")];
+    for proof in [golden("receipt-with-chain", &receipts.proof(0, &receipts.sign(&key()))), older("receipt-with-chain-1")] {
+        assert_eq!(receipt::check(&proof, signing::peer_of(&key()), JOB, &claims[0]), Ok(()));
+    }
+    let claims = [Claim::of_outcome(&shared(), None).expect("a value")];
     let receipts = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch");
     let proof = golden("receipt-on-others", &receipts.proof(0, &receipts.sign(&key())));
     assert_eq!(receipt::check(&proof, signing::peer_of(&key()), JOB, &claims[0]), Ok(()));
@@ -300,6 +314,7 @@ fn read_all(bytes: &[u8]) {
         value: Value { exit: Exit::Code(0), output: Digest([0; 32]), gas: 0, chain: None },
         output_bytes: 0,
         rests_on: Authors::NONE,
+        input: None,
     };
     // Whoever is not the signer cannot be made to look like it.
     assert!(receipt::check(bytes, signing::peer_of(&key()), JOB, &claim).is_err());

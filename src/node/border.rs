@@ -11,6 +11,7 @@ use crate::{
     protocol::{
         gossip,
         ids::{Digest, JobId, PeerId, UnitIndex},
+        job::input_digest,
         outcome::{AttemptFailure, Outcome},
         owner::{LeaseToken, Offer, Recovered, Report},
         peer::Event,
@@ -186,7 +187,11 @@ impl Node {
     /// Checks a batch's signature, then hands in its outcomes, those with large outputs when these are here.
     fn on_outcomes(&mut self, from: PeerId, batch: OutcomeBatch) -> Option<String> {
         let Some(is) = self.workers.get(&from)?.hello.clone() else { return Some("outcomes before a greeting".into()) };
-        let claims: Vec<Claim> = batch.outcomes.iter().filter_map(Claim::of_outcome).collect();
+        let inputs = self.inputs_of(batch.job, batch.outcomes.iter().map(|outcome| outcome.unit));
+        // Nothing of a job that is not known is taken, whoever signed it: the core says so.
+        let (known, inputs) = (inputs.is_some(), inputs.unwrap_or_else(|| vec![None; batch.outcomes.len()]));
+        let claims = batch.outcomes.iter().zip(inputs).filter_map(|(outcome, input)| Claim::of_outcome(outcome, input));
+        let claims: Vec<Claim> = claims.filter(|_| known).collect();
         let receipts = if claims.is_empty() {
             None
         } else {
@@ -210,6 +215,20 @@ impl Node {
             self.on_outcome(from, batch.job, outcome, platform, proof);
         }
         None
+    }
+
+    /// What units of a job are given, as their receipts must say it; none when there is no such job here. Where it cannot be read no
+    /// receipt will be found good.
+    pub(super) fn inputs_of(&self, job: JobId, units: impl ExactSizeIterator<Item = UnitIndex>) -> Option<Vec<Option<Digest>>> {
+        let (manifest, count) = (self.peer.owner().manifest(job)?, units.len());
+        if !manifest.has_table() {
+            return Some(vec![None; count]);
+        }
+        let read = tokio::task::block_in_place(|| self.store.input_digests(job, units));
+        Some(read.unwrap_or_else(|error| {
+            tracing::error!(%error, job = %job.short(), "the inputs of units cannot be read");
+            vec![None; count]
+        }))
     }
 
     fn on_outcome(&mut self, from: PeerId, job: JobId, outcome: UnitOutcome, platform: Platform, proof: Arc<[u8]>) {
@@ -307,9 +326,10 @@ impl Node {
         }
         let mut plain = Vec::with_capacity(leases.len());
         for Lease { unit, attempt, token, ordinal, duration, input, from: checkpoint, rests_on } in leases {
+            let given = input.as_ref().map(|input| input_digest(&input.name, input.digest));
             self.runs.offer(RunId { coordinator: from, job, unit, attempt }, input);
             let token = LeaseToken(token);
-            plain.push(crate::protocol::owner::Lease { unit, attempt, ordinal, token, duration, from: checkpoint, rests_on });
+            plain.push(crate::protocol::owner::Lease { unit, attempt, ordinal, token, duration, input: given, from: checkpoint, rests_on });
         }
         self.event(Event::Leased { from, job, leases: plain });
         None

@@ -130,7 +130,9 @@ impl Node {
         if kept.is_empty() {
             return None;
         }
-        let claims: Vec<Claim> = kept.iter().map(kept::claim).collect();
+        // Whatever it says that the units were given: here they are what they are.
+        let inputs = self.inputs_of(job, kept.iter().map(|kept| kept.unit))?;
+        let claims: Vec<Claim> = kept.iter().zip(inputs).map(|(kept, input)| Claim { input, ..kept::claim(kept) }).collect();
         let receipts = match Receipts::new(job, &is.class, &is.instruction_set, &claims) {
             Ok(receipts) => receipts,
             Err(error) => return Some(error.to_string()),
@@ -140,7 +142,9 @@ impl Node {
         }
         let platform = Platform::named(is.instruction_set.as_bytes());
         let mut here = Vec::with_capacity(kept.len());
-        for (position, Kept { unit, attempt, ordinal, token, rests_on, value, output_bytes, output }) in kept.into_iter().enumerate() {
+        for (position, Kept { unit, attempt, ordinal, token, input: _, rests_on, value, output_bytes, output }) in
+            kept.into_iter().enumerate()
+        {
             let output = match output {
                 Some(bytes) => Output::Bytes(bytes),
                 None if self.holds(value.output) => Output::Held,

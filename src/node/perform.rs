@@ -200,8 +200,8 @@ impl Node {
     }
 
     fn send_outcomes(&mut self, to: PeerId, job: JobId, outcomes: Vec<Outgoing>) {
-        let outcomes: Vec<UnitOutcome> = outcomes.into_iter().map(outcome).collect();
-        let claims: Vec<Claim> = outcomes.iter().filter_map(Claim::of_outcome).collect();
+        let (inputs, outcomes): (Vec<_>, Vec<UnitOutcome>) = outcomes.into_iter().map(|one| (one.input, outcome(one))).unzip();
+        let claims: Vec<Claim> = outcomes.iter().zip(inputs).filter_map(|(outcome, input)| Claim::of_outcome(outcome, input)).collect();
         let mut signature = [0; SIGNATURE_BYTES];
         if !claims.is_empty() {
             match Receipts::new(job, &self.validation_class, &self.instruction_set, &claims) {
@@ -235,7 +235,7 @@ impl Node {
                 bytes = 0;
             }
             bytes += size;
-            let Lease { unit, attempt, ordinal, token, duration, ref from, rests_on } = *lease;
+            let Lease { unit, attempt, ordinal, token, duration, input: _, ref from, rests_on } = *lease;
             batch.push(wire::work::Lease { unit, attempt, token: token.0, ordinal, duration, input, from: from.clone(), rests_on });
         }
         self.send_to_worker(to, CoordinatorMessage::Leases { job, leases: batch });
@@ -286,7 +286,7 @@ fn input_bytes(input: &UnitInput) -> usize {
 }
 
 fn outcome(outgoing: Outgoing) -> UnitOutcome {
-    let Outgoing { unit, attempt, ordinal, token, rests_on, finished } = outgoing;
+    let Outgoing { unit, attempt, ordinal, token, input: _, rests_on, finished } = outgoing;
     let mut log = finished.log.to_vec();
     log.truncate(LOG_BYTES_MAX);
     UnitOutcome {

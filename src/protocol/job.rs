@@ -315,6 +315,12 @@ impl TableDigest {
     }
 }
 
+/// What a unit of a table was given: its name and the digest of its bytes, in one. Its worker's receipt says it, so that whoever leased
+/// the unit cannot say later that it was something else.
+pub fn input_digest(name: &str, bytes: Digest) -> Digest {
+    Digest::of_parts(&[b"manyhands.input.v1", name.as_bytes(), bytes.as_bytes()])
+}
+
 /// The seed of a unit's random numbers: the same for every attempt, different for every unit.
 pub fn unit_seed(job: JobId, unit: UnitIndex) -> [u8; 32] {
     Digest::of_parts(&[b"manyhands.seed.v1", job.as_bytes(), &unit.0.to_le_bytes()]).0

@@ -419,7 +419,7 @@ impl Peer {
 
 /// An own outcome needs no signature: this peer believes itself.
 fn own_report(outgoing: Outgoing, platform: Platform) -> Report {
-    let Outgoing { unit, attempt, ordinal, token, rests_on, finished } = outgoing;
+    let Outgoing { unit, attempt, ordinal, token, input: _, rests_on, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
     Report { unit, attempt, ordinal, token, rests_on, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([]) }
 }

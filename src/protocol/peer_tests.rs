@@ -101,7 +101,7 @@ fn a_vote_is_durable_before_it_is_acknowledged_and_before_anything_rests_on_it()
     let lease = first_lease(&mut peer, now, worker);
     let finished = finished(lease.unit);
     let Lease { unit, attempt, ordinal, token, rests_on, .. } = lease;
-    let report = own_report(Outgoing { unit, attempt, ordinal, token, rests_on, finished }, Platform::X86_64);
+    let report = own_report(Outgoing { unit, attempt, ordinal, token, input: None, rests_on, finished }, Platform::X86_64);
     peer.handle(now, Event::Reported { from: worker, job, report });
     let order: Vec<_> = peer
         .take_actions(now)
@@ -125,7 +125,7 @@ fn a_worker_of_another_class_is_refused_and_a_bad_report_is_acknowledged() {
     assert!(matches!(peer.take_actions(now)[..], [Action::Refuse(refused)] if refused == worker));
     let (attempt, token) = (crate::protocol::ids::Attempt(0), crate::protocol::owner::LeaseToken([0; 16]));
     let report = own_report(
-        Outgoing { unit: UnitIndex(0), attempt, ordinal: 0, token, rests_on: Authors::NONE, finished: finished(UnitIndex(0)) },
+        Outgoing { unit: UnitIndex(0), attempt, ordinal: 0, token, input: None, rests_on: Authors::NONE, finished: finished(UnitIndex(0)) },
         Platform::X86_64,
     );
     peer.handle(now, Event::Reported { from: worker, job, report });
@@ -175,7 +175,8 @@ fn throughput_of_a_coordinator_with_a_thousand_workers() {
         let Some((from, lease)) = held.pop_front() else { break };
         now = now.after(Duration::from_micros(10));
         let Lease { unit, attempt, ordinal, token, rests_on, .. } = lease;
-        let report = own_report(Outgoing { unit, attempt, ordinal, token, rests_on, finished: finished(unit) }, Platform::X86_64);
+        let report =
+            own_report(Outgoing { unit, attempt, ordinal, token, input: None, rests_on, finished: finished(unit) }, Platform::X86_64);
         peer.handle(now, Event::Reported { from, job, report });
         reports += 1;
     }

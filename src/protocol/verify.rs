@@ -361,6 +361,14 @@ pub fn backed_voters(ballots: &[Ballot], value: Value) -> Vec<PeerId> {
     voted.filter(|ballot| ballots.iter().any(|other| backs(other, ballot))).map(|ballot| ballot.worker).collect()
 }
 
+/// Whether a voter keeps the credit that it once had for this unit, which is still accepted with `value`: its own vote still counts for
+/// something, and so does that of another, independent of it, proven or not any more.
+pub fn keeps_credit(ballots: &[Ballot], value: Value, voter: PeerId) -> bool {
+    let mut agreeing = ballots.iter().filter(|ballot| ballot.value == value && is_live(ballot));
+    let own = agreeing.clone().find(|ballot| ballot.worker == voter);
+    own.is_some_and(|own| agreeing.any(|other| independent(own, other)))
+}
+
 /// How many votes for one value count, and how many of those are proven.
 #[derive(Clone, Copy, Default, Debug)]
 struct Tally {

@@ -2,17 +2,20 @@
 //!
 //! It never chooses a unit; it says how many leases it is willing to hold (its *window*) and runs what it gets.
 
-use super::{
-    checkpoint::{Authors, Checkpoint},
-    ids::{Attempt, JobId, PeerId, UnitIndex},
-    outcome::{AttemptFailure, Outcome, Value},
-    owner::{Lease, LeaseToken},
-    time::Instant,
-};
 mod action;
+mod outgoing;
 mod running;
 
 pub use action::WorkerAction;
+pub use outgoing::{Finished, KEPT_OUTPUT_BYTES_MAX, Kept, Outgoing};
+
+use super::{
+    checkpoint::Checkpoint,
+    ids::{Attempt, JobId, PeerId, UnitIndex},
+    outcome::{AttemptFailure, Outcome},
+    owner::Lease,
+    time::Instant,
+};
 use core::time::Duration;
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
 use running::Running;
@@ -43,9 +46,6 @@ const LOST_AFTER: Duration = Duration::from_secs(600);
 const HELD_BYTES_MAX: usize = 32 << 20;
 /// Leases beyond the window that are taken all the same: the coordinator may count differently for a moment.
 const WINDOW_SLACK: usize = 16;
-/// The longest output that is kept with its receipt: a number or a line, whose unit need not be run again then. Longer ones would make
-/// receipts cost more than they are worth.
-pub const KEPT_OUTPUT_BYTES_MAX: usize = 256;
 /// Weight of the newest measurement in the smoothed time of a unit.
 const SMOOTHING: f64 = 0.1;
 
@@ -60,78 +60,6 @@ pub struct RunId {
     pub unit: UnitIndex,
     /// Which execution.
     pub attempt: Attempt,
-}
-
-/// What a finished execution left.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Finished {
-    /// What it ended in.
-    pub outcome: Outcome,
-    /// Bytes of output.
-    pub output_bytes: u64,
-    /// The output, when it is small enough to travel inline; else it is held as a blob.
-    pub output: Option<Arc<[u8]>>,
-    /// Kept standard error.
-    pub log: Arc<[u8]>,
-    /// Time that it took.
-    pub wall: Duration,
-}
-
-/// An outcome on its way to the coordinator.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Outgoing {
-    /// The unit.
-    pub unit: UnitIndex,
-    /// Which execution.
-    pub attempt: Attempt,
-    /// From the lease.
-    pub ordinal: u32,
-    /// From the lease.
-    pub token: LeaseToken,
-    /// From the lease.
-    pub rests_on: Authors,
-    /// What it ended in and left.
-    pub finished: Finished,
-}
-
-/// What a worker keeps of an outcome that was acknowledged, should its coordinator lose it. Signed again when it is asked for.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Kept {
-    /// The unit.
-    pub unit: UnitIndex,
-    /// Which execution.
-    pub attempt: Attempt,
-    /// From the lease.
-    pub ordinal: u32,
-    /// From the lease.
-    pub token: LeaseToken,
-    /// From the lease.
-    pub rests_on: Authors,
-    /// What it computed.
-    pub value: Value,
-    /// Bytes of output.
-    pub output_bytes: u64,
-    /// The output, when it has at most [`KEPT_OUTPUT_BYTES_MAX`].
-    pub output: Option<Arc<[u8]>>,
-}
-
-impl Kept {
-    /// None of a failure, which nobody vouches for.
-    fn of(outgoing: Outgoing) -> Option<Self> {
-        let Outgoing { unit, attempt, ordinal, token, rests_on, finished } = outgoing;
-        let Finished { outcome, output_bytes, output, log: _, wall: _ } = finished;
-        let output = output.filter(|output| output.len() <= KEPT_OUTPUT_BYTES_MAX);
-        match outcome {
-            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, token, rests_on, value, output_bytes, output }),
-            Outcome::Failed(_) => None,
-        }
-    }
-}
-
-impl Outgoing {
-    fn bytes(&self) -> usize {
-        self.finished.output.as_ref().map_or(0, |output| output.len()) + self.finished.log.len()
-    }
 }
 
 /// A coordinator worked for, or about to be.
@@ -288,10 +216,10 @@ impl Worker {
             {
                 continue;
             }
-            let Lease { ordinal, token, rests_on, .. } = *lease;
+            let Lease { ordinal, token, input, rests_on, .. } = *lease;
             coordinator
                 .running
-                .insert(run, Running { ordinal, token, rests_on, checkpoint: None, unsent: false, resumed: lease.from.is_some() });
+                .insert(run, Running { ordinal, token, input, rests_on, checkpoint: None, unsent: false, resumed: lease.from.is_some() });
             self.actions.push(WorkerAction::Run { run, from: lease.from.clone() });
         }
     }
@@ -332,12 +260,12 @@ impl Worker {
     /// An execution ended.
     pub fn finished(&mut self, run: RunId, finished: Finished) {
         let Some(coordinator) = self.coordinators.get_mut(&run.coordinator) else { return };
-        let Some(Running { ordinal, token, rests_on, resumed, .. }) = coordinator.running.remove(&run) else { return };
+        let Some(Running { ordinal, token, input, rests_on, resumed, .. }) = coordinator.running.remove(&run) else { return };
         if !resumed && !matches!(finished.outcome, Outcome::Failed(AttemptFailure::MissingBlob | AttemptFailure::Killed)) {
             let seconds = finished.wall.as_secs_f64();
             coordinator.unit_seconds = Some(coordinator.unit_seconds.map_or(seconds, |known| known + SMOOTHING * (seconds - known)));
         }
-        let outgoing = Outgoing { unit: run.unit, attempt: run.attempt, ordinal, token, rests_on, finished };
+        let outgoing = Outgoing { unit: run.unit, attempt: run.attempt, ordinal, token, input, rests_on, finished };
         coordinator.held_bytes += outgoing.bytes();
         coordinator.unacknowledged.insert(run, outgoing);
         coordinator.unsent.insert(run);

@@ -5,8 +5,10 @@ use crate::protocol::{
     checkpoint::Authors,
     ids::Digest,
     outcome::{Exit, Value},
+    owner::LeaseToken,
 };
 use rand_chacha::rand_core::SeedableRng;
+use std::sync::Arc;
 
 const JOB: JobId = JobId([9; 32]);
 
@@ -21,6 +23,7 @@ fn lease(unit: u32) -> Lease {
         ordinal: 0,
         token: LeaseToken([1; 16]),
         duration: Duration::from_secs(60),
+        input: None,
         from: None,
         rests_on: Authors::NONE,
     }

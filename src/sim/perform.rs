@@ -250,7 +250,7 @@ fn announced(envelope: &gossip::Envelope) -> usize {
 
 /// What the border makes of an outcome.
 pub(super) fn report(outgoing: Outgoing, platform: Platform) -> Report {
-    let Outgoing { unit, attempt, ordinal, token, rests_on, finished } = outgoing;
+    let Outgoing { unit, attempt, ordinal, token, input: _, rests_on, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
     Report { unit, attempt, ordinal, token, rests_on, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([1]) }
 }

@@ -128,6 +128,7 @@ mod tests {
             attempt: Attempt(0),
             ordinal: 0,
             token: LeaseToken([4; 16]),
+            input: Some(Digest([5; 32])),
             value,
             output_bytes: 2,
             output: Some(b"42"[..].into()),

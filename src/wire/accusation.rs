@@ -81,7 +81,7 @@ pub fn check(accusation: &Accusation, class: &str, instruction_set: &str) -> Res
 fn claim(unit: UnitIndex, receipt: &Receipt) -> Claim {
     let Receipt { attempt, ordinal, value, output_bytes, proof: _ } = *receipt;
     // What rests on others accuses nobody.
-    Claim { unit, attempt, ordinal, value, output_bytes, rests_on: Authors::NONE }
+    Claim { unit, attempt, ordinal, value, output_bytes, input: None, rests_on: Authors::NONE }
 }
 
 pub(super) fn to_pb(accusation: &Accusation) -> pb::Accusation {

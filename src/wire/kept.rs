@@ -35,8 +35,8 @@ pub struct ReceiptPage {
 
 /// What a receipt says.
 pub fn claim(kept: &Kept) -> Claim {
-    let Kept { unit, attempt, ordinal, rests_on, value, output_bytes, .. } = *kept;
-    Claim { unit, attempt, ordinal, value, output_bytes, rests_on }
+    let Kept { unit, attempt, ordinal, rests_on, value, output_bytes, input, .. } = *kept;
+    Claim { unit, attempt, ordinal, value, output_bytes, input, rests_on }
 }
 
 /// Receipts as they are stored.
@@ -62,12 +62,18 @@ pub enum CollectedError {
     /// It was computed on another instruction set than it says.
     #[error("its receipt names another instruction set")]
     OtherPlatform,
+    /// It does not say what its unit was given.
+    #[error("its receipt does not name the unit's input")]
+    NoInput,
 }
 
 /// Checks a vote on a unit of `job` that somebody else has collected: all that can be known of it without trusting whoever did. `class` is
-/// this machine's validation class.
-pub fn check_collected(vote: &Vote, job: JobId, class: &str) -> Result<(), CollectedError> {
-    receipt::check(&vote.proof, vote.worker, job, &Claim::from(vote))?;
+/// this machine's validation class, `input` what the unit is to be given (see [`Claim::input`]).
+pub fn check_collected(vote: &Vote, job: JobId, input: Option<Digest>, class: &str) -> Result<(), CollectedError> {
+    receipt::check(&vote.proof, vote.worker, job, &Claim::of_vote(vote, input))?;
+    if input.is_some() && !receipt::covers_input(&vote.proof) {
+        return Err(CollectedError::NoInput);
+    }
     match receipt::made_with(&vote.proof) {
         Some((made_with, _)) if made_with != class.as_bytes() => Err(CollectedError::OtherEngine),
         Some((_, instruction_set)) if Platform::named(instruction_set) != vote.platform => Err(CollectedError::OtherPlatform),
@@ -104,12 +110,13 @@ impl From<ReceiptPage> for pb::ReceiptPage {
 }
 
 fn kept_to(kept: &Kept) -> pb::KeptReceipt {
-    let Kept { unit, attempt, ordinal, token, rests_on, value, output_bytes, output } = kept;
+    let Kept { unit, attempt, ordinal, token, input, rests_on, value, output_bytes, output } = kept;
     pb::KeptReceipt {
         unit: unit.0,
         attempt: attempt.0,
         token: token.0.to_vec().into(),
         ordinal: *ordinal,
+        input: input.map_or_else(bytes::Bytes::new, |input| input.0.to_vec().into()),
         value: Some(value_to(*value, *output_bytes)),
         has_output: output.is_some(),
         output: output.as_ref().map_or_else(bytes::Bytes::new, |output| output.to_vec().into()),
@@ -129,7 +136,9 @@ fn kept_from(kept: pb::KeptReceipt) -> Result<Kept, Rejection> {
     };
     let token = LeaseToken(fixed("token", &kept.token)?);
     let (unit, attempt, ordinal) = (UnitIndex(kept.unit), Attempt(kept.attempt), kept.ordinal);
-    Ok(Kept { unit, attempt, ordinal, token, rests_on: authors_from(&kept.rests_on)?, value, output_bytes, output })
+    let input = if kept.input.is_empty() { None } else { Some(digest("input", &kept.input)?) };
+    let rests_on = authors_from(&kept.rests_on)?;
+    Ok(Kept { unit, attempt, ordinal, token, input, rests_on, value, output_bytes, output })
 }
 
 pub(super) fn value_to(value: Value, output_bytes: u64) -> pb::UnitValue {
@@ -167,6 +176,7 @@ mod tests {
             ordinal: 2,
             token: LeaseToken([4; 16]),
             rests_on: crate::protocol::checkpoint::Authors::NONE,
+            input: None,
             value,
             output_bytes,
             output,
@@ -175,7 +185,7 @@ mod tests {
 
     #[test]
     fn receipts_survive_the_store_and_the_wire() {
-        let receipts = vec![kept(0, b""), kept(1, b"42"), kept(1, &[7; 300])];
+        let receipts = vec![kept(0, b""), Kept { input: Some(Digest([8; 32])), ..kept(1, b"42") }, kept(1, &[7; 300])];
         let bytes = encode(&receipts);
         println!("{} bytes for 3", bytes.len());
         assert_eq!(decode(&bytes), Ok(receipts.clone()));
@@ -193,10 +203,10 @@ mod tests {
         let claims = [claim(&kept(0, b"42")), claim(&kept(1, b"43"))];
         let receipts = Receipts::new(job, "v1", "x86_64", &claims).unwrap();
         let proof = receipts.proof(1, &receipts.sign(&key));
-        let Claim { unit, attempt, ordinal, value, output_bytes, rests_on } = claims[1];
+        let Claim { unit, attempt, ordinal, value, output_bytes, input: _, rests_on } = claims[1];
         let (worker, position, platform, origin) = (signing::peer_of(&key), 2, Platform::X86_64, Origin::Leased);
         let vote = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes, origin, rests_on, proof };
-        assert_eq!(check_collected(&vote, job, "v1"), Ok(()));
+        assert_eq!(check_collected(&vote, job, None, "v1"), Ok(()));
         let forged = Err(CollectedError::Receipt(ReceiptError::BadSignature));
         let liar = signing::peer_of(&SecretKey::from_bytes(&[2; 32]));
         let richer = Value { gas: 9, ..value };
@@ -206,14 +216,21 @@ mod tests {
             Vote { ordinal: 0, ..vote.clone() },
             Vote { unit: UnitIndex(0), ..vote.clone() },
         ] {
-            assert_eq!(check_collected(&bent, job, "v1"), forged);
+            assert_eq!(check_collected(&bent, job, None, "v1"), forged);
         }
-        assert_eq!(check_collected(&vote, JobId([2; 32]), "v1"), forged);
+        assert_eq!(check_collected(&vote, JobId([2; 32]), None, "v1"), forged);
         let nothing = Vote { proof: Arc::from([]), ..vote.clone() };
-        assert_eq!(check_collected(&nothing, job, "v1"), Err(CollectedError::Receipt(ReceiptError::Malformed)));
-        assert_eq!(check_collected(&vote, job, "v2"), Err(CollectedError::OtherEngine));
+        assert_eq!(check_collected(&nothing, job, None, "v1"), Err(CollectedError::Receipt(ReceiptError::Malformed)));
+        assert_eq!(check_collected(&vote, job, None, "v2"), Err(CollectedError::OtherEngine));
+        let input = Some(Digest([6; 32]));
+        assert_eq!(check_collected(&vote, job, input, "v1"), forged, "it was computed from something else");
+        let mut older = vote.proof.to_vec();
+        older[0] = 1;
+        let older = Vote { proof: older.into(), ..vote.clone() };
+        assert_eq!(check_collected(&older, job, None, "v1"), Ok(()));
+        assert_eq!(check_collected(&older, job, input, "v1"), Err(CollectedError::NoInput));
         let elsewhere = Vote { platform: Platform::Aarch64, ..vote };
-        assert_eq!(check_collected(&elsewhere, job, "v1"), Err(CollectedError::OtherPlatform));
+        assert_eq!(check_collected(&elsewhere, job, None, "v1"), Err(CollectedError::OtherPlatform));
     }
 
     #[test]

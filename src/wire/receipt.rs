@@ -29,9 +29,13 @@ const LEAF: &[u8] = b"manyhands.receipt.v1";
 const LEAF_WITH_CHAIN: &[u8] = b"manyhands.receipt.v2";
 /// The leaf of a value that rests on other workers' checkpoints: with its chain, if there is one, and their keys.
 const LEAF_ON_OTHERS: &[u8] = b"manyhands.receipt.v3";
+/// Begins the leaf of a value whose unit had an input of its own, which it covers too.
+const WITH_INPUT: &[u8] = b"manyhands.receipt.input.v1";
 const NODE: &[u8] = b"manyhands.receipt.node.v1";
 const ROOT: &[u8] = b"manyhands.receipt.root.v1";
-const VERSION: u8 = 1;
+/// Leaves of this version do not name the inputs of units. None is made any more.
+const WITHOUT_INPUTS: u8 = 1;
+const VERSION: u8 = 2;
 /// Steps from a leaf to the root of the largest batch.
 const DEPTH_MAX: usize = BATCH_MAX.next_power_of_two().trailing_zeros() as usize;
 /// Version, two texts with their lengths, position and number of leaves, signature and path.
@@ -51,28 +55,34 @@ pub struct Claim {
     pub value: Value,
     /// The output's size.
     pub output_bytes: u64,
+    /// What the unit was given, see [`input_digest`](crate::protocol::job::input_digest); none where the manifest says it.
+    pub input: Option<Digest>,
     /// On whose checkpoints it rests.
     pub rests_on: Authors,
 }
 
-impl From<&Vote> for Claim {
-    fn from(vote: &Vote) -> Self {
-        let Vote { unit, attempt, ordinal, value, output_bytes, rests_on, .. } = *vote;
-        Self { unit, attempt, ordinal, value, output_bytes, rests_on }
-    }
-}
-
 impl Claim {
-    /// The claim in an outcome; none in a failure, which is never vouched for.
-    pub fn of_outcome(outcome: &UnitOutcome) -> Option<Self> {
+    /// The claim in a vote on a unit with this input.
+    pub fn of_vote(vote: &Vote, input: Option<Digest>) -> Self {
+        let Vote { unit, attempt, ordinal, value, output_bytes, rests_on, .. } = *vote;
+        Self { unit, attempt, ordinal, value, output_bytes, input, rests_on }
+    }
+
+    /// The claim in an outcome of a unit with this input; none in a failure, which is never vouched for.
+    pub fn of_outcome(outcome: &UnitOutcome, input: Option<Digest>) -> Option<Self> {
         let UnitOutcome { unit, attempt, ordinal, output_bytes, rests_on, .. } = *outcome;
         match outcome.outcome {
-            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, value, output_bytes, rests_on }),
+            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, value, output_bytes, input, rests_on }),
             Outcome::Failed(_) => None,
         }
     }
 
     fn leaf(&self, job: JobId, class: &[u8], instruction_set: &[u8]) -> Digest {
+        let plain = self.leaf_without_input(job, class, instruction_set);
+        self.input.map_or(plain, |input| Digest::of_parts(&[WITH_INPUT, plain.as_bytes(), input.as_bytes()]))
+    }
+
+    fn leaf_without_input(&self, job: JobId, class: &[u8], instruction_set: &[u8]) -> Digest {
         let (exit_kind, exit_detail) = number::of_exit(self.value.exit);
         let numbers = [self.unit.0, self.attempt.0, self.ordinal, exit_kind, exit_detail].map(u32::to_le_bytes);
         let sizes = [self.value.gas, self.output_bytes].map(u64::to_le_bytes);
@@ -86,8 +96,9 @@ impl Claim {
         let mut parts: Vec<&[u8]> =
             vec![domain, job.as_bytes(), numbers.as_flattened(), output, sizes.as_flattened(), class, instruction_set];
         parts.extend(chain);
+        let has_chain = [u8::from(self.value.chain.is_some())];
         if !authors.is_empty() {
-            parts.push(&authors);
+            parts.extend([&has_chain[..], &authors]);
         }
         Digest::of_parts(&parts)
     }
@@ -202,9 +213,17 @@ pub fn platform(proof: &[u8]) -> Option<Platform> {
 /// Checks that `worker` signed `claim` about a unit of `job`.
 pub fn check(proof: &[u8], worker: PeerId, job: JobId, claim: &Claim) -> Result<(), ReceiptError> {
     let proof = Proof::parse(proof).ok_or(ReceiptError::Malformed)?;
-    let leaf = claim.leaf(job, proof.class, proof.instruction_set);
+    let leaf = match proof.version {
+        WITHOUT_INPUTS => claim.leaf_without_input(job, proof.class, proof.instruction_set),
+        _ => claim.leaf(job, proof.class, proof.instruction_set),
+    };
     let root = proof.root(leaf).ok_or(ReceiptError::Malformed)?;
     verify_root(worker, proof.count, root, &proof.signature)
+}
+
+/// Whether a proof covers what the unit was given. Those that were made before receipts named inputs do not.
+pub fn covers_input(proof: &[u8]) -> bool {
+    Proof::parse(proof).is_some_and(|proof| proof.version != WITHOUT_INPUTS)
 }
 
 /// The validation class and the instruction set that a proof names; the signature covers both. None when it is malformed.
@@ -222,6 +241,7 @@ fn node(left: Digest, right: Digest) -> Digest {
 }
 
 struct Proof<'a> {
+    version: u8,
     class: &'a [u8],
     instruction_set: &'a [u8],
     position: u16,
@@ -245,12 +265,12 @@ impl<'a> Proof<'a> {
         let position = u16::from_le_bytes(take(2)?.try_into().ok()?);
         let count = u16::from_le_bytes(take(2)?.try_into().ok()?);
         let signature = take(SIGNATURE_BYTES)?.try_into().ok()?;
-        let sensible = version == VERSION
+        let sensible = (version == VERSION || version == WITHOUT_INPUTS)
             && position < count
             && usize::from(count) <= BATCH_MAX
             && class.len() <= VALIDATION_CLASS_BYTES_MAX
             && instruction_set.len() <= INSTRUCTION_SET_BYTES_MAX;
-        sensible.then_some(Self { class, instruction_set, position, count, signature, path: rest })
+        sensible.then_some(Self { version, class, instruction_set, position, count, signature, path: rest })
     }
 
     /// The root that follows from `leaf` and the path; none when the path has not exactly the length that it must have.
@@ -287,6 +307,7 @@ mod tests {
                 value: Value { exit: Exit::Code(0), output: Digest::of(&unit.to_le_bytes()), gas: 1000 + u64::from(unit), chain: None },
                 output_bytes: 4,
                 rests_on: Authors::NONE,
+                input: None,
             })
             .collect()
     }
@@ -353,6 +374,36 @@ mod tests {
             let changed = Claim { value: Value { chain, ..claims[1].value }, ..claims[1] };
             assert_eq!(check(&proof, worker, JOB, &changed), Err(ReceiptError::BadSignature));
         }
+    }
+
+    #[test]
+    fn a_receipt_covers_what_the_unit_was_given() {
+        let mut claims = claims(3);
+        let given = [None, Some(Digest([1; 32])), Some(Digest([2; 32]))];
+        claims[1].input = given[1];
+        let receipts = Receipts::new(JOB, "class", "isa", &claims).unwrap();
+        let worker = signing::peer_of(&key(1));
+        let proof = receipts.proof(1, &receipts.sign(&key(1)));
+        for input in given {
+            let expected = if input == given[1] { Ok(()) } else { Err(ReceiptError::BadSignature) };
+            assert_eq!(check(&proof, worker, JOB, &Claim { input, ..claims[1] }), expected);
+        }
+        let mut older = proof.to_vec();
+        older[0] = WITHOUT_INPUTS;
+        assert_eq!(check(&older, worker, JOB, &claims[1]), Err(ReceiptError::BadSignature));
+    }
+
+    /// They are still good for what they were signed for, and are not taken for more.
+    #[test]
+    fn receipts_from_before_inputs_were_named_stay_good() {
+        let claims = claims(3);
+        let receipts = Receipts::new(JOB, "class", "isa", &claims).unwrap();
+        let worker = signing::peer_of(&key(1));
+        let mut older = receipts.proof(1, &receipts.sign(&key(1))).to_vec();
+        older[0] = WITHOUT_INPUTS;
+        let unit_with_input = Claim { input: Some(Digest([1; 32])), ..claims[1] };
+        assert_eq!(check(&older, worker, JOB, &unit_with_input), Ok(()));
+        assert!(!covers_input(&older));
     }
 
     #[test]

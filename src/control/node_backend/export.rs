@@ -15,6 +15,7 @@ use crate::{
     protocol::{
         fact::Vote,
         ids::{Digest, JobId, PeerId, UnitIndex},
+        job::input_digest,
         owner::{UnitState, UnitView},
     },
     store::{SMALL_BYTES_MAX, Store, UNITS_PAGE_MAX},
@@ -246,7 +247,7 @@ fn ready(store: &Store, view: &UnitView, input: Option<UnitInput>, votes: Vec<Vo
         value,
         output_bytes,
         by_owner: value.is_some() && view.by_owner,
-        votes: bundled(view, votes, me),
+        votes: bundled(view, votes, input.as_ref().map(|input| input_digest(&input.name, input.digest)), me),
     };
     let mut contents = Vec::new();
     if whole {
@@ -267,10 +268,10 @@ fn output(store: &Store, unit: UnitIndex, digest: Digest, size: u64) -> Reply<Co
 }
 
 /// Votes with what the run loop says of them: this node's own first, then those that count, then evidence.
-fn bundled(view: &UnitView, votes: Vec<Vote>, me: PeerId) -> Vec<BundledVote> {
+fn bundled(view: &UnitView, votes: Vec<Vote>, input: Option<Digest>, me: PeerId) -> Vec<BundledVote> {
     let known = |vote: Vote| {
         let seen = view.votes.iter().find(|seen| seen.worker == vote.worker && seen.value == vote.value)?;
-        let (claim, proof) = (Claim::from(&vote), vote.proof);
+        let (claim, proof) = (Claim::of_vote(&vote, input), vote.proof);
         Some(BundledVote { worker: vote.worker, claim, proof, counted: seen.counted, proven: seen.proven, struck: seen.struck })
     };
     let mut bundled: Vec<BundledVote> = votes.into_iter().filter_map(known).collect();

@@ -33,9 +33,10 @@ pub(super) struct Page {
 pub(super) fn check_receipts(store: &Store, job: JobId, first: u32, me: PeerId) -> Reply<Page> {
     let votes = store.votes_page(job, first, RECEIPTS_AT_ONCE)?;
     let mut page = Page { votes: u32::try_from(votes.len()).unwrap_or(u32::MAX), ..Page::default() };
-    for vote in votes.iter().filter(|vote| vote.worker != me) {
+    let inputs = store.input_digests(job, votes.iter().map(|vote| vote.unit))?;
+    for (vote, input) in votes.iter().zip(inputs).filter(|(vote, _)| vote.worker != me) {
         page.checked += 1;
-        page.bad += u32::from(receipt::check(&vote.proof, vote.worker, job, &Claim::from(vote)).is_err());
+        page.bad += u32::from(receipt::check(&vote.proof, vote.worker, job, &Claim::of_vote(vote, input)).is_err());
     }
     Ok(page)
 }

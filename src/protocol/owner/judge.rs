@@ -69,7 +69,7 @@ impl OwnJob {
                 Phase::Open | Phase::Failed | Phase::Provisional(_) | Phase::Disputed => Phase::Open,
             },
         };
-        self.settle(index, phase, &credit, trust, out);
+        self.settle(index, phase, (&ballots, &credit), trust, out);
         self.note_checks(index, &ballots);
         if self.bisects(index, decision, &ballots, around, out) {
             self.wanted.remove(index);
@@ -234,9 +234,16 @@ impl OwnJob {
     }
 
     /// Brings the unit into `phase`, with all that hangs on it.
-    fn settle(&mut self, index: UnitIndex, phase: Phase, credit: &[PeerId], trust: &mut Trust, out: &mut Consequences) {
+    fn settle(
+        &mut self,
+        index: UnitIndex,
+        phase: Phase,
+        (ballots, credit): (&[Ballot], &[PeerId]),
+        trust: &mut Trust,
+        out: &mut Consequences,
+    ) {
         let before = self.units[index.0 as usize].phase;
-        self.adjust_credit(index, credit, trust, out);
+        self.adjust_credit(index, phase, (ballots, credit), trust, out);
         if before == phase {
             return;
         }
@@ -250,9 +257,22 @@ impl OwnJob {
         self.set_phase(index, phase);
     }
 
-    fn adjust_credit(&mut self, index: UnitIndex, credit: &[PeerId], trust: &mut Trust, out: &mut Consequences) {
+    /// Credit is given to whom `credit` names, and stays for as long as the unit stays verified with the voter's value and somebody
+    /// else who counts still says the same: if it also went whenever its backer is proven no longer, of two voters who back one
+    /// another, one with just enough units if this is among them and one with one too few, each judgement would give it to the other.
+    /// So whatever is taken was given up by a unit that was re-opened, each at most once, and what follows from a judgement ends.
+    fn adjust_credit(
+        &mut self,
+        index: UnitIndex,
+        phase: Phase,
+        (ballots, credit): (&[Ballot], &[PeerId]),
+        trust: &mut Trust,
+        out: &mut Consequences,
+    ) {
         for vote in &mut self.units[index.0 as usize].votes {
-            let due = !vote.struck && vote.origin.earns_credit() && credit.contains(&vote.worker);
+            let stays = || matches!(phase, Phase::Verified { value, .. } if verify::keeps_credit(ballots, value, vote.worker));
+            let earned = credit.contains(&vote.worker) || (vote.credited && stays());
+            let due = !vote.struck && vote.origin.earns_credit() && earned;
             match (vote.credited, due) {
                 (false, true) => trust.credit(vote.worker, vote.value.gas),
                 (true, false) if !vote.struck => {

@@ -3,7 +3,7 @@
 use super::unit::{LeaseToken, Want};
 use crate::protocol::{
     checkpoint::{Authors, Checkpoint},
-    ids::{Attempt, JobId, PeerId, UnitIndex},
+    ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::Outcome,
     platform::Platform,
     time::Instant,
@@ -31,6 +31,9 @@ pub struct Lease {
     pub from: Option<Arc<Checkpoint>>,
     /// Whose checkpoints a result will rest on; to be said with the outcome.
     pub rests_on: Authors,
+    /// What the unit is given, see [`input_digest`](crate::protocol::job::input_digest); none where the manifest says it, and at the
+    /// coordinator, whose shell adds the input itself.
+    pub input: Option<Digest>,
 }
 
 /// An outcome as the coordinator gets it.

@@ -110,9 +110,6 @@ pub enum MergeRejected {
     /// The unit has enough votes from elsewhere.
     #[error("too many votes from elsewhere on one unit")]
     TooMany,
-    /// The units have inputs of their own, which receipts do not name: a keeper could have handed out others.
-    #[error("nobody else can lease units that have inputs of their own")]
-    OwnInputs,
     /// The token is not that of a lease of this unit to this worker.
     #[error("the unit was not leased to this worker")]
     NotLeased,
@@ -177,9 +174,6 @@ impl Owner {
         job.unit(vote.unit).ok_or(MergeRejected::UnknownUnit)?;
         if vote.worker == self.me {
             return Err(MergeRejected::InOwnName);
-        }
-        if job.manifest.has_table() {
-            return Err(MergeRejected::OwnInputs);
         }
         if vote.position > POSITION_MAX || vote.ordinal > vote.position {
             return Err(MergeRejected::Implausible);

@@ -163,13 +163,6 @@ fn whoever_contradicts_itself_in_two_lists_is_convicted_and_shown_to_others() {
     let again = merge(&mut desk, [vote(1, 0, 0, 6)]);
     assert_eq!(again.refused, [(MergeRejected::Contradicts, 1)].into());
     assert_eq!((desk.owner.trust().standing(key(1)).strikes, &*desk.accused), (1, &[(1, 0, true)][..]));
-    let mut desk = Desk::new(&[1]);
-    let table = Manifest { inputs: Inputs::Table { units: 2, digest: Digest([4; 32]) }, ..manifest(2, Policy::Standard) };
-    desk.owner.submit(JOB, Arc::new(table), SECRET);
-    desk.take();
-    let refused = merge(&mut desk, [vote(1, 0, 0, 7), vote(1, 0, 0, 6)]).refused;
-    assert_eq!(refused, [(MergeRejected::OwnInputs, 2)].into(), "a keeper could have handed out other inputs");
-    assert_eq!(desk.owner.trust().standing(key(1)).strikes, 0);
 }
 
 #[test]

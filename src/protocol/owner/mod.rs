@@ -55,12 +55,6 @@ use std::{
     sync::Arc,
 };
 
-/// One event leads to at most so many judgements for each unit that there is: peers who back one another may rise and fall in turn, and
-/// an owner that never comes to an end is worse than units that are judged again at the next event.
-const JUDGEMENTS_PER_UNIT: usize = 16;
-/// And to at least so many, whatever the number of units.
-const JUDGEMENTS_MIN: usize = 1024;
-
 /// All own jobs and the workers attached to them.
 #[derive(Clone, Debug)]
 pub struct Owner {
@@ -367,20 +361,9 @@ impl Owner {
         let cold = self.proven_online(now) < COLD_BELOW_PROVEN_PEERS;
         let proven_within_reach = self.proven_within_reach();
         queue.extend(self.stranded());
-        let mut fixed = BTreeSet::new();
-        let units: usize = self.jobs.values().map(|job| job.units.len()).sum();
-        let mut left = JUDGEMENTS_MIN.saturating_add(units.saturating_mul(JUDGEMENTS_PER_UNIT));
         loop {
             while let Some((id, unit)) = queue.pop_front() {
-                left = left.saturating_sub(1);
-                if left == 0 {
-                    queue.clear();
-                    break;
-                }
                 let Some(job) = self.jobs.get_mut(&id) else { continue };
-                if fixed.insert(id) {
-                    job.fix_estimate(true);
-                }
                 let mut consequences = Consequences::default();
                 let around = Surroundings { owner: self.me, cold, proven_within_reach, roster: &self.roster };
                 job.judge(unit, &mut self.trust, &around, &mut consequences);
@@ -399,9 +382,6 @@ impl Owner {
             if queue.is_empty() {
                 break;
             }
-        }
-        for id in &fixed {
-            self.jobs.get_mut(id).into_iter().for_each(|job| job.fix_estimate(false));
         }
         for id in touched {
             self.keep_findings(id);

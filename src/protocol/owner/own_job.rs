@@ -77,8 +77,6 @@ pub(super) struct OwnJob {
     /// Where units that are not decided stood.
     pub checkpoints: Checkpoints,
     gas_of_verified: u128,
-    /// The estimate for as long as it is fixed.
-    fixed_estimate: Option<u64>,
     verified_values: u32,
 }
 
@@ -173,7 +171,6 @@ impl OwnJob {
             rests: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
             gas_of_verified: 0,
-            fixed_estimate: None,
             verified_values: 0,
         }
     }
@@ -185,14 +182,7 @@ impl OwnJob {
     /// The typical gas of this job's units, for estimates and for the weight of records. Rests on what is verified, since any
     /// other claim may be a lie; zero before.
     pub fn gas_estimate(&self) -> u64 {
-        self.fixed_estimate.unwrap_or((self.gas_of_verified / u128::from(self.verified_values.max(1))) as u64)
-    }
-
-    /// Fixes the estimate while judgements follow from one another, or lets it move again. It decides who is proven, and so what is
-    /// verified, which decides the estimate: moving meanwhile it could go round for ever.
-    pub fn fix_estimate(&mut self, fixed: bool) {
-        self.fixed_estimate = None;
-        self.fixed_estimate = fixed.then(|| self.gas_estimate());
+        (self.gas_of_verified / u128::from(self.verified_values.max(1))) as u64
     }
 
     /// Records a vote at its place. The caller has checked the lease's token, and that the worker has not voted on the unit yet.

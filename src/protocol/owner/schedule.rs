@@ -230,7 +230,7 @@ impl Owner {
         let resumed = from.is_some();
         self.leases.insert(key, Held { worker, issued: now, expiry: now.after(duration), want, resumed, seen: None, superseded: false });
         self.roster.hold(worker, key);
-        Lease { unit: index, attempt, ordinal, token, duration, from, rests_on }
+        Lease { unit: index, attempt, ordinal, token, duration, input: None, from, rests_on }
     }
 
     /// Three times the estimate from measured speed, with the worker's queue before it; the job's limit where nothing is known.

@@ -3,7 +3,7 @@
 use super::{Coordinator, WorkerAction};
 use crate::protocol::{
     checkpoint::{Authors, Checkpoint},
-    ids::PeerId,
+    ids::{Digest, PeerId},
     owner::{LeaseToken, Offer},
 };
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub(super) struct Running {
     pub ordinal: u32,
     pub token: LeaseToken,
+    /// What the unit is given, see [`Lease`](super::Lease).
+    pub input: Option<Digest>,
     pub rests_on: Authors,
     /// The newest one.
     pub checkpoint: Option<Arc<Checkpoint>>,

@@ -258,6 +258,7 @@ mod tests {
                 ordinal,
                 token: LeaseToken([0; 16]),
                 duration: Duration::from_secs(90),
+                input: None,
                 from: None,
                 rests_on: Authors::NONE,
             };

@@ -10,10 +10,10 @@ use super::{
 use crate::{
     protocol::{
         ids::{Digest, PeerId, UnitIndex},
-        job::{Inputs, Policy, TableDigest},
+        job::{Inputs, Policy, TableDigest, input_digest},
         outcome::Value,
     },
-    wire::receipt,
+    wire::receipt::{self, Claim},
 };
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -276,10 +276,11 @@ fn check_contents<R: Read>(reader: &mut BundleReader<R>, unit: &Unit, checked: &
 /// Checks the receipts of a unit, and whether they carry what was decided.
 fn check_votes(unit: &Unit, checked: &mut Checked, voters: &mut BTreeSet<PeerId>) {
     let (job, owner, policy) = (checked.header.job(), checked.header.manifest.owner, checked.header.manifest.policy);
+    let input = checked.header.manifest.has_table().then(|| input_digest(&unit.name, unit.input));
     let (mut seen, mut backing, mut shared) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for BundledVote { worker, claim, proof, counted: _, proven: _, struck } in &unit.votes {
         checked.receipts += 1;
-        if receipt::check(proof, *worker, job, claim).is_err() {
+        if receipt::check(proof, *worker, job, &Claim { input, ..*claim }).is_err() {
             checked.receipts_bad += 1;
             checked.note(unit.unit, Problem::BadReceipt { worker: *worker });
             continue;

@@ -107,7 +107,7 @@ pub struct Unit {
 pub struct BundledVote {
     /// Who vouches.
     pub worker: PeerId,
-    /// For what.
+    /// For what. Which input it covers is not said twice: it is the unit's.
     pub claim: Claim,
     /// The worker's receipt.
     pub proof: Arc<[u8]>,
@@ -316,7 +316,7 @@ impl TryFrom<pb::Unit> for Unit {
 
 impl From<&BundledVote> for pb::Vote {
     fn from(bundled: &BundledVote) -> Self {
-        let Claim { unit: _, attempt, ordinal, value, output_bytes, rests_on } = bundled.claim;
+        let Claim { unit: _, attempt, ordinal, value, output_bytes, input: _, rests_on } = bundled.claim;
         let (exit_kind, exit_detail) = number::of_exit(value.exit);
         Self {
             worker: bundled.worker.0.to_vec().into(),
@@ -344,16 +344,10 @@ fn to_vote(unit: UnitIndex, message: pb::Vote) -> Result<BundledVote, Rejection>
         gas: message.gas,
         chain: chain_from(&message.chain)?,
     };
+    let (attempt, ordinal, output_bytes) = (Attempt(message.attempt), message.ordinal, message.output_bytes);
     Ok(BundledVote {
         worker: peer_id("worker", &message.worker)?,
-        claim: Claim {
-            unit,
-            attempt: Attempt(message.attempt),
-            ordinal: message.ordinal,
-            value,
-            output_bytes: message.output_bytes,
-            rests_on: authors_from(&message.rests_on)?,
-        },
+        claim: Claim { unit, attempt, ordinal, value, output_bytes, input: None, rests_on: authors_from(&message.rests_on)? },
         proof: message.proof.to_vec().into(),
         counted: message.counted,
         proven: message.proven,
