@@ -220,7 +220,7 @@ impl Node {
         match result {
             Ok(()) => self.begin_at(run, from, input),
             Err(reason) => {
-                tracing::info!(job = %run.job.short(), unit = run.unit.0, reason, "a checkpoint could not be fetched; the unit begins anew");
+                tracing::info!(job = %run.job.short(), unit = run.unit.0, reason, "a checkpoint cannot be had; the unit begins anew");
                 self.begin_run(run, input);
             }
         }
