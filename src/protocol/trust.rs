@@ -229,6 +229,13 @@ impl Trust {
         record.quarantined_until = Some(now.after(QUARANTINE));
     }
 
+    /// It was right after all. What it had before it was convicted is not known any more.
+    pub fn acquit(&mut self, peer: PeerId) {
+        let record = self.remember(peer);
+        record.standing.strikes = record.standing.strikes.saturating_sub(1);
+        record.quarantined_until = record.quarantined_until.filter(|_| record.standing.strikes > 0);
+    }
+
     /// It ran `gas` in `wall`: speed is for estimates only.
     pub fn measure(&mut self, peer: PeerId, gas: u64, wall: Duration) {
         let seconds = wall.as_secs_f64();

@@ -75,3 +75,28 @@ fn a_conviction_from_elsewhere_reopens_what_the_convict_vouched_for_and_bars_it(
     });
     assert_eq!(fact, Some(1), "and that is durable");
 }
+
+/// Two proven workers conspire against a newcomer; the owner's machine finds them out.
+#[test]
+fn whom_conspirators_had_convicted_is_acquitted_when_they_are_caught() {
+    let mut desk = Desk::new(&[1, 2, 3]).submit(1);
+    for (worker, said) in [(5, 7), (1, 6), (2, 6)] {
+        desk.worker(worker, 1);
+        let lease = desk.lease(worker);
+        desk.answer(worker, &lease, said);
+    }
+    assert_eq!(desk.state(0), UnitState::Verified, "with what the conspirators say");
+    assert_eq!(desk.owner.trust().standing(key(5)).strikes, 1);
+    desk.owner.convict(desk.now, key(1));
+    desk.take();
+    desk.worker(3, 1);
+    let lease = desk.lease(3);
+    desk.answer(3, &lease, 7);
+    desk.worker(ME, 1);
+    let lease = desk.lease(ME);
+    desk.answer(ME, &lease, 7);
+    assert_eq!((desk.state(0), desk.owner.trust().standing(key(2)).strikes), (UnitState::Verified, 1));
+    let standing = desk.owner.trust().standing(key(5));
+    assert_eq!((standing.strikes, standing.verified_units), (0, 1), "and it is backed now");
+    assert!(!desk.owner.trust().is_barred(key(5), desk.now));
+}

@@ -55,6 +55,9 @@ impl Owner {
         for worker in consequences.convict {
             concerned.extend(self.strike_everywhere(now, worker, queue));
         }
+        for worker in consequences.acquit {
+            concerned.extend(self.acquit(worker, queue));
+        }
         for (worker, before) in consequences.before {
             for (id, job) in &self.jobs {
                 let gas = job.gas_estimate();

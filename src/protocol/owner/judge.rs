@@ -55,6 +55,12 @@ impl OwnJob {
         let decision = self.with_output(index, decision);
         self.audit.collusion |= collusion;
         out.evidence.extend(convict.iter().map(|worker| (*worker, (self.id, index))));
+        if !convict.is_empty() {
+            self.convicted_on.entry(index).or_default().extend(&convict);
+        }
+        if let Decision::Accept { value, .. } = decision {
+            out.acquit = self.acquitted_by(index, value);
+        }
         out.convict.extend(convict);
         excuse.into_iter().for_each(|worker| self.excuse(worker, &ballots, out));
         let failed = matches!(self.units[index.0 as usize].phase, Phase::Failed);

@@ -3,6 +3,7 @@
 //! `own_job` holds one job, `judge` judges its units, `schedule` and `pick` choose who gets which unit, `roster` knows the workers;
 //! this file connects them. It decides nothing about verification, which is all in `verify`.
 
+mod acquit;
 mod action;
 mod bisect;
 mod check;
@@ -73,6 +74,8 @@ pub struct Owner {
     actions: Vec<OwnerAction>,
     /// Standings to be made durable.
     touched: BTreeSet<PeerId>,
+    /// Whose conviction was taken back since this peer started.
+    acquitted: BTreeSet<PeerId>,
     /// Somebody went, or rests: units may wait for nobody now.
     somebody_left: bool,
     /// Something changed that may let a unit be leased.
@@ -98,6 +101,7 @@ impl Owner {
             rng,
             actions: Vec::new(),
             touched: BTreeSet::new(),
+            acquitted: BTreeSet::new(),
             somebody_left: false,
             schedule_due: true,
             wake: None,

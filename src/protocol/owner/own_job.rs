@@ -47,6 +47,8 @@ pub(super) struct OwnJob {
     pub nondeterminism: Option<Nondeterminism>,
     /// Workers whose dissent their instruction set may explain: none of their votes on this job counts, and they get no more of it.
     pub excused: BTreeMap<PeerId, Platforms>,
+    /// Who was convicted because of which unit, as far as a judgement did it since this peer started.
+    pub convicted_on: BTreeMap<UnitIndex, BTreeSet<PeerId>>,
     /// Decided units on which a vote that was excused or set aside says something else.
     pub contradicted: BTreeSet<UnitIndex>,
     /// Verified units on which more agreed than had to, and nobody disagreed.
@@ -124,6 +126,8 @@ pub struct Contribution {
 pub(super) struct Consequences {
     pub facts: Vec<Fact>,
     pub convict: BTreeSet<PeerId>,
+    /// Convicted once because of the unit, and right after all.
+    pub acquit: Vec<PeerId>,
     /// The wrong receipts of those, as far as one was seen.
     pub evidence: BTreeMap<PeerId, (JobId, UnitIndex)>,
     /// Standings that changed.
@@ -155,6 +159,7 @@ impl OwnJob {
             audit_rate: verify::AUDIT_RATE,
             nondeterminism: None,
             excused: BTreeMap::new(),
+            convicted_on: BTreeMap::new(),
             contradicted: BTreeSet::new(),
             clean_audits: 0,
             findings_kept: Findings::default(),
