@@ -258,11 +258,6 @@ impl Node {
         }
     }
 
-    /// Whether a blob is here; one that cannot be looked up counts as missing.
-    pub(super) fn holds(&self, digest: Digest) -> bool {
-        tokio::task::block_in_place(|| self.store.has_blob(digest)).unwrap_or(false)
-    }
-
     fn on_coordinator_opened(&mut self, peer: PeerId, outbound: Outbound<pb::WorkerMessage>) {
         let mut stream = Stream::new(outbound);
         let hello = wire::work::WorkerHello {

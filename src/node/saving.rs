@@ -141,6 +141,11 @@ impl Saving {
 }
 
 impl Node {
+    /// Whether a blob is here; one that cannot be looked up counts as missing.
+    pub(super) fn holds(&self, digest: Digest) -> bool {
+        tokio::task::block_in_place(|| self.store.has_blob(digest)).unwrap_or(false)
+    }
+
     /// A unit that runs here has come so far.
     pub(super) fn on_saved(&mut self, run: RunId, checkpoint: Checkpoint) {
         let me = self.peer.me();

@@ -1,8 +1,9 @@
 //! Stepped units: programs that give the engine back control between their steps.
 //!
 //! There are two kinds. A module that exports [`INIT`], [`STEP`] and [`RESULT`] besides `_start` is run by these: `init` once, `step`
-//! until it returns 0, then `result`. Arguments, standard input, files, the clock and randomness are there in each of them, output may
-//! be written at any time, and `proc_exit` or a trap ends the unit as ever. `_start` must do the same, so that the module runs elsewhere too.
+//! until it returns 0, then `result`. Arguments, standard input, files, the clock and randomness are there in each of them, output
+//! may be written at any time, and `proc_exit` or a trap ends the unit as ever. `_start` must do the same, so that the module runs
+//! elsewhere too.
 //!
 //! Between two steps there is no call stack, so that the *state* is all there is: linear memory, mutable globals, gas used, and
 //! the WASI world ([`state`]). It is hashed at fixed amounts of gas, which makes the unit's
