@@ -5,6 +5,7 @@
 
 use manyhands::{
     protocol::{
+        checkpoint::Authors,
         ids::{Attempt, Digest, UnitIndex},
         job::{Inputs, Manifest, Policy, Reduce, TableDigest, UnitRange, input_digest},
         outcome::{Exit, UnitLimits, Value},
@@ -92,7 +93,7 @@ fn vote(header: &Header, worker: &Key, unit: u32, value: Value) -> BundledVote {
     let (name, given) = INPUTS.get(unit as usize).copied().unwrap_or_default();
     let input = header.manifest.has_table().then(|| input_digest(name, Digest::of(given)));
     let output_bytes = output(unit).len() as u64;
-    let claim = Claim { unit: UnitIndex(unit), attempt: Attempt(0), ordinal: 1, value, output_bytes, input };
+    let claim = Claim { unit: UnitIndex(unit), attempt: Attempt(0), ordinal: 1, value, output_bytes, input, rests_on: Authors::NONE };
     let receipts = Receipts::new(header.job(), "wasmtime-48/1", "x86_64", &[claim]).expect("one");
     let proof = receipts.proof(0, &receipts.sign(worker));
     let claim = Claim { input: None, ..claim };

@@ -4,6 +4,7 @@
 use manyhands::{
     protocol::{
         announce::{Announcement, Capacity, JobOpen, Subject},
+        checkpoint::Authors,
         gossip::{Contact, Message, MessageId, Path, Summary, Window},
         ids::{Attempt, Digest, GridId, JobId, PeerId, UnitIndex},
         outcome::{AttemptFailure, Exit, Outcome, Value},
@@ -42,6 +43,8 @@ fn leases_and_acknowledgements() {
             ordinal: unit.0 % 2,
             token: LeaseToken([9; 16]),
             duration: Duration::from_millis(91_234),
+            from: None,
+            rests_on: Authors::NONE,
             input: None,
         };
         let leases: Vec<_> = units().iter().take(count).map(lease).collect();
@@ -52,6 +55,8 @@ fn leases_and_acknowledgements() {
             ordinal: lease.ordinal,
             duration: lease.duration,
             input: None,
+            from: None,
+            rests_on: Authors::NONE,
         });
         let message = CoordinatorMessage::Leases { job: JOB, leases: sent.collect() };
         close("leases", sizes::leases(&leases), pb::CoordinatorMessage::from(message).encoded_len());
@@ -74,6 +79,7 @@ fn outcomes_and_windows() {
             attempt: Attempt(unit.0 % 3),
             ordinal: unit.0 % 2,
             token: LeaseToken([9; 16]),
+            rests_on: Authors::NONE,
             input: None,
             finished: finished.clone(),
         };
@@ -88,6 +94,7 @@ fn outcomes_and_windows() {
             inline_output: outgoing.finished.output.as_ref().map(|output| output.to_vec()),
             log: vec![],
             wall: outgoing.finished.wall,
+            rests_on: Authors::NONE,
         });
         let batch = OutcomeBatch { job: JOB, outcomes: sent.collect(), signature: [3; 64] };
         let message = pb::WorkerMessage::from(WorkerMessage::Outcomes(batch));

@@ -8,11 +8,12 @@ use manyhands::{
     protocol::{
         announce::{Announcement, Capacity, JobOpen, Subject},
         chain::{FINEST_INTERVAL, Link, Links},
+        checkpoint::{Authors, Checkpoint},
         fraud::{Accusation, Evidence, Receipt},
-        ids::{Attempt, Digest, GridId, JobId, UnitIndex},
+        ids::{Attempt, Digest, GridId, JobId, PeerId, UnitIndex},
         job::{Inputs, Manifest, Policy, Reduce, UnitRange},
         outcome::{AttemptFailure, Exit, Outcome, Trap, UnitLimits, Value},
-        owner::LeaseToken,
+        owner::{LeaseToken, Offer},
         worker::Kept,
     },
     wire::{
@@ -30,7 +31,7 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng as _, SeedableRng as _},
 };
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 const JOB: JobId = JobId([7; 32]);
 const GRID: GridId = GridId([8; 32]);
@@ -87,6 +88,7 @@ fn value(unit: u32, exit: Exit, output: &[u8]) -> UnitOutcome {
         inline_output: Some(output.to_vec()),
         log: b"a warning".to_vec(),
         wall: Duration::from_millis(1234),
+        rests_on: Authors::NONE,
     }
 }
 
@@ -96,7 +98,25 @@ fn with_chain() -> UnitOutcome {
     UnitOutcome { outcome: Outcome::Value(Value { chain: Some(Digest([6; 32])), ..value }), ..plain }
 }
 
-fn from_workers() -> [(&'static str, WorkerMessage); 7] {
+/// One that rests on others.
+fn shared() -> UnitOutcome {
+    UnitOutcome { rests_on: authors(), ..with_chain() }
+}
+
+fn authors() -> Authors {
+    Authors::new(&[PeerId([1; 32]), PeerId([2; 32])]).expect("in order")
+}
+
+fn checkpoint() -> Arc<Checkpoint> {
+    let links = Links::new(0, vec![Link { gas: FINEST_INTERVAL + 7, state: Digest([5; 32]) }]).expect("a chain");
+    Arc::new(Checkpoint { gas: FINEST_INTERVAL + 9, state: Digest([6; 32]), bytes: 70_000, links: Arc::new(links), rests_on: authors() })
+}
+
+fn offer() -> Offer {
+    Offer { unit: UnitIndex(300), attempt: Attempt(2), ordinal: 1, token: LeaseToken([4; 16]), checkpoint: checkpoint() }
+}
+
+fn from_workers() -> [(&'static str, WorkerMessage); 9] {
     let fetched = UnitOutcome { inline_output: None, output_bytes: 1 << 20, ..value(2, Exit::Trap(Trap::Unreachable), b"far") };
     let failed = UnitOutcome {
         outcome: Outcome::Failed(AttemptFailure::OutOfMemory),
@@ -112,6 +132,8 @@ fn from_workers() -> [(&'static str, WorkerMessage); 7] {
     let stepped = with_chain();
     let claims = [Claim::of_outcome(&stepped, None).expect("a value")];
     let signature_of_stepped = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch").sign(&key());
+    let claims = [Claim::of_outcome(&shared(), None).expect("a value")];
+    let signature_of_shared = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch").sign(&key());
     let hello = WorkerHello { validation_class: "wasmtime-48/1".into(), instruction_set: "x86_64".into(), slots: 8, memory_bytes: 8 << 30 };
     [
         ("worker-hello", WorkerMessage::Hello(hello)),
@@ -119,6 +141,11 @@ fn from_workers() -> [(&'static str, WorkerMessage); 7] {
         ("worker-receipts", WorkerMessage::Receipts(receipt_page())),
         ("worker-links", WorkerMessage::Links { job: JOB, unit: UnitIndex(300), links: Some(links) }),
         ("worker-state", WorkerMessage::State { job: JOB, unit: UnitIndex(300), bytes: 5 << 20 }),
+        ("worker-checkpoint", WorkerMessage::Offer { job: JOB, offer: offer() }),
+        (
+            "worker-outcome-on-others",
+            WorkerMessage::Outcomes(OutcomeBatch { job: JOB, outcomes: vec![shared()], signature: signature_of_shared }),
+        ),
         (
             "worker-outcome-with-chain",
             WorkerMessage::Outcomes(OutcomeBatch { job: JOB, outcomes: vec![stepped], signature: signature_of_stepped }),
@@ -130,13 +157,22 @@ fn from_workers() -> [(&'static str, WorkerMessage); 7] {
 fn receipt_page() -> ReceiptPage {
     let value = Value { exit: Exit::Code(0), output: Digest::of(b"42"), gas: 123_456_789_012, chain: None };
     let (unit, attempt, token) = (UnitIndex(7), Attempt(2), LeaseToken([3; 16]));
-    let short =
-        Kept { unit, attempt, ordinal: 1, token, input: Some(Digest([7; 32])), value, output_bytes: 2, output: Some(b"42"[..].into()) };
+    let short = Kept {
+        unit,
+        attempt,
+        ordinal: 1,
+        token,
+        input: Some(Digest([7; 32])),
+        rests_on: Authors::NONE,
+        value,
+        output_bytes: 2,
+        output: Some(b"42"[..].into()),
+    };
     let long = Kept { unit: UnitIndex(8), output_bytes: 1 << 20, output: None, ..short.clone() };
     ReceiptPage { job: JOB, receipts: vec![short, long], signature: [5; 64], next: Some(300) }
 }
 
-fn from_coordinators() -> [(&'static str, CoordinatorMessage); 7] {
+fn from_coordinators() -> [(&'static str, CoordinatorMessage); 9] {
     let [(_, manifest), _] = manifests();
     let encoded = manifest::encode(&manifest);
     let signature = manifest::sign(&key(), &encoded);
@@ -148,6 +184,8 @@ fn from_coordinators() -> [(&'static str, CoordinatorMessage); 7] {
         ordinal: 1,
         duration: Duration::from_secs(90),
         input,
+        from: None,
+        rests_on: Authors::NONE,
     };
     let input = |inline: &[u8]| UnitInput {
         name: "a.fa".into(),
@@ -156,10 +194,13 @@ fn from_coordinators() -> [(&'static str, CoordinatorMessage); 7] {
         inline: Some(inline.into()),
     };
     let fetched = UnitInput { inline: None, size: 1 << 20, ..input(b"far") };
+    let resumed = Lease { from: Some(checkpoint()), rests_on: authors(), ..lease(300, None) };
     let leases = vec![lease(0, None), lease(1, Some(input(b"ACGT"))), lease(2, Some(input(b""))), lease(3, Some(fetched))];
     [
         ("coordinator-job", CoordinatorMessage::Job(Box::new(description))),
         ("coordinator-leases", CoordinatorMessage::Leases { job: JOB, leases }),
+        ("coordinator-lease-from-checkpoint", CoordinatorMessage::Leases { job: JOB, leases: vec![resumed] }),
+        ("coordinator-checkpoint-taken", CoordinatorMessage::CheckpointTaken { job: JOB, unit: UnitIndex(300), state: Digest([6; 32]) }),
         ("coordinator-receipts", CoordinatorMessage::AskReceipts { job: JOB, after: 300 }),
         ("coordinator-links-wanted", CoordinatorMessage::LinksWanted { job: JOB, unit: UnitIndex(300) }),
         (
@@ -200,7 +241,8 @@ fn accusation(twice: bool) -> Accusation {
     let job = manifest::job_id(&encoded);
     let signed = |gas: u64| {
         let value = Value { exit: Exit::Trap(Trap::Unreachable), output: Digest([6; 32]), gas, chain: None };
-        let claim = Claim { unit: UnitIndex(5), attempt: Attempt(1), ordinal: 1, value, output_bytes: 7, input: None };
+        let claim =
+            Claim { unit: UnitIndex(5), attempt: Attempt(1), ordinal: 1, value, output_bytes: 7, input: None, rests_on: Authors::NONE };
         let receipts = Receipts::new(job, "wasmtime-48/1", "x86_64", &[claim, claim]).expect("a small batch");
         Receipt { attempt: Attempt(1), ordinal: 1, value, output_bytes: 7, proof: receipts.proof(1, &receipts.sign(&key())) }
     };
@@ -249,6 +291,12 @@ fn golden_receipts_still_prove_their_claims() {
     for proof in [golden("receipt-with-chain", &receipts.proof(0, &receipts.sign(&key()))), older("receipt-with-chain-1")] {
         assert_eq!(receipt::check(&proof, signing::peer_of(&key()), JOB, &claims[0]), Ok(()));
     }
+    let claims = [Claim::of_outcome(&shared(), None).expect("a value")];
+    let receipts = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).expect("a small batch");
+    let proof = golden("receipt-on-others", &receipts.proof(0, &receipts.sign(&key())));
+    assert_eq!(receipt::check(&proof, signing::peer_of(&key()), JOB, &claims[0]), Ok(()));
+    let alone = Claim { rests_on: Authors::NONE, ..claims[0] };
+    assert!(receipt::check(&proof, signing::peer_of(&key()), JOB, &alone).is_err(), "whom it rests on is signed");
 }
 
 /// Gives every decoder these bytes; none may panic.
@@ -265,6 +313,7 @@ fn read_all(bytes: &[u8]) {
         ordinal: 0,
         value: Value { exit: Exit::Code(0), output: Digest([0; 32]), gas: 0, chain: None },
         output_bytes: 0,
+        rests_on: Authors::NONE,
         input: None,
     };
     // Whoever is not the signer cannot be made to look like it.

@@ -13,7 +13,7 @@ use crate::{
         ids::{Digest, JobId, PeerId, UnitIndex},
         job::input_digest,
         outcome::{AttemptFailure, Outcome},
-        owner::{LeaseToken, Recovered, Report},
+        owner::{LeaseToken, Offer, Recovered, Report},
         peer::Event,
         platform::Platform,
         trust::Prefix,
@@ -154,6 +154,10 @@ impl Node {
             }
             Ok(WorkerMessage::Outcomes(batch)) => self.on_outcomes(from, batch),
             Ok(WorkerMessage::Receipts(page)) => self.on_receipts(from, page),
+            Ok(WorkerMessage::Offer { job, offer }) => {
+                self.on_offer(from, job, offer);
+                None
+            }
             Ok(WorkerMessage::Links { job, unit, links }) => {
                 self.event(Event::Links { from, job, unit, links });
                 None
@@ -237,10 +241,10 @@ impl Node {
     }
 
     fn on_outcome(&mut self, from: PeerId, job: JobId, outcome: UnitOutcome, platform: Platform, proof: Arc<[u8]>) {
-        let UnitOutcome { unit, attempt, token, ordinal, outcome, output_bytes, inline_output, log, wall } = outcome;
+        let UnitOutcome { unit, attempt, token, ordinal, outcome, output_bytes, inline_output, log, wall, rests_on } = outcome;
         let output = inline_output.map(Arc::from);
         let (token, log) = (LeaseToken(token), log.into());
-        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof };
+        let report = Report { unit, attempt, ordinal, token, rests_on, outcome, output_bytes, output, log, wall, platform, proof };
         // Nothing is fetched for a report that will not be taken.
         let welcome = self.peer.owner().may_report(from, job, &report).is_ok();
         match report.outcome {
@@ -261,11 +265,6 @@ impl Node {
             report.outcome = Outcome::Failed(AttemptFailure::MissingBlob);
             self.event(Event::Reported { from, job, report });
         }
-    }
-
-    /// Whether a blob is here; one that cannot be looked up counts as missing.
-    pub(super) fn holds(&self, digest: Digest) -> bool {
-        tokio::task::block_in_place(|| self.store.has_blob(digest)).unwrap_or(false)
     }
 
     fn on_coordinator_opened(&mut self, peer: PeerId, outbound: Outbound<pb::WorkerMessage>) {
@@ -306,6 +305,10 @@ impl Node {
                 self.event(Event::Acknowledged { from, job, units });
                 None
             }
+            Ok(CoordinatorMessage::CheckpointTaken { job, unit, state }) => {
+                self.on_checkpoint_taken(from, job, unit, state);
+                None
+            }
             Ok(CoordinatorMessage::LinksWanted { job, unit }) => {
                 self.on_links_wanted(from, job, unit);
                 None
@@ -328,10 +331,11 @@ impl Node {
             return Some("leases of a job that was not described".into());
         }
         let mut plain = Vec::with_capacity(leases.len());
-        for Lease { unit, attempt, token, ordinal, duration, input } in leases {
+        for Lease { unit, attempt, token, ordinal, duration, input, from: checkpoint, rests_on } in leases {
             let given = input.as_ref().map(|input| input_digest(&input.name, input.digest));
             self.runs.offer(RunId { coordinator: from, job, unit, attempt }, input);
-            plain.push(crate::protocol::owner::Lease { unit, attempt, ordinal, token: LeaseToken(token), duration, input: given });
+            let token = LeaseToken(token);
+            plain.push(crate::protocol::owner::Lease { unit, attempt, ordinal, token, duration, input: given, from: checkpoint, rests_on });
         }
         self.event(Event::Leased { from, job, leases: plain });
         None
@@ -352,6 +356,8 @@ impl Node {
                 (Goal::Mend { digest }, result) => self.on_mended(digest, result),
                 (Goal::Recovered { from, job, receipt }, result) => self.on_recovered_output(from, job, *receipt, result),
                 (Goal::Recheck(recheck), result) => self.on_recheck_fetched(*recheck, result),
+                (Goal::Resume { run }, result) => self.on_resume_fetched(run, result),
+                (Goal::Offer { from, job, offer }, result) => self.on_offer_fetched(from, job, *offer, result),
                 (Goal::State { from, job, unit }, result) => self.event(Event::State { from, job, unit, held: result.is_ok() }),
             }
         }
@@ -404,6 +410,10 @@ pub(super) enum Goal {
     Recovered { from: PeerId, job: JobId, receipt: Box<Recovered> },
     /// The module of a unit that somebody is said to have computed wrongly.
     Recheck(Box<Recheck>),
+    /// Where a leased unit goes on.
+    Resume { run: RunId },
+    /// How far a worker has come.
+    Offer { from: PeerId, job: JobId, offer: Box<Offer> },
     /// A state of a unit in dispute.
     State { from: PeerId, job: JobId, unit: UnitIndex },
 }

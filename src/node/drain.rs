@@ -3,7 +3,10 @@
 //! No new leases are welcome from the beginning, and units that have not begun are handed back at once, so that others run them.
 //! A coordinator takes a unit that comes back as killed from a worker that wants no leases as one that was never out.
 
-use super::run_loop::Node;
+use super::{
+    run_loop::Node,
+    saving::{TAKEN_WITHIN, Then},
+};
 use crate::protocol::{outcome::AttemptFailure, peer::Event};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,6 +19,8 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 pub(super) enum Drain {
     /// Units that run may end until then.
     Finishing(Instant),
+    /// What runs is saved once more, before it is handed back.
+    Saving(Instant),
     /// Everything was handed in; whoever is to acknowledge it has until then.
     HandingIn(Instant),
 }
@@ -24,7 +29,7 @@ impl Drain {
     /// When it goes on even if nothing happens.
     pub fn deadline(self) -> Instant {
         match self {
-            Self::Finishing(at) | Self::HandingIn(at) => at,
+            Self::Finishing(at) | Self::Saving(at) | Self::HandingIn(at) => at,
         }
     }
 }
@@ -35,6 +40,8 @@ impl Node {
         let frozen = self.pause.by_user;
         let within = if frozen { Duration::ZERO } else { within };
         self.drain = Some(Drain::Finishing(Instant::now() + within));
+        // Should it be killed before it has ended, this is not lost.
+        self.runs.ask();
         // Straight to the core: the user's pause freezes what runs as well.
         self.peer.handle(self.clock.now(), Event::Pause(true));
     }
@@ -52,13 +59,28 @@ impl Node {
             None => false,
             Some(Drain::HandingIn(_)) => true,
             Some(Drain::Finishing(_)) => {
-                self.drain = Some(Drain::HandingIn(Instant::now() + ACKNOWLEDGED_WITHIN));
-                for run in self.peer.worker().runs() {
-                    self.runs.stop(run);
-                    self.fail_run(run, AttemptFailure::Killed);
+                if !self.pause.by_user && self.save_first(Then::HandBack) {
+                    self.drain = Some(Drain::Saving(Instant::now() + TAKEN_WITHIN));
+                } else {
+                    self.hand_back_running();
                 }
                 false
             }
+            Some(Drain::Saving(_)) => {
+                self.hand_back_running();
+                false
+            }
+        }
+    }
+
+    /// Hands back what still runs; what was saved of it others go on with.
+    pub(super) fn hand_back_running(&mut self) {
+        self.save_no_more();
+        self.drain = Some(Drain::HandingIn(Instant::now() + ACKNOWLEDGED_WITHIN));
+        for run in self.peer.worker().runs() {
+            self.runs.saving.forget(run);
+            self.runs.stop(run);
+            self.fail_run(run, AttemptFailure::Killed);
         }
     }
 

@@ -144,14 +144,16 @@ impl Node {
         }
         let platform = Platform::named(is.instruction_set.as_bytes());
         let mut here = Vec::with_capacity(kept.len());
-        for (position, Kept { unit, attempt, ordinal, token, input: _, value, output_bytes, output }) in kept.into_iter().enumerate() {
+        for (position, Kept { unit, attempt, ordinal, token, input: _, rests_on, value, output_bytes, output }) in
+            kept.into_iter().enumerate()
+        {
             let output = match output {
                 Some(bytes) => Output::Bytes(bytes),
                 None if self.holds(value.output) => Output::Held,
                 None => Output::Missing,
             };
             let proof = receipts.proof(position, &signature);
-            let receipt = Recovered { unit, attempt, ordinal, token, value, output_bytes, output, platform, proof };
+            let receipt = Recovered { unit, attempt, ordinal, token, rests_on, value, output_bytes, output, platform, proof };
             here.extend(self.unless_fetched(from, job, receipt));
         }
         self.event(Event::Recovered { from, job, receipts: here, next });

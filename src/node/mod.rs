@@ -29,7 +29,9 @@ mod streams;
 
 mod look;
 
+mod outbox;
 mod runs;
+mod saving;
 
 mod disputes;
 

@@ -26,6 +26,9 @@ use crate::{
 };
 use std::time::Duration;
 
+/// A link of a chain in a lease.
+const LINK_BYTES: usize = 40;
+
 /// How long the node waits before it tries again to make something durable.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
@@ -36,6 +39,7 @@ impl Node {
     pub(super) async fn perform(&mut self, actions: Vec<Action>, inputs: &mut Inputs) -> bool {
         let mut rest = Vec::with_capacity(actions.len());
         let mut writes: Vec<Write> = self.acquaintances.take_note().into_iter().collect();
+        writes.extend(self.runs.take_dropped().into_iter().map(Write::DropBlob));
         writes.extend(self.keeping.take_writes());
         let of_others = writes.len();
         for action in actions {
@@ -45,6 +49,7 @@ impl Node {
                     Some(bytes) => Write::Blob { digest, bytes: bytes.to_vec(), pin: Some(job) },
                     None => Write::Pin { job, digest },
                 }),
+                Action::DropState(state) => writes.push(Write::DropBlob(state)),
                 Action::KeepLog { job, unit, bytes } => writes.push(Write::Log { job, unit, bytes: bytes.to_vec() }),
                 other => rest.push(other),
             }
@@ -95,7 +100,7 @@ impl Node {
 
     fn perform_one(&mut self, action: Action) {
         match action {
-            Action::Persist(_) | Action::KeepOutput { .. } | Action::KeepLog { .. } => {}
+            Action::Persist(_) | Action::KeepOutput { .. } | Action::KeepLog { .. } | Action::DropState(_) => {}
             Action::Gossip(action) => self.perform_gossip(action),
             Action::Heard(envelope) => self.hear(&envelope),
             Action::Publish(announcement) => self.publish(&announcement),
@@ -114,7 +119,8 @@ impl Node {
             Action::AskState { to, job, unit, link } => self.ask_state(to, job, unit, link),
             Action::RunSegment { job, unit, from, until } => self.run_segment(job, unit, from, until),
             Action::Refuse(peer) => self.refuse_worker(peer),
-            Action::Run(run) => self.start_run(run),
+            Action::Run { run, from } => self.start_run(run, from),
+            Action::SendOffer { to, job, offer } => self.send_to_coordinator(to, WorkerMessage::Offer { job, offer }),
             Action::Stop(run) => self.runs.stop(run),
             Action::Keep { to, job, keepers } => self.keep(to, job, keepers),
             Action::Dismiss { to, job } => self.dismiss(to, job),
@@ -233,14 +239,15 @@ impl Node {
         let mut batch = Vec::new();
         let mut bytes = 0;
         for (lease, input) in leases.iter().zip(inputs) {
-            let size = input.as_ref().map_or(0, input_bytes);
+            let size =
+                input.as_ref().map_or(0, input_bytes) + lease.from.as_ref().map_or(0, |from| from.links.as_slice().len() * LINK_BYTES);
             if bytes + size > BATCH_INLINE_BYTES_MAX {
                 self.send_to_worker(to, CoordinatorMessage::Leases { job, leases: std::mem::take(&mut batch) });
                 bytes = 0;
             }
             bytes += size;
-            let Lease { unit, attempt, ordinal, token, duration, input: _ } = *lease;
-            batch.push(wire::work::Lease { unit, attempt, token: token.0, ordinal, duration, input });
+            let Lease { unit, attempt, ordinal, token, duration, input: _, ref from, rests_on } = *lease;
+            batch.push(wire::work::Lease { unit, attempt, token: token.0, ordinal, duration, input, from: from.clone(), rests_on });
         }
         self.send_to_worker(to, CoordinatorMessage::Leases { job, leases: batch });
     }
@@ -268,7 +275,8 @@ impl Node {
             self.refuse_worker(to);
             return false;
         };
-        let description = JobDescription { job, manifest: (*manifest).clone(), encoded: signed.encoded, signature: signed.signature, keepers };
+        let description =
+            JobDescription { job, manifest: (*manifest).clone(), encoded: signed.encoded, signature: signed.signature, keepers };
         self.send_to_worker(to, CoordinatorMessage::Job(Box::new(description)));
         true
     }
@@ -290,6 +298,7 @@ fn copy(write: &Write) -> Option<Write> {
         Write::Arrive(kept) => Some(Write::Arrive(kept.clone())),
         Write::KeptUnits { job, first, units } => Some(Write::KeptUnits { job: *job, first: *first, units: units.clone() }),
         Write::Role { job, role, secret } => Some(Write::Role { job: *job, role: *role, secret: *secret }),
+        Write::DropBlob(digest) => Some(Write::DropBlob(*digest)),
         Write::Staged { .. } => None,
     }
 }
@@ -299,7 +308,7 @@ fn input_bytes(input: &UnitInput) -> usize {
 }
 
 fn outcome(outgoing: Outgoing) -> UnitOutcome {
-    let Outgoing { unit, attempt, ordinal, token, input: _, finished } = outgoing;
+    let Outgoing { unit, attempt, ordinal, token, input: _, rests_on, finished } = outgoing;
     let mut log = finished.log.to_vec();
     log.truncate(LOG_BYTES_MAX);
     UnitOutcome {
@@ -312,6 +321,7 @@ fn outcome(outgoing: Outgoing) -> UnitOutcome {
         inline_output: finished.output.map(|output| output.to_vec()),
         log,
         wall: finished.wall,
+        rests_on,
     }
 }
 

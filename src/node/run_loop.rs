@@ -13,6 +13,7 @@ use super::{
     kept::KeptBuffer,
     net::{Identity, NetEvent, NetHandle, Outbound, PeerHello},
     runs::Runs,
+    saving::Then,
     slots::SlotEvent,
     streams::{Stream, WorkerStream},
 };
@@ -163,6 +164,7 @@ impl Node {
             }
             self.take_more(inputs);
             self.mind_the_disk();
+            self.mind_saving();
             self.turn(inputs).await;
             if self.store.damage().is_some() {
                 return End::Damaged;
@@ -182,7 +184,7 @@ impl Node {
         let deadline = self.clock.at(self.peer.deadline());
         let (draining, disk_due) = (self.drain, self.pause.by_disk);
         let ends = |end: &Option<End>| end.is_some_and(|end| end.is_now() || draining.is_none());
-        let kept_due = self.kept.due();
+        let (kept_due, saved_due) = (self.kept.due(), self.runs.saving.until());
         tokio::select! {
             biased;
             end = inputs.end.wait_for(ends) => {
@@ -200,6 +202,7 @@ impl Node {
             () = sleep_until(draining.map_or(deadline, Drain::deadline)), if draining.is_some() => Input::DrainDue,
             () = sleep_until(kept_due.unwrap_or(deadline)), if kept_due.is_some() => Input::Pump,
             () = sleep_until(keeping_due.unwrap_or(deadline)), if keeping_due.is_some() => Input::Pump,
+            () = sleep_until(saved_due.unwrap_or(deadline)), if saved_due.is_some() => Input::Pump,
         }
     }
 
@@ -252,7 +255,10 @@ impl Node {
     pub(super) fn event(&mut self, event: Event) {
         match event {
             Event::Pause(paused) => {
-                self.runs.set_paused(paused);
+                self.save_no_more();
+                if !paused || !self.save_first(Then::Freeze) {
+                    self.runs.set_paused(paused);
+                }
                 self.pause.by_user = paused;
                 self.tell_pause();
             }

@@ -7,11 +7,13 @@ use super::{
     border::{Fetch, Goal},
     net::Wanted,
     run_loop::Node,
+    saving::{Saving, save_every},
     slots::{Batch, SlotEvent, Slots, TaskSource, UnitTask},
 };
 use crate::{
     protocol::{
-        ids::{JobId, PeerId},
+        checkpoint::Checkpoint,
+        ids::{Digest, JobId, PeerId},
         job::Manifest,
         outcome::{AttemptFailure, Outcome},
         peer::Event,
@@ -73,6 +75,8 @@ pub(super) struct Runs {
     inputs: BTreeMap<RunId, UnitInput>,
     /// Runs whose input is on its way here.
     fetching: BTreeSet<RunId>,
+    /// What is known here of checkpoints.
+    pub(super) saving: Saving,
     slots: Slots,
     /// Units that ended in a value here, and their gas.
     given: (u64, u64),
@@ -81,7 +85,17 @@ pub(super) struct Runs {
 impl Runs {
     pub fn new(me: PeerId, slots: Slots) -> Self {
         let (jobs, described, offered) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { me, jobs, described, offered, inputs: BTreeMap::new(), fetching: BTreeSet::new(), slots, given: (0, 0) }
+        Self {
+            me,
+            jobs,
+            described,
+            offered,
+            inputs: BTreeMap::new(),
+            fetching: BTreeSet::new(),
+            saving: Saving::default(),
+            slots,
+            given: (0, 0),
+        }
     }
 
     /// A coordinator describes a job. The oldest description on its stream is forgotten when there are too many.
@@ -131,6 +145,7 @@ impl Runs {
         }
         self.inputs.remove(&run);
         self.fetching.remove(&run);
+        self.saving.end(self.me, run);
         self.slots.stop(run);
     }
 
@@ -138,6 +153,7 @@ impl Runs {
     pub fn take_waiting(&mut self) -> Vec<RunId> {
         let mut waiting: Vec<RunId> = self.jobs.values_mut().flat_map(|job| job.waiting.drain(..)).collect();
         waiting.extend(std::mem::take(&mut self.fetching));
+        waiting.extend(self.saving.take_waiting());
         waiting.extend(self.slots.cancel_waiting());
         for run in &waiting {
             self.inputs.remove(run);
@@ -161,6 +177,16 @@ impl Runs {
         self.given
     }
 
+    /// States that are of no more use here.
+    pub fn take_dropped(&mut self) -> Vec<Digest> {
+        self.saving.take_dropped()
+    }
+
+    /// Has all units saved that can be. Returns which.
+    pub fn ask(&self) -> BTreeSet<RunId> {
+        self.slots.ask()
+    }
+
     /// Freezes or continues what runs.
     pub fn set_paused(&mut self, paused: bool) {
         self.slots.set_paused(paused);
@@ -181,7 +207,7 @@ impl Runs {
             }
             let manifest = job.manifest.clone();
             let tasks = runs.into_iter().map(|run| self.task(run, &manifest)).collect();
-            self.slots.give(slot, Batch { key, manifest, tasks });
+            self.slots.give(slot, Batch { key, manifest, tasks, save_every: save_every() });
         }
         if self.jobs.len() > JOBS_KEPT_MAX {
             let fetching: BTreeSet<JobKey> = self.fetching.iter().map(|run| (run.coordinator, run.job)).collect();
@@ -203,13 +229,21 @@ impl Runs {
             None if run.coordinator == self.me && manifest.has_table() => TaskSource::OwnTable,
             None => TaskSource::Nothing,
         };
-        UnitTask { run, source }
+        UnitTask { run, source, from: self.saving.from(run) }
     }
 }
 
 impl Node {
-    /// Brings a run to a slot, by way of what it needs.
-    pub(super) fn start_run(&mut self, run: RunId) {
+    /// Brings a run to a slot, by way of what it needs: first the state that it goes on from.
+    pub(super) fn start_run(&mut self, run: RunId, from: Option<Arc<Checkpoint>>) {
+        let input = self.runs.offered.remove(&run).flatten();
+        match from {
+            Some(from) => self.resume_run(run, from, input),
+            None => self.begin_run(run, input),
+        }
+    }
+
+    pub(super) fn begin_run(&mut self, run: RunId, input: Option<UnitInput>) {
         let key = (run.coordinator, run.job);
         let own = run.coordinator == self.peer.me();
         if !self.runs.jobs.contains_key(&key) {
@@ -221,7 +255,7 @@ impl Node {
         if !self.want_module(key) {
             return self.fail_run(run, AttemptFailure::MissingBlob);
         }
-        match self.runs.offered.remove(&run).flatten() {
+        match input {
             Some(input) if input.inline.is_none() && !self.holds(input.digest) => self.fetch_input(run, input),
             Some(input) => {
                 self.runs.inputs.insert(run, input);
@@ -311,6 +345,7 @@ impl Node {
 
     pub(super) fn fail_run(&mut self, run: RunId, failure: AttemptFailure) {
         self.runs.inputs.remove(&run);
+        self.runs.saving.forget(run);
         let nothing: Arc<[u8]> = Arc::from([]);
         let outcome = Outcome::Failed(failure);
         let finished = Finished { outcome, output_bytes: 0, output: None, log: nothing, wall: Duration::ZERO };
@@ -319,7 +354,14 @@ impl Node {
 
     /// A slot has finished units, or is ready for more.
     pub(super) fn on_slots(&mut self, event: SlotEvent) {
-        let SlotEvent { slot, key, finished, links, is_last } = event;
+        let SlotEvent { slot, key, finished, links, saved, is_last } = event;
+        if !finished.is_empty() {
+            self.runs.slots.note_saved(slot, None);
+        }
+        if let Some((run, checkpoint)) = saved {
+            self.runs.slots.note_saved(slot, Some(run));
+            self.on_saved(run, checkpoint);
+        }
         self.disputes.keep(links.into_iter().filter(|(run, _)| run.coordinator != self.peer.me()));
         let ran = finished.iter().filter(|(_, finished)| matches!(finished.outcome, Outcome::Value(_))).count();
         if let Some(job) = self.runs.jobs.get_mut(&key) {
@@ -349,6 +391,11 @@ impl Node {
             if let Outcome::Value(value) = finished.outcome {
                 let (units, gas) = self.runs.given;
                 self.runs.given = (units + 1, gas.saturating_add(value.gas));
+            }
+            if finished.outcome == Outcome::Failed(AttemptFailure::Killed) {
+                self.runs.saving.forget(run);
+            } else {
+                self.runs.saving.end(me, run);
             }
             self.event(Event::Finished { run, finished });
         }

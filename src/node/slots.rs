@@ -2,16 +2,17 @@
 //!
 //! A slot gets batches of units of one job and sends back what they ended in. Which job and how many is decided in `runs`.
 
-use super::runs::JobKey;
+use super::{outbox::Outbox, runs::JobKey};
 use crate::{
     protocol::{
         chain::Links,
+        checkpoint::Checkpoint,
         ids::{Digest, JobId, UnitIndex},
         job::{Manifest, unit_seed},
         outcome::{AttemptFailure, Outcome},
         worker::{Finished, RunId},
     },
-    sandbox::{Report, SlotError, SlotProcess, Stopper, Task, Workshop},
+    sandbox::{Part, PartReport, Progress, Report, SlotError, SlotProcess, Snapshot, Stopper, Task, Workshop},
     store::Store,
     wire::{bounds::INLINE_BYTES_MAX, work::UnitInput},
 };
@@ -26,8 +27,6 @@ use tokio::sync::mpsc;
 
 /// Batches with a slot: one that runs, one that waits, so that the slot never does.
 const BATCHES_PER_SLOT: usize = 2;
-/// Finished units are handed back at least this often.
-const FLUSH_AFTER: Duration = Duration::from_millis(20);
 /// How soon an output is tried to be kept again for which there was no room.
 const KEEP_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a slot that could not be started waits before it tries again.
@@ -39,6 +38,8 @@ pub(super) struct Batch {
     pub key: JobKey,
     pub manifest: Arc<Manifest>,
     pub tasks: Vec<UnitTask>,
+    /// How often a unit that can be saved is.
+    pub save_every: Duration,
 }
 
 /// One unit, and where its input is.
@@ -46,6 +47,8 @@ pub(super) struct Batch {
 pub(super) struct UnitTask {
     pub run: RunId,
     pub source: TaskSource,
+    /// Where it goes on; the state is held as a blob.
+    pub from: Option<Arc<Checkpoint>>,
 }
 
 /// Where a unit's input is.
@@ -67,6 +70,8 @@ pub(super) struct SlotEvent {
     pub finished: Vec<(RunId, Finished)>,
     /// The chains of those that have one.
     pub links: Vec<(RunId, Links)>,
+    /// How far a unit has come that runs on; its state is held as a blob.
+    pub saved: Option<(RunId, Checkpoint)>,
     /// The batch is done.
     pub is_last: bool,
 }
@@ -87,6 +92,8 @@ struct Slot {
     batches_given: u64,
     gate: Arc<Mutex<Gate>>,
     loaded: Option<JobKey>,
+    /// The unit that it runs, once that has shown that it can be saved.
+    saves: Option<RunId>,
 }
 
 /// A batch that a slot has.
@@ -155,6 +162,23 @@ impl Slots {
     /// A slot has ended its oldest batch.
     pub fn finished_batch(&mut self, slot: usize) {
         self.slots[slot].given.pop_front();
+        self.slots[slot].saves = None;
+    }
+
+    /// A slot's unit has been saved, or its last one has ended.
+    pub fn note_saved(&mut self, slot: usize, run: Option<RunId>) {
+        self.slots[slot].saves = run;
+    }
+
+    /// Has all units saved that can be. Returns which.
+    pub fn ask(&self) -> BTreeSet<RunId> {
+        let saving = self.slots.iter().filter_map(|slot| Some((slot, slot.saves?)));
+        saving
+            .map(|(slot, run)| {
+                slot.stopper.ask();
+                run
+            })
+            .collect()
     }
 
     /// Stops the batch that this unit is in, whether it runs or waits. What else was in it is reported as killed.
@@ -237,7 +261,7 @@ impl Slot {
             }
         })?;
         let given = VecDeque::new();
-        Ok(Self { batches: Some(batches), stopper, thread: Some(thread), given, batches_given: 0, gate, loaded: None })
+        Ok(Self { batches: Some(batches), stopper, thread: Some(thread), given, batches_given: 0, gate, loaded: None, saves: None })
     }
 }
 
@@ -255,13 +279,15 @@ struct SlotThread {
 impl SlotThread {
     /// Runs a batch; `false` when nobody listens any more.
     fn run(&mut self, number: u64, batch: Batch) -> bool {
-        let Batch { key, manifest, tasks } = batch;
+        let Batch { key, manifest, tasks, save_every } = batch;
         let runs: Vec<RunId> = tasks.iter().map(|task| task.run).collect();
         let mut ready = Vec::with_capacity(tasks.len());
         let mut positions = Vec::with_capacity(tasks.len());
-        let mut failed = Vec::new();
+        let (mut failed, mut resumed) = (Vec::new(), Vec::new());
         for (position, task) in tasks.into_iter().enumerate() {
+            let from = task.from.as_ref().and_then(|from| Some((self.store.read_blob(from.state).ok()??, Links::clone(&from.links))));
             match task_of(&self.store, &manifest, task.run.job, task.run.unit, task.source) {
+                Some(task) if from.is_some() => resumed.push((position, task, from)),
                 Some(task) => {
                     ready.push(task);
                     positions.push(position);
@@ -271,6 +297,7 @@ impl SlotThread {
         }
         let (slot, events) = (self.number, self.events.clone());
         let mut out = Outbox { slot, key, events, finished: failed, links: Vec::new(), flushed: Instant::now(), open: true };
+        positions.splice(0..0, resumed.iter().map(|(position, ..)| *position));
         let loaded = self.load(&manifest);
         // Loading begins a new page for the stopper, so a blow from before is only remembered here.
         let cancelled = lock(&self.gate).cancelled.contains(&number);
@@ -278,14 +305,23 @@ impl SlotThread {
             out.finished.extend(positions.iter().map(|&position| (runs[position], without_value(failure))));
         } else if let Some(process) = &mut self.process {
             let (store, stopper) = (&self.store, &self.stopper);
-            process.run_batch(&ready, &mut |index, mut report| {
-                let run = runs[positions[index]];
-                let links = std::mem::take(&mut report.links);
-                if !links.as_slice().is_empty() {
-                    out.links.push((run, links));
+            let mut on = |run: RunId, progress: Progress| match progress {
+                Progress::Saved(snapshot) => out.save(store, run, snapshot),
+                Progress::Ended(mut report) => {
+                    let links = std::mem::take(&mut report.links);
+                    if !links.as_slice().is_empty() {
+                        out.links.push((run, links));
+                    }
+                    out.push(run, finish(store, stopper, report));
                 }
-                out.push(run, finish(store, stopper, report));
-            });
+            };
+            let first = resumed.len();
+            for (position, task, from) in resumed {
+                let run = runs[position];
+                let report = go_on(process, &task, from, save_every, &mut |snapshot| on(run, Progress::Saved(snapshot)));
+                on(run, Progress::Ended(report));
+            }
+            process.run_saving(&ready, Some(save_every), &mut |index, progress| on(runs[positions[first + index]], progress));
         }
         out.close()
     }
@@ -320,6 +356,25 @@ impl SlotThread {
     }
 }
 
+/// Goes on with a unit where another execution stood; from the beginning where that is none of its states.
+fn go_on(
+    process: &mut SlotProcess,
+    task: &Task,
+    from: Option<(Vec<u8>, Links)>,
+    save_every: Duration,
+    saved: &mut dyn FnMut(Snapshot),
+) -> Report {
+    let mut run = |from| match process.run_part_saving(task, &Part { from, ..Part::default() }, Some(save_every), saved) {
+        PartReport::Ended(report) => report,
+        PartReport::Stopped { .. } => unreachable!("it was not asked to stop"),
+    };
+    let report = run(from);
+    match report.outcome {
+        Outcome::Failed(AttemptFailure::Refused) => run(None),
+        Outcome::Value(_) | Outcome::Failed(_) => report,
+    }
+}
+
 /// What a slot is asked to run for a unit; none when its input is not here.
 pub(super) fn task_of(store: &Store, manifest: &Manifest, job: JobId, unit: UnitIndex, source: TaskSource) -> Option<Task> {
     let input = match source {
@@ -349,38 +404,6 @@ pub(super) fn read_module(store: &Store, module: Digest) -> io::Result<Vec<u8>> 
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(io::Error::from(io::ErrorKind::NotFound)),
         Err(error) => Err(io::Error::other(error)),
-    }
-}
-
-/// Collects what is finished and hands it to the run loop, waiting there if need be.
-struct Outbox {
-    slot: usize,
-    key: JobKey,
-    events: mpsc::Sender<SlotEvent>,
-    finished: Vec<(RunId, Finished)>,
-    links: Vec<(RunId, Links)>,
-    flushed: Instant,
-    open: bool,
-}
-
-impl Outbox {
-    fn push(&mut self, run: RunId, finished: Finished) {
-        self.finished.push((run, finished));
-        if self.flushed.elapsed() >= FLUSH_AFTER {
-            self.flush(false);
-        }
-    }
-
-    fn flush(&mut self, is_last: bool) {
-        let (finished, links) = (std::mem::take(&mut self.finished), std::mem::take(&mut self.links));
-        let event = SlotEvent { slot: self.slot, key: self.key, finished, links, is_last };
-        self.open &= self.events.blocking_send(event).is_ok();
-        self.flushed = Instant::now();
-    }
-
-    fn close(mut self) -> bool {
-        self.flush(true);
-        self.open
     }
 }
 

@@ -3,6 +3,7 @@
 //! A job's state is the set of its votes and the decisions made on them; leases are soft and never facts.
 
 use super::{
+    checkpoint::Authors,
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
     keeping::{Keepers, KeptJob},
@@ -54,6 +55,8 @@ pub struct Vote {
     pub output_bytes: u64,
     /// How it came here.
     pub origin: Origin,
+    /// Whose checkpoints it rests on besides its worker's own.
+    pub rests_on: Authors,
     /// The signature and what is needed to check it; opaque here, checked at the border. Empty for this peer's own.
     pub proof: Arc<[u8]>,
 }

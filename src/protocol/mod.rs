@@ -13,6 +13,8 @@ pub mod outcome;
 
 pub mod chain;
 
+pub mod checkpoint;
+
 pub mod platform;
 
 pub mod job;

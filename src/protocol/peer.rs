@@ -167,6 +167,8 @@ impl Peer {
             Event::Revoked { from, job } => self.worker.revoked(from, job),
             Event::Acknowledged { from, job, units } => self.worker.acknowledged(from, job, &units),
             Event::Finished { run, finished } => self.worker.finished(run, finished),
+            Event::Saved { run, checkpoint } => self.worker.saved(run, checkpoint),
+            Event::Offered { from, job, offer } => self.owner.offered(now, from, job, offer),
             Event::Links { from, job, unit, links } => self.owner.links(now, from, job, unit, links),
             Event::State { from, job, unit, held } => self.owner.state_ready(now, from, job, unit, held),
             Event::SegmentRan { job, unit, found } => self.owner.segment_ran(now, job, unit, found),
@@ -338,6 +340,7 @@ impl Peer {
             OwnerAction::AskLinks { to, job, unit } => self.actions.push(Action::AskLinks { to, job, unit }),
             OwnerAction::AskState { to, job, unit, link } => self.actions.push(Action::AskState { to, job, unit, link }),
             OwnerAction::RunSegment { job, unit, from, until } => self.actions.push(Action::RunSegment { job, unit, from, until }),
+            OwnerAction::DropState(state) => self.actions.push(Action::DropState(state)),
             OwnerAction::Announce(job) => {
                 self.job_repeats.insert(job, now);
                 self.keeping.author.state(job, self.owner.state(job));
@@ -367,7 +370,9 @@ impl Peer {
             WorkerAction::Close(peer) => self.actions.push(Action::CloseWork(peer)),
             WorkerAction::Window { to, window } if to == me => self.owner.window(me, window),
             WorkerAction::Window { to, window } => self.actions.push(Action::SendWindow { to, window }),
-            WorkerAction::Run(run) => self.actions.push(Action::Run(run)),
+            WorkerAction::Run { run, from } => self.actions.push(Action::Run { run, from }),
+            WorkerAction::Offer { to, job, offer } if to == me => self.owner.offered(now, me, job, offer),
+            WorkerAction::Offer { to, job, offer } => self.actions.push(Action::SendOffer { to, job, offer }),
             WorkerAction::Cancel(run) => self.actions.push(Action::Stop(run)),
             WorkerAction::Report { to, job, outcomes } if to == me => {
                 for outgoing in outcomes {
@@ -432,9 +437,9 @@ impl Peer {
 
 /// An own outcome needs no signature: this peer believes itself.
 fn own_report(outgoing: Outgoing, platform: Platform) -> Report {
-    let Outgoing { unit, attempt, ordinal, token, input: _, finished } = outgoing;
+    let Outgoing { unit, attempt, ordinal, token, input: _, rests_on, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
-    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([]) }
+    Report { unit, attempt, ordinal, token, rests_on, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([]) }
 }
 
 #[cfg(test)]

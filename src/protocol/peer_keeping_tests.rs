@@ -93,11 +93,19 @@ fn what_was_taken_last_is_durable_before_it_is_handed_back() {
     let asked = actions.iter().any(|action| matches!(action, Action::AskReceipts { to, job: JOB, .. } if *to == worker));
     assert!(asked, "it may have something that the author leased");
     let lease = actions.iter().find_map(|action| match action {
-        Action::SendLeases { leases, .. } => Some(leases[0]),
+        Action::SendLeases { leases, .. } => Some(leases[0].clone()),
         _ => None,
     });
     let Lease { unit, attempt, ordinal, token, .. } = lease.expect("a unit is leased");
-    let outgoing = Outgoing { unit, attempt, ordinal, token, input: None, finished: finished(unit) };
+    let outgoing = Outgoing {
+        unit,
+        attempt,
+        ordinal,
+        token,
+        input: None,
+        rests_on: crate::protocol::checkpoint::Authors::NONE,
+        finished: finished(unit),
+    };
     peer.handle(now, Event::Reported { from: worker, job: JOB, report: own_report(outgoing, Platform::X86_64) });
     peer.handle(now, Event::Recalled { author: PeerId([5; 32]), job: JOB });
     assert!(peer.owner().has_adopted(JOB), "somebody else");
@@ -148,7 +156,20 @@ fn a_worker_hands_to_a_keeper_what_the_author_never_acknowledged() {
     let (attempt, token, duration) = (Attempt(0), LeaseToken([7; 16]), Duration::from_secs(60));
     peer.handle(
         NOW,
-        Event::Leased { from: AUTHOR, job: JOB, leases: vec![Lease { unit, attempt, ordinal: 0, token, duration, input: None }] },
+        Event::Leased {
+            from: AUTHOR,
+            job: JOB,
+            leases: vec![Lease {
+                unit,
+                attempt,
+                ordinal: 0,
+                token,
+                duration,
+                input: None,
+                from: None,
+                rests_on: crate::protocol::checkpoint::Authors::NONE,
+            }],
+        },
     );
     peer.take_actions(NOW);
     peer.handle(NOW, Event::Finished { run: RunId { coordinator: AUTHOR, job: JOB, unit, attempt }, finished: finished(unit) });

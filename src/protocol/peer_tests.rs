@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::{
+    checkpoint::Authors,
     fact::Fact,
     ids::Digest,
     job::{Inputs, Manifest, Policy, Reduce, UnitRange},
@@ -61,7 +62,7 @@ fn run_alone(units: u32) -> (Peer, u64) {
     let mut runs: VecDeque<RunId> = VecDeque::new();
     loop {
         runs.extend(peer.take_actions(now).into_iter().filter_map(|action| match action {
-            Action::Run(run) => Some(run),
+            Action::Run { run, .. } => Some(run),
             _ => None,
         }));
         let Some(run) = runs.pop_front() else { break };
@@ -93,7 +94,7 @@ fn first_lease(peer: &mut Peer, now: Instant, worker: PeerId) -> Lease {
         Action::SendLeases { to, leases, .. } if to == worker => Some(leases),
         _ => None,
     });
-    leases.expect("the job has units")[0]
+    leases.expect("the job has units")[0].clone()
 }
 
 #[test]
@@ -103,8 +104,8 @@ fn a_vote_is_durable_before_it_is_acknowledged_and_before_anything_rests_on_it()
     peer.handle(now, Event::Submitted { job, manifest: manifest(10), secret: JobSecret([5; 32]), keep: 0 });
     let lease = first_lease(&mut peer, now, worker);
     let finished = finished(lease.unit);
-    let Lease { unit, attempt, ordinal, token, .. } = lease;
-    let report = own_report(Outgoing { unit, attempt, ordinal, token, input: None, finished }, Platform::X86_64);
+    let Lease { unit, attempt, ordinal, token, rests_on, .. } = lease;
+    let report = own_report(Outgoing { unit, attempt, ordinal, token, input: None, rests_on, finished }, Platform::X86_64);
     peer.handle(now, Event::Reported { from: worker, job, report });
     let order: Vec<_> = peer
         .take_actions(now)
@@ -128,7 +129,7 @@ fn a_worker_of_another_class_is_refused_and_a_bad_report_is_acknowledged() {
     assert!(matches!(peer.take_actions(now)[..], [Action::Refuse(refused)] if refused == worker));
     let (attempt, token) = (crate::protocol::ids::Attempt(0), crate::protocol::owner::LeaseToken([0; 16]));
     let report = own_report(
-        Outgoing { unit: UnitIndex(0), attempt, ordinal: 0, token, input: None, finished: finished(UnitIndex(0)) },
+        Outgoing { unit: UnitIndex(0), attempt, ordinal: 0, token, input: None, rests_on: Authors::NONE, finished: finished(UnitIndex(0)) },
         Platform::X86_64,
     );
     peer.handle(now, Event::Reported { from: worker, job, report });
@@ -177,8 +178,9 @@ fn throughput_of_a_coordinator_with_a_thousand_workers() {
         }
         let Some((from, lease)) = held.pop_front() else { break };
         now = now.after(Duration::from_micros(10));
-        let Lease { unit, attempt, ordinal, token, .. } = lease;
-        let report = own_report(Outgoing { unit, attempt, ordinal, token, input: None, finished: finished(unit) }, Platform::X86_64);
+        let Lease { unit, attempt, ordinal, token, rests_on, .. } = lease;
+        let report =
+            own_report(Outgoing { unit, attempt, ordinal, token, input: None, rests_on, finished: finished(unit) }, Platform::X86_64);
         peer.handle(now, Event::Reported { from, job, report });
         reports += 1;
     }

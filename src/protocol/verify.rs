@@ -23,13 +23,18 @@
 //! nothing here remembers anything: whoever changes a vote or the standing of a voter calls `accept` again.
 
 use super::{
+    checkpoint::AUTHORS_MAX,
     ids::{Digest, PeerId, UnitIndex},
     job::Policy,
     outcome::Value,
     platform::{Platform, Platforms},
     trust::Prefix,
 };
+mod shares;
+
 use core::cmp::Reverse;
+pub use shares::{Author, NOBODY};
+use shares::{independent, without_contradicted_shares};
 use std::{borrow::Cow, collections::BTreeSet};
 
 /// Units that others must have verified before a peer is proven.
@@ -79,6 +84,8 @@ pub struct Ballot {
     pub platform: Platform,
     /// What it says.
     pub value: Value,
+    /// From whose checkpoints its voter went on. The weight is the least of all of them.
+    pub rests_on: [Option<Author>; AUTHORS_MAX],
 }
 
 /// What holds for the unit at hand.
@@ -171,7 +178,7 @@ pub struct Judgement {
 
 /// Judges a unit by its ballots. In which order they are handed in, and how often, makes no difference.
 pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
-    let ballots = &*in_order(ballots);
+    let ballots = &*without_contradicted_shares(in_order(ballots));
     if let Some(owner) = ballots.iter().find(|ballot| ballot.weight == Weight::Owner) {
         return settle(ballots, owner.value, true, rules);
     }
@@ -190,7 +197,7 @@ pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
 
 /// The ballots in the order of their commitment, one of each worker: its first.
 fn in_order(ballots: &[Ballot]) -> Cow<'_, [Ballot]> {
-    let key = |ballot: &Ballot| (ballot.position, ballot.worker, ballot.ordinal, ballot.value, ballot.platform);
+    let key = |ballot: &Ballot| (ballot.position, ballot.worker, ballot.ordinal, ballot.value, ballot.platform, ballot.rests_on);
     let alone = |at: usize| ballots[..at].iter().all(|other| other.worker != ballots[at].worker);
     if ballots.is_sorted_by_key(key) && (1..ballots.len()).all(alone) {
         return Cow::Borrowed(ballots);
@@ -331,7 +338,8 @@ fn dissent(ballots: &[Ballot], value: Value, by_owner: bool, reach: Reach) -> Di
 fn same_wrong_value(ballots: &[Ballot], value: Value, convicted: &[PeerId]) -> bool {
     let mut said = BTreeSet::new();
     let caught = |ballot: &&Ballot| ballot.weight == Weight::Struck || convicted.contains(&ballot.worker);
-    ballots.iter().filter(caught).filter(|ballot| ballot.value != value).any(|ballot| !said.insert(ballot.value))
+    let wrong = |ballot: &&Ballot| ballot.value != value && !ballot.is_shared();
+    ballots.iter().filter(caught).filter(wrong).any(|ballot| !said.insert(ballot.value))
 }
 
 impl Judgement {
@@ -341,14 +349,15 @@ impl Judgement {
 }
 
 /// Those voters for `value` who are backed by the owner, or by a proven voter that is independent of them: an accepted unit adds to
-/// their records.
+/// their records. Not those who went on from somebody else's checkpoint: they have computed a part of it.
 pub fn backed_voters(ballots: &[Ballot], value: Value) -> Vec<PeerId> {
     let backs = |other: &Ballot, ballot: &Ballot| match other.weight {
         Weight::Owner => other.value == value,
         Weight::Proven => other.value == value && independent(other, ballot),
         Weight::Newcomer | Weight::Excused | Weight::SetAside | Weight::Struck => false,
     };
-    let voted = ballots.iter().filter(|ballot| ballot.value == value && matches!(ballot.weight, Weight::Proven | Weight::Newcomer));
+    let own = |ballot: &&Ballot| !ballot.is_shared() && matches!(ballot.weight, Weight::Proven | Weight::Newcomer);
+    let voted = ballots.iter().filter(|ballot| ballot.value == value).filter(own);
     voted.filter(|ballot| ballots.iter().any(|other| backs(other, ballot))).map(|ballot| ballot.worker).collect()
 }
 
@@ -382,19 +391,16 @@ pub fn counted_ballots(ballots: &[Ballot], value: Value) -> Vec<usize> {
         if ballot.value != value || !is_live(ballot) {
             continue;
         }
+        // As in `accept`, which leaves these out before it counts.
+        if ballot.is_shared() && ballots.iter().any(|other| is_live(other) && other.value != value) {
+            continue;
+        }
         let in_sequence = |other: &Ballot| ballot.anchor || other.anchor || ballot.ordinal > other.position;
         if counted.iter().map(|&other| &ballots[other]).all(|other| in_sequence(other) && independent(other, ballot)) {
             counted.push(at);
         }
     }
     counted
-}
-
-fn independent(a: &Ballot, b: &Ballot) -> bool {
-    let same = |a: Option<PeerId>, b: Option<PeerId>| a.is_some() && a == b;
-    let same_network = a.prefix.is_some() && a.prefix == b.prefix;
-    let same_line = same(a.lineage, b.lineage) || a.lineage == Some(b.worker) || b.lineage == Some(a.worker);
-    a.worker != b.worker && !same_network && !same_line
 }
 
 /// How sure `agreeing` independent votes make, where one in a hundred of all voters conspires with the others.

@@ -34,7 +34,21 @@ impl Draw {
             position,
             platform: self.one_of(&[Platform::X86_64, Platform::X86_64, Platform::Aarch64, Platform::Riscv64]),
             value: value(self.one_of(&[7, 7, 7, 6, 5])),
+            rests_on: self.rests_on(),
         }
+    }
+
+    /// Now and then a vote rests on somebody, who may vote as well.
+    fn rests_on(&mut self) -> [Option<Author>; AUTHORS_MAX] {
+        let mut found = NOBODY;
+        if self.below(5) == 0 {
+            for place in found.iter_mut().take(1 + self.0.next_u32() as usize % 2) {
+                let prefix = (self.below(3) == 0).then(|| Prefix(u64::from(self.below(4))));
+                let lineage = (self.below(4) == 0).then(|| PeerId([self.below(12) as u8; 32]));
+                *place = Some(Author { worker: PeerId([self.below(10) as u8; 32]), prefix, lineage });
+            }
+        }
+        found
     }
 
     fn ballots(&mut self) -> Vec<Ballot> {
@@ -43,12 +57,14 @@ impl Draw {
         if self.below(4) == 0 {
             let at = self.below(count) as usize;
             (ballots[at].weight, ballots[at].worker, ballots[at].anchor) = (Weight::Owner, PeerId([99; 32]), false);
+            ballots[at].rests_on = NOBODY;
         }
         // What is known of a voter is the same for all of its ballots.
         for at in 0..ballots.len() {
             let first = ballots.iter().position(|ballot| ballot.worker == ballots[at].worker).unwrap_or(at);
             let Ballot { weight, anchor, prefix, lineage, .. } = ballots[first];
-            ballots[at] = Ballot { weight, anchor, prefix, lineage, ..ballots[at] };
+            let rests_on = if weight == Weight::Owner { NOBODY } else { ballots[at].rests_on };
+            ballots[at] = Ballot { weight, anchor, prefix, lineage, rests_on, ..ballots[at] };
         }
         ballots
     }
@@ -121,6 +137,11 @@ fn no_two_counted_votes_share_key_network_or_lineage_nor_were_leased_together() 
                 assert!(a.lineage.is_none() || a.lineage != b.lineage, "{a:?}\n{b:?}");
                 assert!(a.lineage != Some(b.worker) && b.lineage != Some(a.worker), "{a:?}\n{b:?}");
                 assert!(b.ordinal > a.position || a.anchor || b.anchor, "{a:?}\n{b:?}");
+                for (one, other) in a.behind().flat_map(|one| b.behind().map(move |other| (one, other))) {
+                    assert_ne!(one.worker, other.worker, "{a:?}\n{b:?}");
+                    assert!(one.prefix.is_none() || one.prefix != other.prefix, "{a:?}\n{b:?}");
+                    assert!(one.lineage.is_none() || one.lineage != other.lineage, "{a:?}\n{b:?}");
+                }
             }
         }
         counted.len() > 1
@@ -171,7 +192,18 @@ fn more_proven_voters_who_agree_never_verify_another_value() {
         for n in 0..1 + draw.below(3) {
             let (position, platform) = (20 + n, draw.one_of(&Platform::ALL));
             let (anchor, prefix, lineage, worker) = (false, None, None, PeerId([50 + n as u8; 32]));
-            more.push(Ballot { worker, weight: Weight::Proven, anchor, prefix, lineage, ordinal: position, position, platform, value });
+            more.push(Ballot {
+                worker,
+                weight: Weight::Proven,
+                anchor,
+                prefix,
+                lineage,
+                ordinal: position,
+                position,
+                platform,
+                value,
+                rests_on: NOBODY,
+            });
             let judgement = accept(&more, rules);
             let alone = |ballot: &Ballot| ballot.weight != Weight::Proven || ballot.value == value;
             match accepted(&judgement) {
@@ -221,4 +253,63 @@ fn nobody_is_convicted_but_by_somebody_trusted_of_its_own_instruction_set() {
         }
         !judgement.convict.is_empty()
     });
+}
+
+#[test]
+fn who_went_on_from_anothers_checkpoint_is_neither_credited_nor_blamed() {
+    for_many(8, ROUNDS / 4, |ballots, rules, _| {
+        let judgement = accept(ballots, rules);
+        let ordered = in_order(ballots);
+        let shared = || ordered.iter().filter(|ballot| ballot.is_shared());
+        for ballot in shared() {
+            for named in [&judgement.convict, &judgement.excuse, &judgement.credit] {
+                assert!(!named.contains(&ballot.worker), "{ballots:?}\n{judgement:?}");
+            }
+        }
+        shared().next().is_some()
+    });
+}
+
+#[test]
+fn a_contradicted_share_is_as_if_it_had_not_been_cast() {
+    for_many(9, ROUNDS / 8, |ballots, rules, _| {
+        let ordered = in_order(ballots).into_owned();
+        let values: BTreeSet<Value> = ordered.iter().filter(|ballot| is_live(ballot)).map(|ballot| ballot.value).collect();
+        if values.len() < 2 || !ordered.iter().any(Ballot::is_shared) {
+            return false;
+        }
+        let without: Vec<Ballot> = ordered.iter().filter(|ballot| !ballot.is_shared()).copied().collect();
+        assert_eq!(accept(&ordered, rules), accept(&without, rules), "{ordered:?}");
+        true
+    });
+}
+
+#[test]
+fn a_share_beside_its_authors_vote_adds_no_weight() {
+    for_many(10, ROUNDS / 8, |ballots, rules, draw| {
+        let ordered = in_order(ballots).into_owned();
+        let counted = counted_ballots(&ordered, value(7));
+        let values: BTreeSet<Value> = ordered.iter().filter(|ballot| is_live(ballot)).map(|ballot| ballot.value).collect();
+        let Some(first) = counted.first().map(|&at| ordered[at]).filter(|_| values.len() == 1) else { return false };
+        let mut share = Ballot { worker: PeerId([50; 32]), position: 20, ordinal: 20, value: value(7), anchor: false, ..draw.ballot(20) };
+        (share.prefix, share.lineage, share.weight, share.rests_on) = (None, None, Weight::Newcomer, NOBODY);
+        share.rests_on[0] = first.behind().next();
+        let mut more = ordered.clone();
+        more.push(share);
+        assert_eq!(counted_ballots(&more, value(7)), counted, "{more:?}");
+        assert_eq!(accept(&more, rules).decision, accept(&ordered, rules).decision, "{more:?}");
+        true
+    });
+}
+
+#[test]
+fn shared_weight_is_never_more_than_either() {
+    use Weight::{Excused, Newcomer, Owner, Proven, SetAside, Struck};
+    let all = [Struck, SetAside, Excused, Newcomer, Proven, Owner];
+    for (at, one) in all.into_iter().enumerate() {
+        for (other_at, other) in all.into_iter().enumerate() {
+            let least = all[at.min(other_at)];
+            assert_eq!(one.shared(other), if least == Owner { Proven } else { least });
+        }
+    }
 }

@@ -10,7 +10,18 @@ fn value(n: u8) -> Value {
 fn ballot(worker: u8, weight: Weight, ordinal: u32, said: u8) -> Ballot {
     let (anchor, prefix, lineage, platform) = (false, None, None, Platform::X86_64);
     // As if committed when it was leased; those leased together in the order of their workers' numbers.
-    Ballot { worker: PeerId([worker; 32]), weight, anchor, prefix, lineage, ordinal, position: ordinal, platform, value: value(said) }
+    Ballot {
+        worker: PeerId([worker; 32]),
+        weight,
+        anchor,
+        prefix,
+        lineage,
+        ordinal,
+        position: ordinal,
+        platform,
+        value: value(said),
+        rests_on: super::NOBODY,
+    }
 }
 
 const NOBODY: Reach = Reach { owner: None, at_hand: Platforms::NONE, trusted: [Trusted { anchors: 0, proven: 0 }; 5] };

@@ -2,21 +2,29 @@
 //!
 //! It never chooses a unit; it says how many leases it is willing to hold (its *window*) and runs what it gets.
 
+mod action;
 mod kept;
 mod outgoing;
+mod running;
 mod window;
 
+pub use action::WorkerAction;
 pub use outgoing::{Finished, KEPT_OUTPUT_BYTES_MAX, Kept, Outgoing};
 
 use super::{
-    ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
+    checkpoint::Checkpoint,
+    ids::{Attempt, JobId, PeerId, UnitIndex},
     outcome::{AttemptFailure, Outcome},
-    owner::{Lease, LeaseToken},
+    owner::Lease,
     time::Instant,
 };
 use core::time::Duration;
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
-use std::collections::{BTreeMap, BTreeSet};
+use running::Running;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use window::Shares;
 
 /// The most coordinators worked for at once; each costs a stream.
@@ -55,44 +63,6 @@ pub struct RunId {
     pub attempt: Attempt,
 }
 
-/// What the worker wants done, in this order.
-#[derive(Clone, PartialEq, Debug)]
-pub enum WorkerAction {
-    /// Open a work stream to this coordinator; [`Worker::opened`] or [`Worker::closed`] follows.
-    Open(PeerId),
-    /// Close the work stream.
-    Close(PeerId),
-    /// Say how many leases are welcome.
-    Window {
-        /// To whom.
-        to: PeerId,
-        /// In all, those already held included.
-        window: u32,
-    },
-    /// Run this; [`Worker::finished`] follows, exactly once unless cancelled.
-    Run(RunId),
-    /// Do not run it, or stop it; nothing follows.
-    Cancel(RunId),
-    /// Hand in outcomes; kept here until acknowledged.
-    Report {
-        /// To whom.
-        to: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// The outcomes.
-        outcomes: Vec<Outgoing>,
-    },
-    /// Keep the receipts of these for a while: they were acknowledged, and are forgotten here.
-    Keep {
-        /// Who has them.
-        coordinator: PeerId,
-        /// Of which job.
-        job: JobId,
-        /// What.
-        receipts: Vec<Kept>,
-    },
-}
-
 /// A coordinator worked for, or about to be.
 #[derive(Clone, Debug)]
 struct Coordinator {
@@ -107,7 +77,7 @@ struct Coordinator {
     useful_at: Instant,
     /// Bytes of what is not yet acknowledged.
     held_bytes: usize,
-    running: BTreeMap<RunId, Held>,
+    running: BTreeMap<RunId, Running>,
     /// Finished, not yet sent on this stream.
     unsent: BTreeSet<RunId>,
     /// Finished, not yet acknowledged.
@@ -116,14 +86,6 @@ struct Coordinator {
     kept: BTreeSet<RunId>,
     /// Smoothed time of a unit, in seconds.
     unit_seconds: Option<f64>,
-}
-
-/// What an outcome takes over from its lease.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    ordinal: u32,
-    token: LeaseToken,
-    input: Option<Digest>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -219,6 +181,18 @@ impl Worker {
         coordinator.state = LinkState::Open;
         (coordinator.window_told, coordinator.window_before) = (0, 0);
         coordinator.unsent = coordinator.unacknowledged.keys().copied().collect();
+        for running in coordinator.running.values_mut() {
+            running.unsent = running.checkpoint.is_some();
+        }
+    }
+
+    /// A run has come so far; its state is held as a blob.
+    pub fn saved(&mut self, run: RunId, checkpoint: Checkpoint) {
+        let coordinator = self.coordinators.get_mut(&run.coordinator);
+        if let Some(running) = coordinator.and_then(|coordinator| coordinator.running.get_mut(&run)) {
+            running.checkpoint = Some(Arc::new(Checkpoint { rests_on: running.rests_on, ..checkpoint }));
+            running.unsent = true;
+        }
     }
 
     /// The work stream could not be opened, or is gone. What runs goes on; it is handed in later.
@@ -249,9 +223,11 @@ impl Worker {
             {
                 continue;
             }
-            let Lease { ordinal, token, input, .. } = *lease;
-            coordinator.running.insert(run, Held { ordinal, token, input });
-            self.actions.push(WorkerAction::Run(run));
+            let Lease { ordinal, token, input, rests_on, .. } = *lease;
+            coordinator
+                .running
+                .insert(run, Running { ordinal, token, input, rests_on, checkpoint: None, unsent: false, resumed: lease.from.is_some() });
+            self.actions.push(WorkerAction::Run { run, from: lease.from.clone() });
         }
     }
 
@@ -294,12 +270,12 @@ impl Worker {
     /// An execution ended.
     pub fn finished(&mut self, run: RunId, finished: Finished) {
         let Some(coordinator) = self.coordinators.get_mut(&run.coordinator) else { return };
-        let Some(Held { ordinal, token, input }) = coordinator.running.remove(&run) else { return };
-        if !matches!(finished.outcome, Outcome::Failed(AttemptFailure::MissingBlob | AttemptFailure::Killed)) {
+        let Some(Running { ordinal, token, input, rests_on, resumed, .. }) = coordinator.running.remove(&run) else { return };
+        if !resumed && !matches!(finished.outcome, Outcome::Failed(AttemptFailure::MissingBlob | AttemptFailure::Killed)) {
             let seconds = finished.wall.as_secs_f64();
             coordinator.unit_seconds = Some(coordinator.unit_seconds.map_or(seconds, |known| known + SMOOTHING * (seconds - known)));
         }
-        let outgoing = Outgoing { unit: run.unit, attempt: run.attempt, ordinal, token, input, finished };
+        let outgoing = Outgoing { unit: run.unit, attempt: run.attempt, ordinal, token, input, rests_on, finished };
         coordinator.held_bytes += outgoing.bytes();
         coordinator.unacknowledged.insert(run, outgoing);
         coordinator.unsent.insert(run);
@@ -326,6 +302,7 @@ impl Worker {
             if coordinator.state != LinkState::Open {
                 continue;
             }
+            coordinator.offer(*peer, &mut self.actions);
             coordinator.report(*peer, &mut self.actions);
             let window = shares.window(*peer, coordinator);
             if window.abs_diff(coordinator.window_told) * 4 > coordinator.window_told {
@@ -349,6 +326,11 @@ impl Worker {
     /// Executions that run or wait for a slot.
     pub fn running(&self) -> usize {
         self.coordinators.values().map(|coordinator| coordinator.running.len()).sum()
+    }
+
+    /// Whether this execution runs, or waits for a slot.
+    pub fn is_running(&self, run: RunId) -> bool {
+        self.coordinators.get(&run.coordinator).is_some_and(|coordinator| coordinator.running.contains_key(&run))
     }
 
     /// Whether this coordinator's work stream is open.

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::protocol::{
+    checkpoint::Authors,
     ids::Digest,
     outcome::{Exit, Value},
+    owner::LeaseToken,
 };
 use rand_chacha::rand_core::SeedableRng;
 use std::sync::Arc;
@@ -15,8 +17,16 @@ fn key(peer: u8) -> PeerId {
 }
 
 fn lease(unit: u32) -> Lease {
-    let (token, duration) = (LeaseToken([1; 16]), Duration::from_secs(60));
-    Lease { unit: UnitIndex(unit), attempt: Attempt(0), ordinal: 0, token, duration, input: None }
+    Lease {
+        unit: UnitIndex(unit),
+        attempt: Attempt(0),
+        ordinal: 0,
+        token: LeaseToken([1; 16]),
+        duration: Duration::from_secs(60),
+        input: None,
+        from: None,
+        rests_on: Authors::NONE,
+    }
 }
 
 fn run(coordinator: u8, unit: u32) -> RunId {
@@ -71,7 +81,11 @@ impl Bench {
 fn what_is_leased_runs_is_reported_and_kept_until_acknowledged() {
     let mut bench = Bench::at_work(2);
     bench.worker.leased(bench.now, key(1), JOB, &[lease(4), lease(4), lease(5)]);
-    assert_eq!(bench.take(), [WorkerAction::Run(run(1, 4)), WorkerAction::Run(run(1, 5))], "the same lease runs once");
+    assert_eq!(
+        bench.take(),
+        [WorkerAction::Run { run: run(1, 4), from: None }, WorkerAction::Run { run: run(1, 5), from: None }],
+        "the same lease runs once"
+    );
     bench.worker.finished(run(1, 4), finished(3));
     bench.worker.finished(run(1, 4), finished(3));
     let reported = |actions: &[WorkerAction]| match actions {
@@ -103,7 +117,14 @@ fn revoking_stops_what_runs_and_forgets_the_results() {
     bench.worker.leased(bench.now, key(1), JOB, &[lease(1), lease(2)]);
     bench.worker.finished(run(1, 1), finished(3));
     bench.worker.revoked(key(1), JOB);
-    assert_eq!(bench.take(), [WorkerAction::Run(run(1, 1)), WorkerAction::Run(run(1, 2)), WorkerAction::Cancel(run(1, 2))]);
+    assert_eq!(
+        bench.take(),
+        [
+            WorkerAction::Run { run: run(1, 1), from: None },
+            WorkerAction::Run { run: run(1, 2), from: None },
+            WorkerAction::Cancel(run(1, 2))
+        ]
+    );
     bench.worker.finished(run(1, 2), finished(3));
     assert_eq!(bench.worker.running(), 0);
     bench.nothing_else();
@@ -250,7 +271,11 @@ fn the_share_of_a_coordinator_that_gives_nothing_goes_to_the_others() {
     let told = |peer, window| WorkerAction::Window { to: key(peer), window };
     assert_eq!(bench.pass(Duration::from_secs(2)), [told(1, 8), told(2, 1)]);
     bench.worker.leased(bench.now, key(2), JOB, &[lease(7)]);
-    assert_eq!(bench.take(), [WorkerAction::Run(run(2, 7)), told(1, 4), told(2, 4)], "and comes back with its first lease");
+    assert_eq!(
+        bench.take(),
+        [WorkerAction::Run { run: run(2, 7), from: None }, told(1, 4), told(2, 4)],
+        "and comes back with its first lease"
+    );
     bench.nothing_else();
 }
 

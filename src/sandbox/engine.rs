@@ -7,7 +7,7 @@
 use super::{
     gas::{GAS_EXPORT, START_EXPORT},
     inspect::MAX_TABLES,
-    step::{self, Part, Snapshot, state::NoState},
+    step::{self, Part, Snapshot, Unwatched, Watch, state::NoState},
     wasi::{self, Given, Halt, World},
 };
 use crate::protocol::{
@@ -226,17 +226,16 @@ impl Machine {
 
     /// Runs one unit.
     pub(super) fn run(&self, program: &Program, given: Given) -> Finished {
-        match self.run_part(program, given, &Part::default()) {
+        match self.run_part(program, given, &Part::default(), &mut Unwatched) {
             Came::Ended(finished) => finished,
             Came::Stopped(_) => unreachable!("a unit that is not asked to stop runs to its end"),
         }
     }
 
-    /// Runs a part of a unit; all of it where the part says nothing else.
-    pub(super) fn run_part(&self, program: &Program, mut given: Given, part: &Part) -> Came {
+    /// Runs a part of a unit; all of it where the part says nothing else. A part of one that never stands still is all of it.
+    pub(super) fn run_part(&self, program: &Program, mut given: Given, part: &Part, watch: &mut dyn Watch) -> Came {
         let failed = |failure| Came::Ended(Finished::failed(failure));
-        let is_whole = part.from.is_none() && part.until.is_none();
-        if program.initial_memory_bytes > given.limits.memory_bytes || (program.steps.is_none() && !is_whole) {
+        if program.initial_memory_bytes > given.limits.memory_bytes {
             return failed(AttemptFailure::Refused);
         }
         if !floating_point_mode_is_right() {
@@ -246,24 +245,48 @@ impl Machine {
         given.limits.gas = given.limits.gas.min(UnitLimits::MAX.gas);
         let budget = given.limits.gas;
         let Some(world) = World::new(given) else { return failed(AttemptFailure::Refused) };
-        let mut store = Store::new(&self.engine, Guest { world, handles: None });
-        store.limiter(|guest| guest);
-        let mut course = Course::new(part, budget);
-        let result = execute(&mut store, program, budget, &mut course);
+        let mut course = Course::new(part, budget, watch);
+        let Run { result, left, world } = match &program.steps {
+            Some(steps) => {
+                self.instance(world, program, budget, |store, instance| course.run(store, instance, program.start.as_ref(), steps))
+            }
+            None => self.run_again_and_again(program, world, &mut course),
+        };
         let links = match course.end() {
             Ok(snapshot) => return Came::Stopped(snapshot),
             Err(links) => links,
         };
-        let left = store.data().handles.map(|handles| handles.gas.get(&mut store).i64().unwrap_or(-1));
-        let Guest { world, .. } = store.into_data();
-        let left = left.unwrap_or(budget.cast_signed());
         let end = judge(result, left);
         let gas = budget - u64::try_from(left).unwrap_or(0);
         Came::Ended(Finished { end, gas, output: world.output, log: world.log, links })
     }
+
+    /// Does something with a new instance that has so much gas.
+    fn instance(
+        &self,
+        world: World,
+        program: &Program,
+        gas: u64,
+        run: impl FnOnce(&mut Store<Guest>, &Instance) -> wasmtime::Result<()>,
+    ) -> Run {
+        let mut store = Store::new(&self.engine, Guest { world, handles: None });
+        store.limiter(|guest| guest);
+        let result = set_up(&mut store, program, gas).and_then(|instance| run(&mut store, &instance));
+        let left = store.data().handles.map(|handles| handles.gas.get(&mut store).i64().unwrap_or(-1));
+        let Guest { world, .. } = store.into_data();
+        Run { result, left: left.unwrap_or(gas.cast_signed()), world }
+    }
 }
 
-fn execute(store: &mut Store<Guest>, program: &Program, budget: u64, course: &mut Course<'_>) -> wasmtime::Result<()> {
+/// What came of an instance.
+struct Run {
+    result: wasmtime::Result<()>,
+    /// Gas; below zero when it ran out in the middle of something.
+    left: i64,
+    world: World,
+}
+
+fn set_up(store: &mut Store<Guest>, program: &Program, budget: u64) -> wasmtime::Result<Instance> {
     let instance = program.instance.instantiate(&mut *store)?;
     let memory = instance.get_module_export(&mut *store, &program.memory).and_then(wasmtime::Extern::into_memory);
     let gas = instance.get_module_export(&mut *store, &program.gas).and_then(wasmtime::Extern::into_global);
@@ -272,13 +295,7 @@ fn execute(store: &mut Store<Guest>, program: &Program, budget: u64, course: &mu
     };
     gas.set(&mut *store, Val::I64(budget.cast_signed()))?;
     store.data_mut().handles = Some(Handles { memory, gas });
-    if let Some(steps) = &program.steps {
-        return course.run(store, &instance, program.start.as_ref(), steps);
-    }
-    for export in program.start.iter().chain([&program.main]) {
-        function::<()>(store, &instance, export)?.call(&mut *store, ())?;
-    }
-    Ok(())
+    Ok(instance)
 }
 
 /// An exported function without parameters.
@@ -358,8 +375,11 @@ pub fn validation_class() -> String {
 /// The engine's major version, as in `Cargo.toml`; a test compares.
 const WASMTIME_MAJOR: u32 = 48;
 
+mod again;
 mod stepped;
 
+#[cfg(test)]
+mod again_tests;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]

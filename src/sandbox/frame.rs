@@ -11,6 +11,7 @@ use super::{
 };
 use crate::protocol::{
     chain::{LINKS_MAX, Link, Links},
+    checkpoint::CHECKPOINT_BYTES_MAX,
     ids::Digest,
     outcome::{AttemptFailure, Exit, Trap, UnitLimits},
 };
@@ -46,12 +47,14 @@ pub(super) enum Kind {
     Report = 20,
     /// Where a unit stands still.
     Stopped = 21,
+    /// Where the unit that runs stood between two steps; its body is that of `Stopped`. The unit goes on.
+    Saved = 22,
 }
 
 impl Kind {
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
         use Kind as K;
-        [K::Load, K::Compile, K::Task, K::Part, K::Ready, K::Loaded, K::Failed, K::Native, K::Report, K::Stopped]
+        [K::Load, K::Compile, K::Task, K::Part, K::Ready, K::Loaded, K::Failed, K::Native, K::Report, K::Stopped, K::Saved]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -145,6 +148,8 @@ pub(super) struct TaskBody<'a> {
     pub(super) files: &'a [InputFile],
     pub(super) seed: &'a [u8; 32],
     pub(super) limits: &'a UnitLimits,
+    /// How often the parent wants to know where the unit stands; never where there is nothing.
+    pub(super) save_every: Option<Duration>,
 }
 
 impl TaskBody<'_> {
@@ -179,7 +184,9 @@ impl TaskBody<'_> {
 
     fn encode_body(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.seed);
-        let wall = u64::try_from(self.limits.wall.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        out.extend_from_slice(&self.save_every.map_or(0, nanos).to_le_bytes());
+        let wall = nanos(self.limits.wall);
         for limit in [self.limits.memory_bytes, self.limits.gas, wall, self.limits.output_bytes, self.limits.log_bytes] {
             out.extend_from_slice(&limit.to_le_bytes());
         }
@@ -196,23 +203,25 @@ impl TaskBody<'_> {
     }
 }
 
-/// Reads a task.
-pub(super) fn decode_task(body: &[u8]) -> Result<Given, Malformed> {
+/// Reads a task, and how often it is to be saved.
+pub(super) fn decode_task(body: &[u8]) -> Result<(Given, Option<Duration>), Malformed> {
     read_task(Reader(body))
 }
 
 /// Reads a part of a task.
-pub(super) fn decode_part(body: &[u8]) -> Result<(Given, Part), Malformed> {
+pub(super) fn decode_part(body: &[u8]) -> Result<(Given, Option<Duration>, Part), Malformed> {
     let mut reader = Reader(body);
     let flags = reader.byte()?;
     let until = reader.u64()?;
     let from = if flags & 1 != 0 { Some((reader.bytes()?.to_vec(), reader.links()?)) } else { None };
     let part = Part { from, until: (flags & 2 != 0).then_some(until), keep_state: flags & 4 != 0 };
-    Ok((read_task(reader)?, part))
+    let (given, save_every) = read_task(reader)?;
+    Ok((given, save_every, part))
 }
 
-fn read_task(mut reader: Reader<'_>) -> Result<Given, Malformed> {
+fn read_task(mut reader: Reader<'_>) -> Result<(Given, Option<Duration>), Malformed> {
     let seed = reader.array32()?;
+    let save_every = Some(Duration::from_nanos(reader.u64()?)).filter(|every| !every.is_zero());
     let limits = UnitLimits {
         memory_bytes: reader.u64()?,
         gas: reader.u64()?,
@@ -231,7 +240,7 @@ fn read_task(mut reader: Reader<'_>) -> Result<Given, Malformed> {
         files.push(InputFile { path, bytes: reader.bytes()?.into() });
     }
     reader.end()?;
-    Ok(Given { args, stdin, files, seed, limits })
+    Ok((Given { args, stdin, files, seed, limits }, save_every))
 }
 
 /// The body of `Ready`.
@@ -255,6 +264,9 @@ const LINKS_BYTES: u64 = 5 + LINKS_MAX as u64 * 40;
 
 /// Bytes of a report besides output and log.
 pub(super) const REPORT_OVERHEAD: u64 = 32 + LINKS_BYTES;
+
+/// The largest body of `Saved`.
+pub(super) const SAVED_MAX: u64 = 8 + 32 + 4 + CHECKPOINT_BYTES_MAX + LINKS_BYTES;
 
 /// The largest body of `Stopped`.
 pub(super) const STOPPED_MAX: u64 = 8 + 32 + 4 + STATE_BYTES_MAX as u64 + LINKS_BYTES;
@@ -356,13 +368,15 @@ mod tests {
         let limits = UnitLimits::default();
         let files = [InputFile { path: "a/b".into(), bytes: Arc::from(&b"content"[..]) }];
         let args = [b"unit".to_vec(), Vec::new()];
-        let task = TaskBody { args: &args, stdin: b"in", files: &files, seed: &[9; 32], limits: &limits };
+        let save_every = Some(Duration::from_millis(1500));
+        let task = TaskBody { args: &args, stdin: b"in", files: &files, seed: &[9; 32], limits: &limits, save_every };
         let mut frame = Vec::new();
         task.encode(&mut frame);
         let (kind, length) = parse_header(frame[..HEADER].try_into().unwrap()).unwrap();
         assert_eq!((kind, length), (Kind::Task, frame.len() - HEADER));
         assert!(frame.len() as u64 <= task.size());
-        let given = decode_task(&frame[HEADER..]).unwrap();
+        let (given, every) = decode_task(&frame[HEADER..]).unwrap();
+        assert_eq!(every, save_every);
         assert_eq!((given.args.as_slice(), &*given.stdin, given.files.as_slice()), (&args[..], &b"in"[..], &files[..]));
         assert_eq!((given.seed, given.limits), ([9; 32], limits));
         let ends = TRAPS.iter().map(|trap| Ok(Exit::Trap(*trap))).chain(FAILURES.iter().map(|failure| Err(*failure)));
@@ -388,7 +402,7 @@ mod tests {
     #[test]
     fn parts_and_snapshots_survive_the_journey() {
         let limits = UnitLimits::default();
-        let task = TaskBody { args: &[b"unit".to_vec()], stdin: b"in", files: &[], seed: &[9; 32], limits: &limits };
+        let task = TaskBody { args: &[b"unit".to_vec()], stdin: b"in", files: &[], seed: &[9; 32], limits: &limits, save_every: None };
         let links = Links::new(0, vec![Link { gas: 1 << 24, state: Digest([7; 32]) }]).unwrap();
         let state = b"state".to_vec();
         for part in [
@@ -397,8 +411,8 @@ mod tests {
             Part { from: None, until: Some(77), keep_state: false },
         ] {
             let body = task.encode_part(&part);
-            let (given, back) = decode_part(&body).unwrap();
-            assert_eq!((given.args, &*given.stdin), (vec![b"unit".to_vec()], &b"in"[..]));
+            let (given, every, back) = decode_part(&body).unwrap();
+            assert_eq!((given.args, &*given.stdin, every), (vec![b"unit".to_vec()], &b"in"[..], None));
             assert_eq!((back.from, back.until, back.keep_state), (part.from, part.until, part.keep_state));
             assert!((0..body.len()).all(|length| decode_part(&body[..length]).is_err()));
         }

@@ -8,12 +8,12 @@
 
 use super::{
     channel::{Channel, Incoming},
-    frame::{self, Kind, MAX_BODY, REPORT_OVERHEAD, STOPPED_MAX, TaskBody},
+    frame::{self, Kind, MAX_BODY, REPORT_OVERHEAD, SAVED_MAX, STOPPED_MAX, TaskBody},
     jail::Protection,
     slot::SLOT_ARGUMENT,
-    step::Part,
+    step::{Part, Snapshot},
     stopper::{Running, Stopper},
-    task::{PartReport, Report, Task},
+    task::{PartReport, Progress, Report, Task},
     workshop::{SlotError, Workshop},
 };
 use crate::protocol::{
@@ -67,16 +67,20 @@ impl Process {
     pub(super) fn spawn(workshop: &Workshop, memory_bytes: u64, stopper: &Stopper) -> Result<Self, SlotError> {
         let (ours, theirs) = UnixStream::pair().map_err(SlotError::Spawn)?;
         let channel = Channel::new(ours).map_err(SlotError::Spawn)?;
+        let (bell, hears) = UnixStream::pair().map_err(SlotError::Spawn)?;
+        for end in [&bell, &hears] {
+            end.set_nonblocking(true).map_err(SlotError::Spawn)?;
+        }
         let child = Command::new(workshop.program())
             .args([SLOT_ARGUMENT, "run", &memory_bytes.to_string(), &std::process::id().to_string()])
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(OwnedFd::from(hears)))
             .stderr(Stdio::null())
             .spawn()
             .map_err(SlotError::Spawn)?;
         let pid = Pid::from_child(&child);
-        stopper.attach(pid);
+        stopper.attach(pid, bell);
         let mut process = Self { child, channel, protection: Protection::NONE, engine: Digest([0; 32]), stopper: stopper.clone() };
         let body = match process.receive(READY_WALL, MAX_MESSAGE)? {
             (Kind::Ready, body) => body,
@@ -245,17 +249,28 @@ impl SlotProcess {
     /// A task of a module that is not loaded is refused. When the slot is killed by a [`Stopper`], the rest is reported as
     /// killed.
     pub fn run_batch(&mut self, tasks: &[Task], report: &mut dyn FnMut(usize, Report)) {
+        self.run_saving(tasks, None, &mut |index, progress| match progress {
+            Progress::Saved(_) => {}
+            Progress::Ended(ended) => report(index, ended),
+        });
+    }
+
+    /// As [`SlotProcess::run_batch`]. Those that stand still now and then say where they are about so often, less often where that would
+    /// cost too much, and whenever a [`Stopper::ask`] asks.
+    pub fn run_saving(&mut self, tasks: &[Task], save_every: Option<Duration>, report: &mut dyn FnMut(usize, Progress)) {
+        let ended = |report| Progress::Ended(report);
+        let body = |task| body(task, save_every);
         let mut done = 0;
         while done < tasks.len() {
             if self.stopper.is_cancelled() {
-                report(done, Report::failed(AttemptFailure::Killed, Duration::ZERO));
+                report(done, ended(Report::failed(AttemptFailure::Killed, Duration::ZERO)));
                 done += 1;
                 continue;
             }
             let module = tasks[done].module;
             let loaded = self.loaded.as_ref().is_some_and(|(loaded, _)| *loaded == module);
             if !loaded || body(&tasks[done]).size() > MAX_BODY {
-                report(done, Report::failed(AttemptFailure::Refused, Duration::ZERO));
+                report(done, ended(Report::failed(AttemptFailure::Refused, Duration::ZERO)));
                 done += 1;
                 continue;
             }
@@ -263,19 +278,21 @@ impl SlotProcess {
             let run = tasks[done..].iter().take_while(|task| task.module == module && body(task).size() <= MAX_BODY).count();
             if self.process.is_none() && self.reload().is_err() {
                 self.process = None;
-                report(done, Report::failed(AttemptFailure::Killed, Duration::ZERO));
+                report(done, ended(Report::failed(AttemptFailure::Killed, Duration::ZERO)));
                 done += 1;
                 continue;
             }
             let start = done;
-            let ended = self.run_some(&tasks[start..start + run], &mut |index, outcome| {
-                done = start + index + 1;
-                report(start + index, outcome);
+            let broken = self.run_some(&tasks[start..start + run], save_every, &mut |index, progress| {
+                if matches!(progress, Progress::Ended(_)) {
+                    done = start + index + 1;
+                }
+                report(start + index, progress);
             });
-            if let Err((failure, elapsed)) = ended {
+            if let Err((failure, elapsed)) = broken {
                 self.process = None;
                 let failure = if self.stopper.is_cancelled() { AttemptFailure::Killed } else { failure };
-                report(done, Report::failed(failure, elapsed));
+                report(done, ended(Report::failed(failure, elapsed)));
                 done += 1;
             }
         }
@@ -285,8 +302,19 @@ impl SlotProcess {
     ///
     /// It is refused when the module is not loaded or not stepped, or when the state to go on from is none of this unit.
     pub fn run_part(&mut self, task: &Task, part: &Part) -> PartReport {
+        self.run_part_saving(task, part, None, &mut |_| {})
+    }
+
+    /// As [`SlotProcess::run_part`], and says where it is as [`SlotProcess::run_saving`] does.
+    pub fn run_part_saving(
+        &mut self,
+        task: &Task,
+        part: &Part,
+        save_every: Option<Duration>,
+        saved: &mut dyn FnMut(Snapshot),
+    ) -> PartReport {
         let failed = |failure| PartReport::Ended(Report::failed(failure, Duration::ZERO));
-        let size = body(task).size() + part.from.as_ref().map_or(0, |(state, _)| state.len() as u64) + REPORT_OVERHEAD;
+        let size = body(task, save_every).size() + part.from.as_ref().map_or(0, |(state, _)| state.len() as u64) + REPORT_OVERHEAD;
         if self.stopper.is_cancelled() {
             return failed(AttemptFailure::Killed);
         }
@@ -297,22 +325,39 @@ impl SlotProcess {
             self.process = None;
             return failed(AttemptFailure::Killed);
         }
-        self.ask_for_part(task, part).unwrap_or_else(|(failure, elapsed)| {
+        self.ask_for_part(task, part, save_every, saved).unwrap_or_else(|(failure, elapsed)| {
             self.process = None;
             let failure = if self.stopper.is_cancelled() { AttemptFailure::Killed } else { failure };
             PartReport::Ended(Report::failed(failure, elapsed))
         })
     }
 
-    fn ask_for_part(&mut self, task: &Task, part: &Part) -> Result<PartReport, (AttemptFailure, Duration)> {
+    fn ask_for_part(
+        &mut self,
+        task: &Task,
+        part: &Part,
+        save_every: Option<Duration>,
+        saved: &mut dyn FnMut(Snapshot),
+    ) -> Result<PartReport, (AttemptFailure, Duration)> {
         let process = self.process.as_mut().expect("the caller has made sure of it");
         let running = Running::start(&self.stopper);
         let most = task.limits.output_bytes.saturating_add(task.limits.log_bytes).saturating_add(REPORT_OVERHEAD).max(STOPPED_MAX);
-        let sent = process.channel.push(Kind::Part, &body(task).encode_part(part));
-        let answer = sent.map_err(|_| SlotError::TooLarge).and_then(|()| process.receive(task.limits.wall, most));
+        let mut answer =
+            process.channel.push(Kind::Part, &body(task, save_every).encode_part(part)).map_err(|_| SlotError::TooLarge).map(|()| None);
+        while let Ok(None) = answer {
+            answer = match process.receive(task.limits.wall.saturating_sub(running.elapsed()), most) {
+                Ok((Kind::Saved, body)) if save_every.is_some() => {
+                    frame::decode_stopped(&body).map_err(|_| SlotError::Protocol).map(|snapshot| {
+                        saved(snapshot);
+                        None
+                    })
+                }
+                other => other.map(Some),
+            };
+        }
         let elapsed = running.elapsed();
         let broken = |_| (AttemptFailure::Killed, elapsed);
-        match answer {
+        match answer.map(|answer| answer.expect("the loop ends with one")) {
             Ok((Kind::Report, body)) => {
                 let (finished, wall) = frame::decode_report(&body, &task.limits).map_err(broken)?;
                 Ok(PartReport::Ended(Report::of(finished, wall.min(elapsed))))
@@ -328,19 +373,30 @@ impl SlotProcess {
     }
 
     /// Runs tasks of the loaded module until one of them ends the process: then its failure and how long it ran.
-    fn run_some(&mut self, tasks: &[Task], report: &mut dyn FnMut(usize, Report)) -> Result<(), (AttemptFailure, Duration)> {
+    fn run_some(
+        &mut self,
+        tasks: &[Task],
+        save_every: Option<Duration>,
+        report: &mut dyn FnMut(usize, Progress),
+    ) -> Result<(), (AttemptFailure, Duration)> {
         let process = self.process.as_mut().expect("the caller has made sure of it");
-        let mut window = Window::default();
+        let mut window = Window { save_every, ..Window::default() };
+        let saved_max = if save_every.is_some() { SAVED_MAX } else { 0 };
         let mut current = 0;
         let mut running = Running::start(&self.stopper);
         while let Some(task) = tasks.get(current) {
             window.fill(tasks, &mut process.channel);
             let most = task.limits.output_bytes.saturating_add(task.limits.log_bytes).saturating_add(REPORT_OVERHEAD);
-            match process.channel.pop(most) {
+            match process.channel.pop(most.max(saved_max)) {
+                Incoming::Frame(Kind::Saved, body) if save_every.is_some() => {
+                    let snapshot = frame::decode_stopped(&body).map_err(|_| (AttemptFailure::Killed, running.elapsed()))?;
+                    report(current, Progress::Saved(snapshot));
+                    continue;
+                }
                 Incoming::Frame(Kind::Report, body) => {
                     let elapsed = running.elapsed();
                     let (finished, wall) = frame::decode_report(&body, &task.limits).map_err(|_| (AttemptFailure::Killed, elapsed))?;
-                    report(current, Report::of(finished, wall.min(elapsed)));
+                    report(current, Progress::Ended(Report::of(finished, wall.min(elapsed))));
                     window.returned(task);
                     current += 1;
                     running = Running::start(&self.stopper);
@@ -362,8 +418,8 @@ impl SlotProcess {
     }
 }
 
-fn body(task: &Task) -> TaskBody<'_> {
-    TaskBody { args: &task.args, stdin: &task.stdin, files: &task.files, seed: &task.seed, limits: &task.limits }
+fn body(task: &Task, save_every: Option<Duration>) -> TaskBody<'_> {
+    TaskBody { args: &task.args, stdin: &task.stdin, files: &task.files, seed: &task.seed, limits: &task.limits, save_every }
 }
 
 /// The tasks that are with the slot.
@@ -372,6 +428,7 @@ struct Window {
     sent: usize,
     tasks: usize,
     bytes: u64,
+    save_every: Option<Duration>,
 }
 
 impl Window {
@@ -382,11 +439,12 @@ impl Window {
             return;
         }
         while let Some(task) = tasks.get(self.sent) {
-            let size = body(task).size();
+            let body = body(task, self.save_every);
+            let size = body.size();
             if self.tasks >= WINDOW_TASKS || (self.tasks > 0 && self.bytes + size > WINDOW_BYTES) {
                 return;
             }
-            body(task).encode(channel.outbox());
+            body.encode(channel.outbox());
             self.sent += 1;
             self.tasks += 1;
             self.bytes += size;
@@ -395,7 +453,7 @@ impl Window {
 
     fn returned(&mut self, task: &Task) {
         self.tasks -= 1;
-        self.bytes -= body(task).size();
+        self.bytes -= body(task, self.save_every).size();
     }
 }
 

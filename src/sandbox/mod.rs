@@ -5,8 +5,9 @@
 //! and a deterministic WASI and nothing else. The parent side ([`SlotProcess`]) hands out tasks, enforces wall time by SIGKILL
 //! and collects reports.
 //!
-//! A *stepped* module ([`STEP`]) is run step by step instead: between steps its state is hashed, which gives the value a hash chain,
-//! and it can be taken out and continued elsewhere ([`SlotProcess::run_part`], [`Part`], [`Snapshot`]).
+//! A *stepped* module ([`STEP`]) is run step by step instead, and a program that asks for it ([`EXIT_AGAIN`]) again and again: between
+//! steps the state is hashed, which gives the value a hash chain, and it can be taken out and continued elsewhere
+//! ([`SlotProcess::run_part`], [`Part`], [`Snapshot`]), also while the unit runs on ([`SlotProcess::run_saving`]).
 //!
 //! What it promises: one module, input, seed and set of limits give the same [`Value`](crate::protocol::outcome::Value), gas
 //! included, on every machine of one validation class; whatever depends on the machine is an
@@ -40,6 +41,8 @@ mod task;
 mod tracker;
 mod wasi;
 #[cfg(unix)]
+mod watch;
+#[cfg(unix)]
 mod workshop;
 
 pub use engine::{EngineError, validation_class};
@@ -53,10 +56,10 @@ pub use jail::Protection;
 pub use orphans::end_orphans;
 #[cfg(unix)]
 pub use slot::{SLOT_ARGUMENT, slot_main};
-pub use step::{INIT, Part, RESULT, STATE_BYTES_MAX, STEP, Snapshot};
+pub use step::{EXIT_AGAIN, INIT, Part, RESULT, STATE_BYTES_MAX, STATE_FILE, STATE_FILE_BYTES_MAX, STEP, Snapshot};
 #[cfg(unix)]
 pub use stopper::Stopper;
-pub use task::{PartReport, Report, Task, run_in_process, run_part_in_process};
+pub use task::{PartReport, Progress, Report, Task, run_in_process, run_part_in_process};
 pub use wasi::InputFile;
 #[cfg(unix)]
 pub use workshop::{SlotError, Workshop};

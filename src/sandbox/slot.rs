@@ -9,6 +9,9 @@ use super::{
     frame::{self, HEADER, Kind},
     instrument,
     jail::{self, Room, Violation},
+    step::{Part, Unwatched},
+    wasi::Given,
+    watch::Saver,
 };
 use crate::protocol::outcome::AttemptFailure;
 use std::{
@@ -72,6 +75,7 @@ fn probe(room: Room, violation: Violation) -> io::Result<()> {
 fn serve(room: Room) -> io::Result<()> {
     jail::prepare();
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let bell = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
     let set_up = || -> io::Result<_> {
         let machine = Machine::new().map_err(io::Error::other)?;
         let protection = jail::enter(room, Violation::Kills)?;
@@ -87,7 +91,7 @@ fn serve(room: Room) -> io::Result<()> {
         }
     };
     let engine = machine.compatibility();
-    let mut slot = Slot { reader: io::BufReader::with_capacity(READ_AHEAD, &socket), writer: &socket, machine, program: None };
+    let mut slot = Slot { reader: io::BufReader::with_capacity(READ_AHEAD, &socket), writer: &socket, bell: &bell, machine, program: None };
     slot.send(Kind::Ready, &frame::encode_ready(&protection, engine))?;
     loop {
         slot.answer()?;
@@ -97,6 +101,8 @@ fn serve(room: Room) -> io::Result<()> {
 struct Slot<'a> {
     reader: io::BufReader<&'a UnixStream>,
     writer: &'a UnixStream,
+    /// What is written there asks where the unit stands.
+    bell: &'a UnixStream,
     machine: Machine,
     program: Option<Program>,
 }
@@ -144,27 +150,30 @@ impl Slot<'_> {
                     self.writer.write_all(&report)
                 }
             },
-            Kind::Ready | Kind::Loaded | Kind::Failed | Kind::Native | Kind::Report | Kind::Stopped => Err(wrong()),
+            Kind::Ready | Kind::Loaded | Kind::Failed | Kind::Native | Kind::Report | Kind::Stopped | Kind::Saved => Err(wrong()),
         }
     }
 
     fn run_part(&self, body: &[u8]) -> Option<(Came, Duration)> {
-        let (given, part) = frame::decode_part(body).ok()?;
-        let began = Instant::now();
-        let came = match &self.program {
-            Some(program) => self.machine.run_part(program, given, &part),
-            None => Came::Ended(Finished::failed(AttemptFailure::Refused)),
-        };
-        Some((came, began.elapsed()))
+        let (given, save_every, part) = frame::decode_part(body).ok()?;
+        Some(self.run_given(given, save_every, &part))
     }
 
     fn run(&self, body: &[u8]) -> Option<(Finished, Duration)> {
-        let given = frame::decode_task(body).ok()?;
+        let (given, save_every) = frame::decode_task(body).ok()?;
+        match self.run_given(given, save_every, &Part::default()) {
+            (Came::Ended(finished), wall) => Some((finished, wall)),
+            (Came::Stopped(_), _) => unreachable!("a unit that is not asked to stop runs to its end"),
+        }
+    }
+
+    fn run_given(&self, given: Given, save_every: Option<Duration>, part: &Part) -> (Came, Duration) {
         let began = Instant::now();
-        let finished = match &self.program {
-            Some(program) => self.machine.run(program, given),
-            None => Finished::failed(AttemptFailure::Refused),
+        let Some(program) = &self.program else { return (Came::Ended(Finished::failed(AttemptFailure::Refused)), Duration::ZERO) };
+        let came = match save_every {
+            Some(every) => self.machine.run_part(program, given, part, &mut Saver::new(self.writer, self.bell, every)),
+            None => self.machine.run_part(program, given, part, &mut Unwatched),
         };
-        Some((finished, began.elapsed()))
+        (came, began.elapsed())
     }
 }

@@ -2,6 +2,8 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
+    io::Write as _,
+    os::unix::net::UnixStream,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,7 +18,7 @@ pub struct Stopper {
 struct State {
     /// The processes, each from its start until just before it is reaped, so that a signal never reaches another one. The
     /// slot itself, and while it waits for its module to be compiled, the compiler.
-    processes: Vec<Pid>,
+    processes: Vec<(Pid, UnixStream)>,
     cancelled: bool,
     closed: bool,
     paused_since: Option<Instant>,
@@ -61,6 +63,15 @@ impl Stopper {
         }
     }
 
+    /// Asks where the unit that runs stands. The slot answers at the next moment between two steps, if there is one, as it does now and
+    /// then by itself; see [`SlotProcess::run_saving`](super::SlotProcess::run_saving).
+    pub fn ask(&self) {
+        for (_, bell) in &self.state().processes {
+            // A full one has not been listened to for long; one that is gone needs no answer.
+            let _ = (&*bell).write(&[1]);
+        }
+    }
+
     /// Whether it is paused.
     pub fn is_stopped(&self) -> bool {
         self.state().paused_since.is_some()
@@ -78,10 +89,10 @@ impl Stopper {
         self.state().cancelled
     }
 
-    /// There is a process now.
-    pub(super) fn attach(&self, process: Pid) {
+    /// There is a process now, which hears what is written to `bell`.
+    pub(super) fn attach(&self, process: Pid, bell: UnixStream) {
         let mut state = self.state();
-        state.processes.push(process);
+        state.processes.push((process, bell));
         if state.closed {
             let _ = kill_process(process, Signal::KILL);
         } else if state.paused_since.is_some() {
@@ -91,7 +102,7 @@ impl Stopper {
 
     /// The process is about to be reaped: forgets it.
     pub(super) fn detach(&self, process: Pid) {
-        self.state().processes.retain(|found| *found != process);
+        self.state().processes.retain(|(found, _)| *found != process);
     }
 
     /// How long the slot has been paused in all. The difference of two readings is the pause between them.
@@ -103,7 +114,7 @@ impl Stopper {
 
 impl State {
     fn signal(&self, signal: Signal) {
-        for process in &self.processes {
+        for (process, _) in &self.processes {
             // It can only fail when the process is gone already.
             let _ = kill_process(*process, signal);
         }

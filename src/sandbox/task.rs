@@ -4,7 +4,7 @@ use super::{
     engine::{Came, EngineError, Finished, Machine, Program, THREAD_STACK},
     inspect::Rejection,
     instrument,
-    step::{Part, Snapshot},
+    step::{Part, Snapshot, Unwatched},
     wasi::{Given, InputFile},
 };
 use crate::protocol::{
@@ -47,6 +47,15 @@ pub struct Report {
     pub wall: Duration,
     /// The links of its chain, whose head is part of the value; empty where there is none.
     pub links: Links,
+}
+
+/// What a slot says of a task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// It has come so far, and goes on.
+    Saved(Snapshot),
+    /// It ended.
+    Ended(Report),
 }
 
 /// What came of a part of a task.
@@ -95,7 +104,7 @@ pub fn run_in_process(module: &[u8], tasks: &[Task], report: &mut (dyn FnMut(usi
 pub fn run_part_in_process(module: &[u8], task: &Task, part: &Part) -> Result<PartReport, Rejection> {
     with_program(module, |machine, program| {
         let began = Instant::now();
-        match machine.run_part(program, task.given(), part) {
+        match machine.run_part(program, task.given(), part, &mut Unwatched) {
             Came::Ended(finished) => PartReport::Ended(Report::of(finished, began.elapsed())),
             Came::Stopped(snapshot) => PartReport::Stopped { snapshot, wall: began.elapsed() },
         }

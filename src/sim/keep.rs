@@ -7,6 +7,7 @@ use super::{
     net::{Epoch, Via},
 };
 use crate::protocol::{
+    checkpoint::Authors,
     fact::{Fact, Origin, SavedJob, Vote},
     ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     keeping::{self, Keepers},
@@ -309,7 +310,19 @@ impl Grid {
             let mut add = |number: usize, position: u32, value: Value, proof: &[u8]| {
                 let (worker, platform, origin) = (self.key(number), Platform::default(), Origin::Leased);
                 let (attempt, ordinal, proof) = (Attempt(position), position, Arc::from(proof));
-                let vote = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes: 8, origin, proof };
+                let vote = Vote {
+                    unit,
+                    worker,
+                    attempt,
+                    ordinal,
+                    position,
+                    platform,
+                    value,
+                    output_bytes: 8,
+                    origin,
+                    rests_on: Authors::NONE,
+                    proof,
+                };
                 votes.push(Collected { vote, output: Output::Held });
             };
             (0..).zip(&liars).for_each(|(position, number)| add(*number, position, value, &[1]));

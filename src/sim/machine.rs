@@ -97,9 +97,9 @@ impl Machine {
 const RECEIPTS_PAGE: usize = 64;
 
 fn recovered(kept: &Kept, platform: Platform) -> Recovered {
-    let Kept { unit, attempt, ordinal, token, input: _, value, output_bytes, output } = kept.clone();
+    let Kept { unit, attempt, ordinal, token, input: _, rests_on, value, output_bytes, output } = kept.clone();
     let (output, proof) = (output.map_or(Output::Missing, Output::Bytes), Arc::from([1]));
-    Recovered { unit, attempt, ordinal, token, value, output_bytes, output, platform, proof }
+    Recovered { unit, attempt, ordinal, token, rests_on, value, output_bytes, output, platform, proof }
 }
 
 /// What a peer has made durable.

@@ -122,7 +122,9 @@ impl Grid {
                 self.count(me, Kind::Windows, sizes::revoked());
                 self.send_to_worker(me, to, |from| Event::Revoked { from, job });
             }
-            Action::Run(run) => {
+            // Simulated units are never saved.
+            Action::SendOffer { .. } | Action::DropState(_) => {}
+            Action::Run { run, from: _ } => {
                 if run.coordinator == self.key(me) {
                     self.note(checkers::repeats::check(&self.machines[me].disk, run.job, run.unit));
                 }
@@ -268,7 +270,7 @@ fn announced(envelope: &gossip::Envelope) -> usize {
 
 /// What the border makes of an outcome.
 pub(super) fn report(outgoing: Outgoing, platform: Platform) -> Report {
-    let Outgoing { unit, attempt, ordinal, token, input: _, finished } = outgoing;
+    let Outgoing { unit, attempt, ordinal, token, input: _, rests_on, finished } = outgoing;
     let Finished { outcome, output_bytes, output, log, wall } = finished;
-    Report { unit, attempt, ordinal, token, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([1]) }
+    Report { unit, attempt, ordinal, token, rests_on, outcome, output_bytes, output, log, wall, platform, proof: Arc::from([1]) }
 }

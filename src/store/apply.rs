@@ -99,6 +99,8 @@ pub enum Write {
         /// The secret.
         secret: Option<[u8; 32]>,
     },
+    /// Forget a blob that is of no more use, unless a job needs it.
+    DropBlob(Digest),
     /// Anything small that another part wants to find again under this key; removed when there are no bytes.
     Note {
         /// At most [`NOTE_KEY_BYTES_MAX`].
@@ -106,6 +108,15 @@ pub enum Write {
         /// At most [`NOTE_BYTES_MAX`].
         bytes: Option<Vec<u8>>,
     },
+}
+
+/// Which blobs may be removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum BlobsRemoved {
+    /// One that is damaged, whoever needs it.
+    Any,
+    /// One that no job needs.
+    Unpinned,
 }
 
 /// What the writer does; more than others may ask for.
@@ -208,7 +219,8 @@ impl Writer {
                 self.pending.garbage.push(number);
                 Ok(())
             }
-            Write::RemoveBlob(digest) => self.remove_blob(*digest),
+            Write::RemoveBlob(digest) => self.remove_blob(*digest, BlobsRemoved::Any),
+            Write::DropBlob(digest) => self.remove_blob(*digest, BlobsRemoved::Unpinned),
             Write::Receipts { coordinator, job, at, count, bytes } => self.keep_receipts(*coordinator, *job, *at, *count, bytes),
             Write::Arrive(kept) => self.insert_kept(kept),
             Write::KeptUnits { job, first, units } => self.insert_kept_units(*job, *first, units),
@@ -258,8 +270,9 @@ impl Writer {
         let next_vote = place.next_vote.checked_add(1).ok_or(StoreError::BadRow { what: "number of votes" })?;
         let (exit_kind, exit_detail) = number::of_exit(vote.value.exit);
         let sql = "INSERT INTO vote
-            (key, unit, worker, attempt, ordinal, exit_kind, exit_detail, output, gas, output_bytes, proof, position, platform, chain, sum)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+            (key, unit, worker, attempt, ordinal, exit_kind, exit_detail, output, gas, output_bytes, proof, position, platform, chain,
+            rests_on, sum)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
         // SQLite knows signed numbers only; the bits are kept.
         let (gas, output_bytes) = (vote.value.gas.cast_signed(), vote.output_bytes.cast_signed());
         let values = params![
@@ -277,6 +290,7 @@ impl Writer {
             vote.position,
             number::of_platform(vote.platform),
             vote.value.chain.map(|chain| chain.0),
+            Some(vote.rests_on.to_bytes()).filter(|authors| !authors.is_empty()),
         ];
         rows::write(&self.connection, sql, values)?;
         self.insert_origin(key, vote.origin)?;
@@ -445,8 +459,11 @@ impl Writer {
     }
 
     /// Removes a blob's row now and its file once that is durable. Pins stay, and hold again when the blob comes back.
-    pub(super) fn remove_blob(&mut self, digest: Digest) -> Result<(), StoreError> {
-        let sql = "DELETE FROM blob WHERE digest = ?1 RETURNING size, pins, bytes IS NULL";
+    pub(super) fn remove_blob(&mut self, digest: Digest, which: BlobsRemoved) -> Result<(), StoreError> {
+        let sql = match which {
+            BlobsRemoved::Any => "DELETE FROM blob WHERE digest = ?1 RETURNING size, pins, bytes IS NULL",
+            BlobsRemoved::Unpinned => "DELETE FROM blob WHERE digest = ?1 AND pins = 0 RETURNING size, pins, bytes IS NULL",
+        };
         let removed: Option<(i64, i64, bool)> =
             self.connection.prepare_cached(sql)?.query_row([digest.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
         if let Some((size, pins, is_file)) = removed {

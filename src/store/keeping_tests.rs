@@ -54,6 +54,7 @@ fn vote(unit: u32, worker: u8, origin: Origin) -> Vote {
         value: value(unit),
         output_bytes: 1,
         origin,
+        rests_on: crate::protocol::checkpoint::Authors::NONE,
         proof: Arc::from(&[1][..]),
     }
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     protocol::{
+        checkpoint::Authors,
         fact::{Failures, Findings, Nondeterminism, Origin, Saved, SavedJob, Standing, Verdict, Vote},
         ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
         job::Manifest,
@@ -168,6 +169,10 @@ pub(super) fn load_vote(row: &Row<'_>) -> Result<Vote, StoreError> {
         },
         output_bytes: row.get::<_, i64>(9)?.cast_unsigned(),
         origin: Origin::Leased,
+        rests_on: match row.get_ref("rests_on")?.as_blob_or_null().map_err(|_| StoreError::BadRow { what: "rests_on" })? {
+            None => Authors::NONE,
+            Some(bytes) => Authors::from_bytes(bytes).ok_or(StoreError::BadRow { what: "rests_on" })?,
+        },
         proof: Arc::from(proof),
     })
 }

@@ -139,6 +139,7 @@ mod tests {
             value,
             output_bytes: 2,
             output: Some(b"42"[..].into()),
+            rests_on: crate::protocol::checkpoint::Authors::NONE,
         };
         (first..first + count).map(kept).collect()
     }

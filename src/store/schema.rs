@@ -68,6 +68,7 @@ const STEPS: &[&str] = &[
     ALTER TABLE job ADD COLUMN keepers_version INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE job ADD COLUMN keepers BLOB NOT NULL DEFAULT x'';
     ALTER TABLE job ADD COLUMN keepers_signature BLOB;
+    ALTER TABLE vote ADD COLUMN rests_on BLOB;
 ",
 ];
 

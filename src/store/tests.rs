@@ -74,6 +74,11 @@ fn vote(n: u32) -> Vote {
         },
         output_bytes: u64::from(n),
         origin: [Origin::Leased, Origin::Recovered { output: n % 2 == 1 }, Origin::Collected { output: n % 2 == 1 }][n as usize % 3],
+        rests_on: if n.is_multiple_of(4) {
+            crate::protocol::checkpoint::Authors::NONE.with(PeerId([n as u8; 32])).unwrap()
+        } else {
+            crate::protocol::checkpoint::Authors::NONE
+        },
         proof: vec![1; 100].into(),
     }
 }

@@ -315,7 +315,7 @@ impl Writer {
             let oldest = "SELECT digest FROM blob WHERE pins = 0 ORDER BY used LIMIT 1";
             let digest = self.connection.prepare_cached(oldest)?.query_row([], |row| row.get(0).map(Digest)).optional()?;
             match digest {
-                Some(digest) => self.remove_blob(digest)?,
+                Some(digest) => self.remove_blob(digest, super::apply::BlobsRemoved::Any)?,
                 None => self.unpinned_bytes = 0,
             }
         }
@@ -360,7 +360,7 @@ impl Writer {
             self.connection.prepare_cached("DELETE FROM pin WHERE job = ?1 AND digest = ?2")?.execute(params![number, digest.0])?;
             // What only this job needed goes with it.
             if self.recount_pins(digest)? == Some(0) {
-                self.remove_blob(digest)?;
+                self.remove_blob(digest, super::apply::BlobsRemoved::Any)?;
             }
         }
         if swept == 0 {

@@ -7,6 +7,7 @@ use super::{
     receipt::{self, Claim, PROOF_BYTES_MAX, ReceiptError},
 };
 use crate::protocol::{
+    checkpoint::Authors,
     fraud::{Accusation, Evidence, Receipt},
     ids::{Attempt, JobId, UnitIndex},
     job::Manifest,
@@ -79,7 +80,8 @@ pub fn check(accusation: &Accusation, class: &str, instruction_set: &str) -> Res
 
 fn claim(unit: UnitIndex, receipt: &Receipt) -> Claim {
     let Receipt { attempt, ordinal, value, output_bytes, proof: _ } = *receipt;
-    Claim { unit, attempt, ordinal, value, output_bytes, input: None }
+    // What rests on others accuses nobody.
+    Claim { unit, attempt, ordinal, value, output_bytes, input: None, rests_on: Authors::NONE }
 }
 
 pub(super) fn to_pb(accusation: &Accusation) -> pb::Accusation {

@@ -48,6 +48,7 @@ fn signed(worker: u8, encoded: &[u8], class: &str, said: u8, batch: u32) -> Rece
         ordinal: 1,
         value: Value { exit: Exit::Code(0), output: Digest([said; 32]), gas: u64::MAX, chain: None },
         output_bytes: 1 << 28,
+        rests_on: crate::protocol::checkpoint::Authors::NONE,
         input: None,
     };
     let claims: Vec<Claim> = (0..batch).map(claim).collect();

@@ -25,8 +25,14 @@ pub(super) fn chain_from(field: &[u8]) -> Result<Option<Digest>, Rejection> {
 
 /// Reads links, which must be some that a unit can have.
 pub(super) fn links_from(message: &pb::UnitLinks) -> Result<WorkerMessage, Rejection> {
+    let links = links_of(message.doublings, &message.links)?;
+    Ok(WorkerMessage::Links { job: job_id(&message.job)?, unit: UnitIndex(message.unit), links })
+}
+
+/// Reads the fields of links; none where there are no links.
+pub(super) fn links_of(doublings: u32, links: &[u8]) -> Result<Option<Links>, Rejection> {
     let wrong = || Rejection::Inconsistent { what: "links", with: "the rules of a chain" };
-    let (links, rest) = message.links.as_chunks::<LINK_BYTES>();
+    let (links, rest) = links.as_chunks::<LINK_BYTES>();
     few("links", links.len(), LINKS_MAX)?;
     if !rest.is_empty() {
         return Err(wrong());
@@ -36,9 +42,8 @@ pub(super) fn links_from(message: &pb::UnitLinks) -> Result<WorkerMessage, Rejec
         Ok(Link { gas: u64::from_le_bytes(*gas), state: digest("state", state)? })
     };
     let links = links.iter().map(link).collect::<Result<Vec<_>, Rejection>>()?;
-    let doublings = u8::try_from(message.doublings).map_err(|_| wrong())?;
-    let links = if links.is_empty() { None } else { Some(Links::new(doublings, links).map_err(|_| wrong())?) };
-    Ok(WorkerMessage::Links { job: job_id(&message.job)?, unit: UnitIndex(message.unit), links })
+    let doublings = u8::try_from(doublings).map_err(|_| wrong())?;
+    if links.is_empty() { Ok(None) } else { Links::new(doublings, links).map(Some).map_err(|_| wrong()) }
 }
 
 pub(super) fn links_to(job: JobId, unit: UnitIndex, links: &Links) -> pb::UnitLinks {

@@ -9,9 +9,11 @@ use super::{
         BATCH_INLINE_BYTES_MAX, BATCH_MAX, INLINE_BYTES_MAX, LOG_BYTES_MAX, Rejection, SIGNATURE_BYTES, at_most, digest, few, fixed,
         job_id, peer_id,
     },
+    checkpoint::{authors_from, authors_to},
+    input::{UnitInput, input_from, input_to},
     kept::{value_from, value_to},
     number, peer as pb, signing,
-    work::{JobDescription, UnitInput, check_inline, description_from, description_to, inline_from, input_from, input_to},
+    work::{JobDescription, check_inline, description_from, description_to, inline_from},
 };
 use crate::protocol::{
     fact::{Failures, Findings, JobState, Nondeterminism, Origin, Verdict, Vote},
@@ -312,6 +314,7 @@ fn vote_to(vote: &Vote) -> pb::KeptVote {
         position: vote.position,
         platform: number::of_platform(vote.platform),
         has_output: vote.origin.has_output(),
+        rests_on: authors_to(vote.rests_on),
     }
 }
 
@@ -328,6 +331,7 @@ fn vote_from(message: pb::KeptVote) -> Result<Vote, Rejection> {
         value,
         output_bytes,
         origin: Origin::Collected { output: message.has_output },
+        rests_on: authors_from(&message.rests_on)?,
         proof,
     })
 }

@@ -58,6 +58,7 @@ fn vote(unit: u32, output: &[u8]) -> Vote {
         value: Value { exit: Exit::Code(0), output: Digest::of(output), gas: 9, chain: Some(Digest([8; 32])) },
         output_bytes: output.len() as u64,
         origin: Origin::Collected { output: true },
+        rests_on: crate::protocol::checkpoint::Authors::new(&[peer(6)]).unwrap(),
         proof: Arc::from(&[1, 2, 3][..]),
     }
 }

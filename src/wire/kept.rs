@@ -3,6 +3,7 @@
 use super::{
     bounds::{BATCH_MAX, Rejection, SIGNATURE_BYTES, at_most, digest, few, fixed, job_id},
     chain::{chain_from, chain_to},
+    checkpoint::{authors_from, authors_to},
     number, peer as pb,
     receipt::{self, Claim, ReceiptError},
 };
@@ -34,8 +35,8 @@ pub struct ReceiptPage {
 
 /// What a receipt says.
 pub fn claim(kept: &Kept) -> Claim {
-    let Kept { unit, attempt, ordinal, value, output_bytes, input, .. } = *kept;
-    Claim { unit, attempt, ordinal, value, output_bytes, input }
+    let Kept { unit, attempt, ordinal, rests_on, value, output_bytes, input, .. } = *kept;
+    Claim { unit, attempt, ordinal, value, output_bytes, input, rests_on }
 }
 
 /// Receipts as they are stored.
@@ -109,7 +110,7 @@ impl From<ReceiptPage> for pb::ReceiptPage {
 }
 
 fn kept_to(kept: &Kept) -> pb::KeptReceipt {
-    let Kept { unit, attempt, ordinal, token, input, value, output_bytes, output } = kept;
+    let Kept { unit, attempt, ordinal, token, input, rests_on, value, output_bytes, output } = kept;
     pb::KeptReceipt {
         unit: unit.0,
         attempt: attempt.0,
@@ -119,6 +120,7 @@ fn kept_to(kept: &Kept) -> pb::KeptReceipt {
         value: Some(value_to(*value, *output_bytes)),
         has_output: output.is_some(),
         output: output.as_ref().map_or_else(bytes::Bytes::new, |output| output.to_vec().into()),
+        rests_on: authors_to(*rests_on),
     }
 }
 
@@ -135,7 +137,8 @@ fn kept_from(kept: pb::KeptReceipt) -> Result<Kept, Rejection> {
     let token = LeaseToken(fixed("token", &kept.token)?);
     let (unit, attempt, ordinal) = (UnitIndex(kept.unit), Attempt(kept.attempt), kept.ordinal);
     let input = if kept.input.is_empty() { None } else { Some(digest("input", &kept.input)?) };
-    Ok(Kept { unit, attempt, ordinal, token, input, value, output_bytes, output })
+    let rests_on = authors_from(&kept.rests_on)?;
+    Ok(Kept { unit, attempt, ordinal, token, input, rests_on, value, output_bytes, output })
 }
 
 pub(super) fn value_to(value: Value, output_bytes: u64) -> pb::UnitValue {
@@ -172,6 +175,7 @@ mod tests {
             attempt: Attempt(1),
             ordinal: 2,
             token: LeaseToken([4; 16]),
+            rests_on: crate::protocol::checkpoint::Authors::NONE,
             input: None,
             value,
             output_bytes,
@@ -199,9 +203,9 @@ mod tests {
         let claims = [claim(&kept(0, b"42")), claim(&kept(1, b"43"))];
         let receipts = Receipts::new(job, "v1", "x86_64", &claims).unwrap();
         let proof = receipts.proof(1, &receipts.sign(&key));
-        let Claim { unit, attempt, ordinal, value, output_bytes, input: _ } = claims[1];
+        let Claim { unit, attempt, ordinal, value, output_bytes, input: _, rests_on } = claims[1];
         let (worker, position, platform, origin) = (signing::peer_of(&key), 2, Platform::X86_64, Origin::Leased);
-        let vote = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes, origin, proof };
+        let vote = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes, origin, rests_on, proof };
         assert_eq!(check_collected(&vote, job, None, "v1"), Ok(()));
         let forged = Err(CollectedError::Receipt(ReceiptError::BadSignature));
         let liar = signing::peer_of(&SecretKey::from_bytes(&[2; 32]));

@@ -29,6 +29,8 @@ pub mod manifest;
 pub mod work;
 
 mod chain;
+mod checkpoint;
+mod input;
 
 pub mod receipt;
 

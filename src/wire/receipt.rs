@@ -15,6 +15,7 @@ use super::{
 };
 use crate::protocol::{
     announce::VALIDATION_CLASS_BYTES_MAX,
+    checkpoint::Authors,
     fact::Vote,
     ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::{Outcome, Value},
@@ -26,6 +27,8 @@ use std::sync::Arc;
 const LEAF: &[u8] = b"manyhands.receipt.v1";
 /// The leaf of a value with a hash chain, which it covers.
 const LEAF_WITH_CHAIN: &[u8] = b"manyhands.receipt.v2";
+/// The leaf of a value that rests on other workers' checkpoints: with its chain, if there is one, and their keys.
+const LEAF_ON_OTHERS: &[u8] = b"manyhands.receipt.v3";
 /// Begins the leaf of a value whose unit had an input of its own, which it covers too.
 const WITH_INPUT: &[u8] = b"manyhands.receipt.input.v1";
 const NODE: &[u8] = b"manyhands.receipt.node.v1";
@@ -54,20 +57,22 @@ pub struct Claim {
     pub output_bytes: u64,
     /// What the unit was given, see [`input_digest`](crate::protocol::job::input_digest); none where the manifest says it.
     pub input: Option<Digest>,
+    /// On whose checkpoints it rests.
+    pub rests_on: Authors,
 }
 
 impl Claim {
     /// The claim in a vote on a unit with this input.
     pub fn of_vote(vote: &Vote, input: Option<Digest>) -> Self {
-        let Vote { unit, attempt, ordinal, value, output_bytes, .. } = *vote;
-        Self { unit, attempt, ordinal, value, output_bytes, input }
+        let Vote { unit, attempt, ordinal, value, output_bytes, rests_on, .. } = *vote;
+        Self { unit, attempt, ordinal, value, output_bytes, input, rests_on }
     }
 
     /// The claim in an outcome of a unit with this input; none in a failure, which is never vouched for.
     pub fn of_outcome(outcome: &UnitOutcome, input: Option<Digest>) -> Option<Self> {
-        let UnitOutcome { unit, attempt, ordinal, output_bytes, .. } = *outcome;
+        let UnitOutcome { unit, attempt, ordinal, output_bytes, rests_on, .. } = *outcome;
         match outcome.outcome {
-            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, value, output_bytes, input }),
+            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, value, output_bytes, input, rests_on }),
             Outcome::Failed(_) => None,
         }
     }
@@ -81,7 +86,9 @@ impl Claim {
         let (exit_kind, exit_detail) = number::of_exit(self.value.exit);
         let numbers = [self.unit.0, self.attempt.0, self.ordinal, exit_kind, exit_detail].map(u32::to_le_bytes);
         let sizes = [self.value.gas, self.output_bytes].map(u64::to_le_bytes);
+        let authors = self.rests_on.to_bytes();
         let (domain, chain) = match &self.value.chain {
+            _ if !authors.is_empty() => (LEAF_ON_OTHERS, self.value.chain.as_ref().map(|chain| chain.as_bytes().as_slice())),
             None => (LEAF, None),
             Some(chain) => (LEAF_WITH_CHAIN, Some(chain.as_bytes().as_slice())),
         };
@@ -89,6 +96,10 @@ impl Claim {
         let mut parts: Vec<&[u8]> =
             vec![domain, job.as_bytes(), numbers.as_flattened(), output, sizes.as_flattened(), class, instruction_set];
         parts.extend(chain);
+        let has_chain = [u8::from(self.value.chain.is_some())];
+        if !authors.is_empty() {
+            parts.extend([&has_chain[..], &authors]);
+        }
         Digest::of_parts(&parts)
     }
 }
@@ -295,6 +306,7 @@ mod tests {
                 ordinal: unit % 2,
                 value: Value { exit: Exit::Code(0), output: Digest::of(&unit.to_le_bytes()), gas: 1000 + u64::from(unit), chain: None },
                 output_bytes: 4,
+                rests_on: Authors::NONE,
                 input: None,
             })
             .collect()

@@ -9,6 +9,8 @@ use super::{
         SIGNATURE_BYTES, TOKEN_BYTES, at_most, digest, few, fixed, job_id,
     },
     chain::{chain_from, chain_to, links_from, links_to},
+    checkpoint::{authors_from, authors_to, checkpoint_from, checkpoint_to, offer_from, offer_to, taken_from},
+    input::{input_from, input_to},
     keep::{SignedKeepers, list_from, list_to},
     kept::ReceiptPage,
     manifest, number, peer as pb,
@@ -16,12 +18,16 @@ use super::{
 use crate::protocol::{
     announce::{SLOTS_MAX, VALIDATION_CLASS_BYTES_MAX},
     chain::Links,
+    checkpoint::{Authors, Checkpoint},
     ids::{Attempt, Digest, JobId, UnitIndex},
-    job::{INPUT_BYTES_MAX, Manifest, UNIT_NAME_BYTES_MAX},
+    job::Manifest,
     outcome::{Outcome, UnitLimits, Value},
+    owner::Offer,
 };
 use core::time::Duration;
 use std::{collections::BTreeSet, sync::Arc};
+
+pub use super::input::UnitInput;
 
 /// The secret mark by which a coordinator knows its own lease again.
 pub type Token = [u8; TOKEN_BYTES];
@@ -37,6 +43,13 @@ pub enum WorkerMessage {
     Outcomes(OutcomeBatch),
     /// Receipts that it was asked for.
     Receipts(ReceiptPage),
+    /// How far it has come with a unit.
+    Offer {
+        /// The job.
+        job: JobId,
+        /// How far.
+        offer: Offer,
+    },
     /// The links of its execution of a unit; none when it does not have them any more.
     Links {
         /// The job.
@@ -102,6 +115,8 @@ pub struct UnitOutcome {
     pub log: Vec<u8>,
     /// How long it ran, to the millisecond.
     pub wall: Duration,
+    /// From the lease.
+    pub rests_on: Authors,
 }
 
 /// What a coordinator says.
@@ -143,6 +158,15 @@ pub enum CoordinatorMessage {
         job: JobId,
         /// The unit.
         unit: UnitIndex,
+    },
+    /// This state of a unit is held, and need not be served any more.
+    CheckpointTaken {
+        /// The job.
+        job: JobId,
+        /// The unit.
+        unit: UnitIndex,
+        /// Which.
+        state: Digest,
     },
     /// Asks for the state of the worker's execution of a unit after so much gas.
     StateWanted {
@@ -187,19 +211,10 @@ pub struct Lease {
     pub duration: Duration,
     /// For units with an input of their own.
     pub input: Option<UnitInput>,
-}
-
-/// A unit's own input.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UnitInput {
-    /// Shown to the unit as `{name}`.
-    pub name: String,
-    /// SHA-256 of the bytes.
-    pub digest: Digest,
-    /// How many.
-    pub size: u64,
-    /// The bytes when they travel inline; checked against the digest.
-    pub inline: Option<Arc<[u8]>>,
+    /// Where to go on.
+    pub from: Option<Arc<Checkpoint>>,
+    /// On whose checkpoints the result will rest.
+    pub rests_on: Authors,
 }
 
 impl TryFrom<pb::WorkerMessage> for WorkerMessage {
@@ -217,6 +232,7 @@ impl TryFrom<pb::WorkerMessage> for WorkerMessage {
             Kind::Outcomes(batch) => Self::Outcomes(outcomes_from(batch)?),
             Kind::Receipts(page) => Self::Receipts(page.try_into()?),
             Kind::Links(message) => links_from(&message)?,
+            Kind::Checkpoint(message) => offer_from(&message)?,
             Kind::State(state) => Self::State { job: job_id(&state.job)?, unit: UnitIndex(state.unit), bytes: state.bytes },
         })
     }
@@ -277,6 +293,7 @@ fn outcome_from(message: pb::UnitOutcome) -> Result<UnitOutcome, Rejection> {
         inline_output: inline.map(<[u8]>::to_vec),
         log: message.log.to_vec(),
         wall: Duration::from_millis(message.wall_ms.into()),
+        rests_on: authors_from(&message.rests_on)?,
     })
 }
 
@@ -290,8 +307,9 @@ impl TryFrom<pb::CoordinatorMessage> for CoordinatorMessage {
             Kind::Leases(batch) => {
                 few("leases", batch.leases.len(), BATCH_MAX)?;
                 let inputs = batch.leases.iter().filter_map(|lease| lease.input.as_ref());
-                let inline = inputs.map(|input| input.inline.len() + input.name.len()).sum();
-                at_most("inline input and names of a batch", inline, BATCH_INLINE_BYTES_MAX)?;
+                let inline: usize = inputs.map(|input| input.inline.len() + input.name.len()).sum();
+                let links: usize = batch.leases.iter().filter_map(|lease| Some(lease.checkpoint.as_ref()?.links.len())).sum();
+                at_most("inline input, names and links of a batch", inline + links, BATCH_INLINE_BYTES_MAX)?;
                 distinct(batch.leases.iter().map(|lease| lease.unit))?;
                 let leases = batch.leases.into_iter().map(lease_from).collect::<Result<_, _>>()?;
                 Self::Leases { job: job_id(&batch.job)?, leases }
@@ -301,6 +319,7 @@ impl TryFrom<pb::CoordinatorMessage> for CoordinatorMessage {
             Kind::Acknowledged(done) => {
                 Self::Acknowledged { job: job_id(&done.job)?, units: units_from("acknowledged units", done.units)? }
             }
+            Kind::CheckpointTaken(taken) => taken_from(&taken)?,
             Kind::LinksWanted(wanted) => Self::LinksWanted { job: job_id(&wanted.job)?, unit: UnitIndex(wanted.unit) },
             Kind::StateWanted(wanted) => {
                 let input = wanted.input.map(input_from).transpose()?;
@@ -336,17 +355,9 @@ fn lease_from(lease: pb::Lease) -> Result<Lease, Rejection> {
         ordinal: lease.ordinal,
         duration: Duration::from_millis(lease.duration_ms.into()),
         input: lease.input.map(input_from).transpose()?,
+        from: lease.checkpoint.as_ref().map(checkpoint_from).transpose()?,
+        rests_on: authors_from(&lease.rests_on)?,
     })
-}
-
-pub(super) fn input_from(input: pb::UnitInput) -> Result<UnitInput, Rejection> {
-    at_most("name of a unit", input.name.len(), UNIT_NAME_BYTES_MAX)?;
-    let digest = digest("input", &input.digest)?;
-    check_size("input", input.size, INPUT_BYTES_MAX)?;
-    // An empty input is always inline; nothing else is empty inline.
-    let inline = inline_from("inline input", !input.inline.is_empty() || input.size == 0, &input.inline)?;
-    check_inline("inline input", inline, input.size, digest)?;
-    Ok(UnitInput { name: input.name, digest, size: input.size, inline: inline.map(Arc::from) })
 }
 
 fn units_from(what: &'static str, units: Vec<u32>) -> Result<Vec<UnitIndex>, Rejection> {
@@ -365,7 +376,7 @@ fn distinct(units: impl Iterator<Item = u32>) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn check_size(what: &'static str, found: u64, max: u64) -> Result<(), Rejection> {
+pub(super) fn check_size(what: &'static str, found: u64, max: u64) -> Result<(), Rejection> {
     let as_usize = |size| usize::try_from(size).unwrap_or(usize::MAX);
     at_most(what, as_usize(found), as_usize(max))
 }
@@ -408,6 +419,7 @@ impl From<WorkerMessage> for pb::WorkerMessage {
                         signature: if has_values { batch.signature.to_vec().into() } else { bytes::Bytes::new() },
                     })
                 }
+                WorkerMessage::Offer { job, offer } => Kind::Checkpoint(offer_to(job, &offer)),
                 WorkerMessage::Links { job, unit, links } => Kind::Links(links_to(job, unit, &links.unwrap_or_default())),
                 WorkerMessage::State { job, unit, bytes } => Kind::State(pb::UnitState { job: job.0.to_vec().into(), unit: unit.0, bytes }),
             }),
@@ -436,6 +448,7 @@ fn outcome_to(outcome: UnitOutcome) -> pb::UnitOutcome {
         inline_output: outcome.inline_output.unwrap_or_default().into(),
         log: outcome.log.into(),
         wall_ms: millis(outcome.wall),
+        rests_on: authors_to(outcome.rests_on),
     }
 }
 
@@ -457,6 +470,9 @@ impl From<CoordinatorMessage> for pb::CoordinatorMessage {
                 CoordinatorMessage::Acknowledged { job, units } => {
                     Kind::Acknowledged(pb::Acknowledgement { job: job.0.to_vec().into(), units: numbers(units) })
                 }
+                CoordinatorMessage::CheckpointTaken { job, unit, state } => {
+                    Kind::CheckpointTaken(pb::CheckpointTaken { job: job.0.to_vec().into(), unit: unit.0, state: state.0.to_vec().into() })
+                }
                 CoordinatorMessage::LinksWanted { job, unit } => {
                     Kind::LinksWanted(pb::LinksWanted { job: job.0.to_vec().into(), unit: unit.0 })
                 }
@@ -476,15 +492,8 @@ fn lease_to(lease: Lease) -> pb::Lease {
         ordinal: lease.ordinal,
         duration_ms: millis(lease.duration),
         input: lease.input.map(input_to),
-    }
-}
-
-pub(super) fn input_to(input: UnitInput) -> pb::UnitInput {
-    pb::UnitInput {
-        name: input.name,
-        digest: input.digest.0.to_vec().into(),
-        size: input.size,
-        inline: input.inline.map_or_else(bytes::Bytes::new, |inline| inline.to_vec().into()),
+        checkpoint: lease.from.as_deref().map(checkpoint_to),
+        rests_on: authors_to(lease.rests_on),
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     protocol::{
         ids::PeerId,
-        job::{Inputs, Policy, Reduce, UnitRange},
+        job::{INPUT_BYTES_MAX, Inputs, Policy, Reduce, UnitRange},
         outcome::{AttemptFailure, Exit},
     },
     wire::signing,
@@ -24,6 +24,7 @@ fn value(unit: u32, output: &[u8]) -> UnitOutcome {
         inline_output: Some(output.to_vec()),
         log: b"log".to_vec(),
         wall: Duration::from_millis(12),
+        rests_on: Authors::NONE,
     }
 }
 
@@ -37,7 +38,16 @@ fn batch(outcomes: Vec<UnitOutcome>) -> WorkerMessage {
 }
 
 fn lease(unit: u32, input: Option<UnitInput>) -> Lease {
-    Lease { unit: UnitIndex(unit), attempt: Attempt(2), token: [4; 16], ordinal: 0, duration: Duration::from_secs(60), input }
+    Lease {
+        unit: UnitIndex(unit),
+        attempt: Attempt(2),
+        token: [4; 16],
+        ordinal: 0,
+        duration: Duration::from_secs(60),
+        input,
+        from: None,
+        rests_on: Authors::NONE,
+    }
 }
 
 fn input(bytes: &[u8]) -> UnitInput {
@@ -57,7 +67,8 @@ fn from_worker(message: WorkerMessage, change: impl Fn(&mut pb::OutcomeBatch)) -
             | pb::worker_message::Kind::Credits(_)
             | pb::worker_message::Kind::Receipts(_)
             | pb::worker_message::Kind::Links(_)
-            | pb::worker_message::Kind::State(_),
+            | pb::worker_message::Kind::State(_)
+            | pb::worker_message::Kind::Checkpoint(_),
         )
         | None => {}
     }

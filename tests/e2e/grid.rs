@@ -128,6 +128,15 @@ impl Grid {
         at
     }
 
+    /// Starts one more node of one slot with more arguments and variables in its environment; its number.
+    #[cfg(feature = "fault-injection")]
+    pub fn add_saving(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> usize {
+        let at = self.prepare(1, environment);
+        self.nodes[at].arguments.extend(arguments.iter().map(|&word| word.to_owned()));
+        self.start(at);
+        at
+    }
+
     /// Starts one more node with variables in its environment; its number.
     pub fn add_with(&mut self, slots: u32, environment: &[(&str, &str)]) -> usize {
         let at = self.prepare(slots, environment);

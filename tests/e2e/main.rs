@@ -10,6 +10,8 @@ mod bad_input;
 mod bundles;
 #[cfg(target_os = "linux")]
 mod chaos;
+#[cfg(feature = "fault-injection")]
+mod checkpoints;
 #[cfg(target_os = "linux")]
 mod damage;
 mod demo;

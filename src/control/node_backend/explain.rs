@@ -1,8 +1,10 @@
 //! Why a job or this node is where it is, in sentences, with what to try.
 
 use super::{NodeBackend, units::LOOK_UNITS};
+
 use crate::{
     control::{backend::Reply, error::grouped},
+    node::net::nickname::nickname,
     protocol::{
         fact::JobState,
         ids::JobId,
@@ -14,6 +16,8 @@ use crate::{
 
 /// How many different failures of units are told.
 const FAILURES_TOLD_MAX: usize = 5;
+/// How many sentences say how far units have come.
+const SAVED_TOLD_MAX: usize = 10;
 /// Units that are looked through for failed ones.
 const UNITS_SEARCHED_MAX: u32 = 100_000;
 
@@ -33,6 +37,7 @@ impl NodeBackend {
         let view = self.seen(job).await?.view;
         let mut reasons = job_reasons(&view);
         reasons.extend(self.failures(job, &view).await?);
+        reasons.extend(self.saved(job, &view).await?);
         Ok(ExplainResponse { reasons })
     }
 
@@ -56,6 +61,31 @@ impl NodeBackend {
             .map(|(ended, unit)| reason("UNIT_FAILED", format!("unit {unit}: {ended}"), &[&format!("manyhands logs {id} --unit {unit}")]))
             .collect())
     }
+
+    /// How far the first long units have come, and who went on with them from where.
+    async fn saved(&self, job: JobId, view: &JobView) -> Reply<Vec<Reason>> {
+        let (mut next, mut told) = (0, Vec::new());
+        while view.saved && next < view.counts.units.min(UNITS_SEARCHED_MAX) && told.len() < SAVED_TOLD_MAX {
+            let units = self.unit_views(job, next, LOOK_UNITS).await?;
+            let Some(last) = units.last() else { break };
+            next = last.unit.0 + 1;
+            told.extend(units.iter().flat_map(came_so_far));
+        }
+        told.truncate(SAVED_TOLD_MAX);
+        Ok(told)
+    }
+}
+
+/// How far a unit has come, and who went on with it from where.
+fn came_so_far(unit: &UnitView) -> Vec<Reason> {
+    let saved = unit.checkpoint.map(|(gas, by)| {
+        let text = format!("unit {} has come to {gas} gas at the last checkpoint of {}", unit.unit, nickname(by));
+        reason("UNIT_SAVED", text, &[])
+    });
+    let resumed = unit.resumed.iter().map(|(by, gas)| {
+        reason("UNIT_RESUMED", format!("unit {}: {} went on from a checkpoint at {gas} gas", unit.unit, nickname(*by)), &[])
+    });
+    saved.into_iter().chain(resumed).collect()
 }
 
 /// What a failed unit ended in: its value where there is one, else why the last attempt failed.

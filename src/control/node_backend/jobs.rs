@@ -46,7 +46,10 @@ enum Named {
     Own(JobId),
     /// By the author's permission.
     Ticket(Box<ReadTicket>),
-    Others { job: JobId, coordinator: PeerId },
+    Others {
+        job: JobId,
+        coordinator: PeerId,
+    },
 }
 
 /// An own job with what is known of its contributors, as the run loop sees them.

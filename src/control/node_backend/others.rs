@@ -60,6 +60,7 @@ pub(super) fn kept_seen(store: &Store, job: JobId) -> Reply<Seen> {
         awaiting: 0,
         running: 0,
         workers: 0,
+        saved: false,
         gas: 0,
         contributors: Vec::new(),
         waiting: None,
@@ -105,9 +106,11 @@ fn kept_unit_view(unit: UnitIndex, verdict: Option<&Verdict>, votes: &[Vote]) ->
         struck: false,
         set_aside: false,
         platform: vote.platform,
+        rests_on: vote.rests_on,
     };
     let (need, confidence, different_networks, failures) = (0, None, false, None);
-    UnitView { unit, state, value, by_owner, need, confidence, different_networks, votes: votes.iter().map(vote).collect(), failures }
+    let (votes, checkpoint, resumed) = (votes.iter().map(vote).collect(), None, Vec::new());
+    UnitView { unit, state, value, by_owner, need, confidence, different_networks, votes, failures, checkpoint, resumed }
 }
 
 /// A holder of a job that answers, and what it says.

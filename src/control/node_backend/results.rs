@@ -228,7 +228,19 @@ mod tests {
         let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 5, chain: None };
         let value = matches!(state, UnitState::Verified | UnitState::Provisional).then_some(value);
         let (need, confidence, different_networks) = (2, None, false);
-        UnitView { unit: UnitIndex(0), state, value, by_owner: false, need, confidence, different_networks, votes: vec![], failures: None }
+        UnitView {
+            unit: UnitIndex(0),
+            state,
+            value,
+            by_owner: false,
+            need,
+            confidence,
+            different_networks,
+            votes: vec![],
+            failures: None,
+            checkpoint: None,
+            resumed: vec![],
+        }
     }
 
     #[test]

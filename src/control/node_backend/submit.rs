@@ -10,8 +10,8 @@ use crate::{
     node::Handle,
     protocol::{
         ids::PeerId,
-        keeping::{KEEPERS_DEFAULT, KEEPERS_MAX},
         job::{Inputs, Manifest, ManifestError, Policy, Reduce, UnitRange},
+        keeping::{KEEPERS_DEFAULT, KEEPERS_MAX},
         outcome::UnitLimits,
         peer::Event,
         verify::JobSecret,

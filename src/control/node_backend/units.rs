@@ -96,6 +96,8 @@ fn message(view: &UnitView, names: &BTreeMap<u32, String>) -> WireUnit {
         last_failure: failures.map(|failures| failures.last.to_string()).unwrap_or_default(),
         votes_needed: view.need,
         confidence: view.confidence.unwrap_or_default(),
+        checkpoint_gas: view.checkpoint.map_or(0, |(gas, _)| gas),
+        checkpoint_by: view.checkpoint.map(|(_, peer)| peer.to_string()).unwrap_or_default(),
     }
 }
 
@@ -110,6 +112,7 @@ fn vote(vote: &crate::protocol::owner::VoteView) -> WireVote {
         exit: vote.value.exit.to_string(),
         set_aside: vote.set_aside,
         instruction_set: vote.platform.to_string(),
+        rests_on: vote.rests_on.iter().map(|peer| peer.to_string()).collect(),
     }
 }
 
@@ -158,6 +161,7 @@ fn standing(view: &UnitView) -> String {
 mod tests {
     use super::*;
     use crate::protocol::{
+        checkpoint::Authors,
         ids::{Digest, PeerId},
         outcome::{Exit, Value},
         owner::VoteView,
@@ -169,7 +173,7 @@ mod tests {
         let value = Value { exit: Exit::Code(0), output: Digest([1; 32]), gas: 5, chain: None };
         let vote = |peer, proven, counted, struck| {
             let (worker, platform) = (PeerId([peer; 32]), Platform::X86_64);
-            VoteView { worker, value, counted, proven, struck, set_aside: false, platform }
+            VoteView { worker, value, counted, proven, struck, set_aside: false, platform, rests_on: Authors::NONE }
         };
         let votes = vec![vote(1, true, true, false), vote(2, false, true, false), vote(3, false, false, true)];
         let mut view = UnitView {
@@ -182,6 +186,8 @@ mod tests {
             different_networks: false,
             votes,
             failures: None,
+            checkpoint: None,
+            resumed: Vec::new(),
         };
         assert_eq!(standing(&view), "verified 2 of 2 (1 proven)");
         view.different_networks = true;

@@ -125,7 +125,7 @@ impl Node {
 
     fn take_from_author(&mut self, from: PeerId, message: KeepMessage) -> Result<(), String> {
         match message {
-            KeepMessage::Offer(description) => self.on_offer(from, *description),
+            KeepMessage::Offer(description) => self.on_keep_offer(from, *description),
             KeepMessage::Units { job, first, units } => {
                 let arriving = self.arriving(from, job)?;
                 let end = u64::from(first.0) + units.len() as u64;
@@ -177,7 +177,7 @@ impl Node {
         }
     }
 
-    fn on_offer(&mut self, from: PeerId, description: JobDescription) -> Result<(), String> {
+    fn on_keep_offer(&mut self, from: PeerId, description: JobDescription) -> Result<(), String> {
         let JobDescription { job, manifest, encoded, signature, keepers } = description;
         let keepers = keepers.ok_or("an offer without a list of keepers")?;
         if manifest.owner != from || !keepers.names(self.peer.me()) {

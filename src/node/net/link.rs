@@ -471,8 +471,7 @@ impl Link {
     }
 }
 
-const KINDS: [StreamKind; 5] =
-    [StreamKind::Gossip, StreamKind::Worker, StreamKind::Coordinator, StreamKind::Keeper, StreamKind::Author];
+const KINDS: [StreamKind; 5] = [StreamKind::Gossip, StreamKind::Worker, StreamKind::Coordinator, StreamKind::Keeper, StreamKind::Author];
 
 /// What becomes of each kind of stream.
 type Slots = [Slot; KINDS.len()];

@@ -28,12 +28,12 @@ pub mod network;
 pub mod nickname;
 pub mod outbound;
 pub mod private_file;
+pub mod read_ticket;
 mod reader;
 mod service;
 mod streams;
 mod switchboard;
 mod tasks;
-pub mod read_ticket;
 
 pub mod ticket;
 

@@ -22,12 +22,13 @@ impl OwnJob {
         acquitted
     }
 
-    /// The worker's votes count again. Returns their units.
+    /// The worker's votes count again, but for those that rest on somebody else as well. Returns their units.
     fn unstrike(&mut self, worker: PeerId) -> Vec<UnitIndex> {
         if self.foreign.as_ref().is_some_and(|foreign| foreign.bars(worker)) {
             return Vec::new();
         }
-        let units = self.voted_on.get(&worker).cloned().unwrap_or_default();
+        let mut units = self.voted_on.get(&worker).cloned().unwrap_or_default();
+        units.retain(|index| !self.rests.contains_key(&(*index, worker)));
         for index in &units {
             let votes = self.units[index.0 as usize].votes.iter_mut();
             votes.filter(|vote| vote.worker == worker).for_each(|vote| vote.struck = false);

@@ -98,6 +98,8 @@ pub enum OwnerAction {
         /// It stops at the first moment between two steps at which so much gas is used.
         until: u64,
     },
+    /// The state of a checkpoint is of no more use.
+    DropState(Digest),
     /// The job's standing changed enough to be announced: opened, ran out of open units, ended.
     Announce(JobId),
 }

@@ -15,14 +15,14 @@ use super::{
     Owner, OwnerAction,
     judge::Surroundings,
     own_job::{Consequences, OwnJob},
-    unit::Phase,
+    unit::{Phase, UnitVote},
 };
 use crate::protocol::{
     chain::{End, Link, Links, Segment},
     ids::{JobId, PeerId, UnitIndex},
     outcome::Value,
     time::Instant,
-    verify::{Ballot, Decision, Weight},
+    verify::{Ballot, Decision, NOBODY, Weight},
 };
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -153,7 +153,7 @@ impl OwnJob {
         let backed = *ballots.iter().find(standing)?;
         let ran = ballots.iter().any(|ballot| ballot.worker == owner);
         let place = u32::try_from(ballots.len()).unwrap_or(u32::MAX);
-        let check = Ballot { worker: owner, weight: Weight::Proven, anchor: true, prefix: None, lineage: None, ..backed };
+        let check = Ballot { worker: owner, weight: Weight::Proven, anchor: true, prefix: None, lineage: None, rests_on: NOBODY, ..backed };
         (!ran).then_some(Ballot { ordinal: place, position: place, ..check })
     }
 
@@ -189,7 +189,8 @@ fn parties(ballots: &[Ballot], around: &Surroundings<'_>) -> Option<[Party; 2]> 
     let platform = around.roster.get(around.owner)?.platform;
     let can_be_asked = |ballot: &&Ballot| {
         let worth = ballot.value.chain.is_some() && ballot.value.gas >= WORTH_BISECTING;
-        worth && ballot.weight == Weight::Proven && ballot.platform == platform && ballot.worker != around.owner
+        let own = ballot.rests_on == NOBODY;
+        worth && own && ballot.weight == Weight::Proven && ballot.platform == platform && ballot.worker != around.owner
     };
     let attached = |ballot: &&Ballot| around.roster.get(ballot.worker).is_some();
     let mut found: BTreeMap<Value, PeerId> = BTreeMap::new();
@@ -301,7 +302,9 @@ impl Owner {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let of_value = |value: &Value| {
             let votes = job.units[unit.0 as usize].votes.iter();
-            votes.filter(|vote| vote.value == *value && vote.worker != self.me).map(|vote| vote.worker).collect::<BTreeSet<_>>()
+            // Who went on from somebody else's checkpoint may be right about what it did itself.
+            let own = |vote: &&UnitVote| vote.worker != self.me && !job.rests.contains_key(&(unit, vote.worker));
+            votes.filter(|vote| vote.value == *value).filter(own).map(|vote| vote.worker).collect::<BTreeSet<_>>()
         };
         let liars: Vec<BTreeSet<PeerId>> = wrong.iter().map(of_value).collect();
         // Two keys signed the same wrong thing.

@@ -2,6 +2,7 @@
 
 use super::{LeaseToken, Owner, Report, own_job::OwnJob};
 use crate::protocol::{
+    checkpoint::Authors,
     ids::{Attempt, JobId, PeerId, UnitIndex},
     outcome::{Outcome, Value},
     platform::Platform,
@@ -40,6 +41,7 @@ impl Owner {
             ordinal: known.next_position(),
             // Nobody shows it: there was no lease.
             token: LeaseToken([0; 16]),
+            rests_on: Authors::NONE,
             outcome: Outcome::Value(value),
             output_bytes,
             output,
@@ -48,7 +50,7 @@ impl Owner {
             platform,
             proof: Arc::from([]),
         };
-        self.on_value(now, id, self.me, value, report);
+        self.on_value(now, id, self.me, value, report, false);
         self.judge_all(now, VecDeque::from([(id, unit)]));
         true
     }

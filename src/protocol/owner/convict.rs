@@ -50,6 +50,7 @@ impl Owner {
             concerned.insert(*id);
             queue.extend(again.into_iter().map(|unit| (*id, unit)));
         }
+        self.forget_checkpoints_of(worker);
         self.expel(worker, queue);
         concerned
     }
@@ -59,9 +60,14 @@ impl Owner {
         if from == self.me {
             return;
         }
-        let Report { unit, attempt, ordinal, output_bytes, platform, proof, .. } = report;
+        let Report { unit, attempt, ordinal, rests_on, output_bytes, platform, proof, .. } = report;
+        // What rests on others may have been spoilt by them: it shows nothing about whoever went on from there.
+        let rested = self.jobs.get(&id).is_some_and(|job| job.rests.contains_key(&(unit, from)));
+        if rested || !rests_on.is_empty() {
+            return;
+        }
         let (worker, position, origin) = (from, ordinal, Origin::Leased);
-        let second = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes, origin, proof };
+        let second = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes, origin, rests_on, proof };
         let job = self.jobs.get(&id);
         if job.is_some_and(|job| job.is_foreign() && !job.leased_itself(unit, from)) {
             self.bar_now(now, id, from);

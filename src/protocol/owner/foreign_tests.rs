@@ -24,7 +24,8 @@ fn saved(units: u32, votes: Vec<Vote>, verdicts: Vec<(UnitIndex, Verdict)>) -> S
 fn copied(worker: u8, unit: u32, position: u32, said: u8) -> Vote {
     let (attempt, origin) = (Attempt(position), Origin::Collected { output: true });
     let (unit, platform, proof) = (UnitIndex(unit), Platform::X86_64, Arc::from([1]));
-    Vote { unit, worker: key(worker), attempt, ordinal: position, position, platform, value: value(said), output_bytes: 4, origin, proof }
+    let (worker, value, rests_on) = (key(worker), value(said), crate::protocol::checkpoint::Authors::NONE);
+    Vote { unit, worker, attempt, ordinal: position, position, platform, value, output_bytes: 4, origin, rests_on, proof }
 }
 
 fn verified(unit: u32, said: u8) -> (UnitIndex, Verdict) {
@@ -177,6 +178,7 @@ fn what_others_leased_is_taken_from_workers_where_a_keeper_may_have_been() {
         attempt: Attempt(0),
         ordinal: 0,
         token: foreign,
+        rests_on: crate::protocol::checkpoint::Authors::NONE,
         value: value(7),
         output_bytes: 4,
         output: Output::Held,

@@ -9,6 +9,7 @@ use super::{
     unit::{FAILED_WORKERS_KEPT, FailureRecord, Phase, Unit, UnitVote, Want},
 };
 use crate::protocol::{
+    checkpoint::Authors,
     fact::{Fact, Failures, Nondeterminism, Origin, Verdict},
     ids::{PeerId, UnitIndex},
     job::Policy,
@@ -16,7 +17,7 @@ use crate::protocol::{
     platform::{Platform, Platforms},
     time::Instant,
     trust::{Trust, VoterFacts},
-    verify::{self, Ballot, Decision, Judgement, Reach, Rules, Voter, Weight},
+    verify::{self, Author, Ballot, Decision, Judgement, NOBODY, Reach, Rules, Voter, Weight},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +48,7 @@ impl OwnJob {
         if self.units[index.0 as usize].by_author {
             return;
         }
-        let mut ballots = self.ballots(&self.units[index.0 as usize].votes, trust, around.owner);
+        let mut ballots = self.ballots(index, trust, around.owner);
         ballots.extend(self.check(index, &ballots, around.owner));
         let rules = Rules { reach: self.reach(index, &ballots, trust, around), ..self.rules(index, &ballots, trust, around.cold) };
         let Judgement { decision, convict, excuse, collusion, credit } = verify::accept(&ballots, rules);
@@ -139,13 +140,15 @@ impl OwnJob {
     pub fn is_independent(&self, index: UnitIndex, worker: PeerId, trust: &Trust) -> bool {
         let Some(unit) = self.unit(index) else { return false };
         let (prefix, lineage) = (trust.prefix(worker), trust.lineage(worker));
-        unit.votes.iter().filter(|vote| vote.worker == worker || !vote.struck).all(|vote| {
-            let other = trust.lineage(vote.worker);
-            vote.worker != worker
-                && (prefix.is_none() || trust.prefix(vote.worker) != prefix)
-                && (lineage.is_none() || (other != lineage && lineage != Some(vote.worker)))
+        let mut votes = unit.votes.iter().filter(|vote| vote.worker == worker || !vote.struck);
+        let strangers = |voter: PeerId| {
+            let other = trust.lineage(voter);
+            voter != worker
+                && (prefix.is_none() || trust.prefix(voter) != prefix)
+                && (lineage.is_none() || (other != lineage && lineage != Some(voter)))
                 && other != Some(worker)
-        })
+        };
+        votes.all(|vote| strangers(vote.worker) && self.authors(index, vote.worker).iter().all(strangers))
     }
 
     /// Keeps count of what the decided unit's votes say beyond its decision.
@@ -174,7 +177,8 @@ impl OwnJob {
     }
 
     /// The votes with what is known about the voters now.
-    pub fn ballots(&self, votes: &[UnitVote], trust: &Trust, owner: PeerId) -> Vec<Ballot> {
+    pub fn ballots(&self, index: UnitIndex, trust: &Trust, owner: PeerId) -> Vec<Ballot> {
+        let votes = self.unit(index).map(|unit| &*unit.votes).unwrap_or_default();
         // The lowest claim counts where nothing is known: a liar's high one must not devalue everybody's record.
         let gas = self.gas_estimate().max(votes.iter().map(|vote| vote.value.gas).min().unwrap_or(0));
         let ballot = |vote: &UnitVote| {
@@ -194,9 +198,32 @@ impl OwnJob {
             };
             let VoterFacts { weight: _, anchor, prefix, lineage } = known;
             let UnitVote { worker, ordinal, position, platform, value, .. } = *vote;
-            Ballot { worker, weight, anchor, prefix, lineage, ordinal, position, platform, value }
+            let ballot = Ballot { worker, weight, anchor, prefix, lineage, ordinal, position, platform, value, rests_on: NOBODY };
+            self.shared(ballot, index, trust, owner, gas)
         };
         votes.iter().map(ballot).collect()
+    }
+
+    /// On whose checkpoints a vote rests.
+    pub fn authors(&self, index: UnitIndex, worker: PeerId) -> Authors {
+        self.rests.get(&(index, worker)).copied().unwrap_or_default()
+    }
+
+    /// A ballot with all who stand behind it.
+    fn shared(&self, mut ballot: Ballot, index: UnitIndex, trust: &Trust, owner: PeerId, gas: u64) -> Ballot {
+        let authors = self.authors(index, ballot.worker);
+        for (place, author) in ballot.rests_on.iter_mut().zip(authors.iter()) {
+            let VoterFacts { weight, anchor, prefix, lineage } = trust.voter(author, gas);
+            let weight = match weight {
+                _ if author == owner => Weight::Owner,
+                _ if self.excused.contains_key(&author) => Weight::Excused,
+                weight => weight,
+            };
+            ballot.weight = ballot.weight.shared(weight);
+            ballot.anchor &= anchor || author == owner;
+            *place = Some(Author { worker: author, prefix, lineage });
+        }
+        ballot
     }
 
     /// What holds for a unit with these votes.
@@ -209,10 +236,11 @@ impl OwnJob {
         let live = || ballots.iter().filter(|ballot| matches!(ballot.weight, Weight::Proven | Weight::Newcomer));
         let anchored = live().all(|ballot| ballot.anchor);
         let audited = !anchored && self.secret.audit_number(index) < self.audit_rate.max(self.audit_floor(index));
-        let record = live()
-            .next()
-            .filter(|ballot| ballot.weight == Weight::Proven)
-            .map(|ballot| self.record_in_units(ballot.worker, self.gas_estimate(), trust).max(verify::PROVEN_UNITS));
+        let record = live().next().filter(|ballot| ballot.weight == Weight::Proven).map(|ballot| {
+            let behind = core::iter::once(ballot.worker).chain(self.authors(index, ballot.worker).iter());
+            let records = behind.map(|peer| self.record_in_units(peer, self.gas_estimate(), trust));
+            records.min().unwrap_or(0).max(verify::PROVEN_UNITS)
+        });
         let need = verify::votes_needed(self.manifest.policy, audited, || self.secret.lottery_number(index), record, self.audit_rate);
         Rules { need, provisional_allowed: cold && !self.audit.collusion, reach: Reach::default() }
     }
@@ -367,13 +395,30 @@ impl OwnJob {
             }
         }
         self.audit.convicted += u32::from(was_proven && any);
+        any |= self.strike_what_rests_on(worker, &mut again);
         any.then_some(again)
+    }
+
+    /// Strikes the votes that rest on a checkpoint of a convicted worker. Returns whether there are any.
+    fn strike_what_rests_on(&mut self, author: PeerId, again: &mut Vec<UnitIndex>) -> bool {
+        let mut any = false;
+        for ((index, voter), _) in self.rests.iter().filter(|(_, authors)| authors.contains(author)) {
+            let unit = &mut self.units[index.0 as usize];
+            let votes = unit.votes.iter_mut().filter(|vote| vote.worker == *voter && !vote.struck);
+            let found = votes.map(|vote| vote.struck = true).count() > 0;
+            any |= found;
+            if found && !matches!(unit.phase, Phase::Verified { by_owner: true, .. }) {
+                again.push(*index);
+            }
+        }
+        any
     }
 
     /// The accepted units that the worker voted on: judged again when it is proven no longer.
     pub fn rest_on(&self, worker: PeerId) -> impl Iterator<Item = UnitIndex> {
         let stands = |index: &UnitIndex| matches!(self.units[index.0 as usize].phase, Phase::Verified { by_owner: false, .. });
-        self.voted_on.get(&worker).into_iter().flatten().copied().filter(stands)
+        let shared = self.rests.iter().filter(move |(_, authors)| authors.contains(worker)).map(|((index, _), _)| *index);
+        self.voted_on.get(&worker).into_iter().flatten().copied().chain(shared).filter(stands)
     }
 
     /// Follows the audit rate. Returns the accepted units which a higher rate now selects.

@@ -2,6 +2,7 @@
 
 use super::unit::{LeaseToken, Want};
 use crate::protocol::{
+    checkpoint::{Authors, Checkpoint},
     ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::Outcome,
     platform::Platform,
@@ -14,7 +15,7 @@ use std::{
 };
 
 /// A lease as the worker gets it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lease {
     /// The unit.
     pub unit: UnitIndex,
@@ -26,6 +27,10 @@ pub struct Lease {
     pub token: LeaseToken,
     /// How long until the unit is offered to somebody else.
     pub duration: Duration,
+    /// Where to go on; from the beginning where there is none, or where it cannot be had.
+    pub from: Option<Arc<Checkpoint>>,
+    /// Whose checkpoints a result will rest on; to be said with the outcome.
+    pub rests_on: Authors,
     /// What the unit is given, see [`input_digest`](crate::protocol::job::input_digest); none where the manifest says it, and at the
     /// coordinator, whose shell adds the input itself.
     pub input: Option<Digest>,
@@ -42,6 +47,8 @@ pub struct Report {
     pub ordinal: u32,
     /// From the lease.
     pub token: LeaseToken,
+    /// From the lease.
+    pub rests_on: Authors,
     /// What it ended in.
     pub outcome: Outcome,
     /// Bytes of output.
@@ -95,6 +102,10 @@ pub(super) struct Held {
     pub expiry: Instant,
     /// What the unit wanted: who may be asked instead.
     pub want: Want,
+    /// It goes on from a checkpoint: how long it takes says nothing about how fast its worker is.
+    pub resumed: bool,
+    /// When its worker last handed in how far it has come.
+    pub seen: Option<Instant>,
     /// The unit got a vote meanwhile, so this one will be compared and adds no weight; the unit does not wait for it.
     pub superseded: bool,
 }
@@ -114,6 +125,19 @@ impl Leases {
 
     pub fn get(&self, key: &LeaseKey) -> Option<&Held> {
         self.by_key.get(key)
+    }
+
+    /// The worker of this lease has shown how far it has come.
+    pub fn note_seen(&mut self, key: &LeaseKey, now: Instant) {
+        if let Some(held) = self.by_key.get_mut(key) {
+            held.seen = Some(now);
+        }
+    }
+
+    /// Whether a worker holds a lease of this unit.
+    pub fn is_held(&self, job: JobId, unit: UnitIndex, worker: PeerId) -> bool {
+        let (first, last) = LeaseKey::bounds(job, unit);
+        self.by_key.range(first..=last).any(|(_, held)| held.worker == worker)
     }
 
     pub fn remove(&mut self, key: &LeaseKey) -> Option<Held> {

@@ -12,6 +12,7 @@ use super::{
     unit::{Unit, UnitVote},
 };
 use crate::protocol::{
+    checkpoint::Authors,
     fact::{Fact, Origin, Vote},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     outcome::Value,
@@ -63,6 +64,8 @@ pub struct Recovered {
     pub ordinal: u32,
     /// From the lease: shows that this coordinator asked for it.
     pub token: LeaseToken,
+    /// From the lease.
+    pub rests_on: Authors,
     /// What it computed.
     pub value: Value,
     /// Bytes of output.
@@ -147,10 +150,10 @@ impl Owner {
         let (mut merged, mut touched) = (Merged::default(), BTreeSet::new());
         for receipt in receipts {
             let taken = self.check_recovered(id, from, &receipt).and_then(|(position, own)| {
-                let Recovered { unit, attempt, ordinal, token: _, value, output_bytes, output, platform, proof } = receipt;
+                let Recovered { unit, attempt, ordinal, token: _, rests_on, value, output_bytes, output, platform, proof } = receipt;
                 let output_held = output != Output::Missing;
                 let origin = if own { Origin::Recovered { output: output_held } } else { Origin::Collected { output: output_held } };
-                let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, origin, proof };
+                let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, origin, rests_on, proof };
                 self.take_vote(now, id, vote, output)
             });
             merged.note(taken, &mut touched);
@@ -189,7 +192,7 @@ impl Owner {
         if from == self.me {
             return Err(MergeRejected::InOwnName);
         }
-        let own = token == LeaseToken::make(&job.secret, id, unit, attempt, ordinal, from);
+        let own = token == LeaseToken::make(&job.secret, id, unit, attempt, ordinal, from).resting_on(&job.secret, receipt.rests_on);
         match own {
             true => {}
             false if !self.recovers_from_elsewhere(id) => return Err(MergeRejected::NotLeased),
@@ -215,9 +218,10 @@ impl Owner {
         match votes.iter().find(|known| known.worker == worker).map(|known| (known.value, known.struck)) {
             Some((value, _)) if value == vote.value => return Ok(None),
             Some((_, struck)) => {
+                let rests = !vote.rests_on.is_empty() || job.rests.contains_key(&(unit, worker));
                 if foreign {
                     self.bar_now(now, id, worker);
-                } else if !struck {
+                } else if !struck && !rests {
                     self.accuse(worker, id, unit, Some(vote));
                     self.convict_now(now, worker);
                 }
@@ -229,7 +233,9 @@ impl Owner {
             return Err(MergeRejected::TooMany);
         }
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
-        job.push_vote(&vote, self.trust.is_barred(worker, now));
+        let struck = self.is_vote_struck(worker, vote.rests_on, now);
+        let Some(job) = self.jobs.get_mut(&id) else { return Err(MergeRejected::UnknownJob) };
+        job.push_vote(&vote, struck);
         let superseded = self.leases.supersede(id, unit);
         let leased = &mut job.units[unit.0 as usize].leased;
         *leased = leased.saturating_sub(superseded);

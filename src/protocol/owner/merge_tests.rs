@@ -2,7 +2,7 @@
 //! hand over.
 
 use super::*;
-use crate::protocol::trust::Prefix;
+use crate::protocol::{checkpoint::Authors, trust::Prefix};
 
 const UNITS: u32 = 400;
 const WORKERS: [u8; 6] = [1, 2, 3, 4, 5, 6];
@@ -15,7 +15,19 @@ fn collected(vote: Vote) -> Collected {
 fn vote(worker: u8, unit: u32, position: u32, said: u8) -> Vote {
     let (attempt, origin) = (Attempt(position), Origin::Leased);
     let (unit, platform, proof) = (UnitIndex(unit), Platform::X86_64, Arc::from([1]));
-    Vote { unit, worker: key(worker), attempt, ordinal: position, position, platform, value: value(said), output_bytes: 4, origin, proof }
+    Vote {
+        unit,
+        worker: key(worker),
+        attempt,
+        ordinal: position,
+        position,
+        platform,
+        value: value(said),
+        output_bytes: 4,
+        origin,
+        rests_on: Authors::NONE,
+        proof,
+    }
 }
 
 fn merge(desk: &mut Desk, votes: impl IntoIterator<Item = Vote>) -> Merged {
@@ -171,10 +183,10 @@ fn receipts(desk: &Desk, output: &Output) -> BTreeMap<u8, Vec<Recovered>> {
     let mut receipts: BTreeMap<u8, Vec<Recovered>> = BTreeMap::new();
     for fact in &desk.facts {
         let Fact::Vote(_, vote) = fact else { continue };
-        let Vote { unit, worker, attempt, ordinal, platform, value, output_bytes, .. } = *vote;
+        let Vote { unit, worker, attempt, ordinal, rests_on, platform, value, output_bytes, .. } = *vote;
         let token = LeaseToken::make(&SECRET, JOB, unit, attempt, ordinal, worker);
         let (output, proof) = (output.clone(), Arc::from([1]));
-        let receipt = Recovered { unit, attempt, ordinal, token, value, output_bytes, output, platform, proof };
+        let receipt = Recovered { unit, attempt, ordinal, token, rests_on, value, output_bytes, output, platform, proof };
         receipts.entry(worker.0[0]).or_default().push(receipt);
     }
     receipts

@@ -18,6 +18,7 @@ mod own_job;
 mod pick;
 mod recovery;
 mod restore;
+mod resume;
 mod roster;
 mod schedule;
 mod unit;
@@ -28,6 +29,7 @@ pub use check::OwnRun;
 pub use lease::{Lease, Report, ReportRejected};
 pub use merge::{COLLECTED_AUDIT_RATE, Collected, MergeRejected, Merged, Output, POSITION_MAX, Recovered, VOTES_PER_UNIT_MAX};
 pub use own_job::{Contribution, Counts};
+pub use resume::Offer;
 pub use unit::LeaseToken;
 use unit::Unit;
 pub use view::{Disagreement, JobView, UnitState, UnitView, VoteView, WaitReason};
@@ -69,6 +71,8 @@ pub struct Owner {
     recoveries: BTreeMap<JobId, recovery::Recovery>,
     /// Until when nothing of these jobs is leased, since keepers are asked what they have collected.
     recalls: BTreeMap<JobId, Instant>,
+    /// Bytes of all checkpoints that are held.
+    checkpoint_bytes: u64,
     rng: ChaCha8Rng,
     actions: Vec<OwnerAction>,
     /// Standings to be made durable.
@@ -97,6 +101,7 @@ impl Owner {
             leases: Leases::default(),
             recoveries: BTreeMap::new(),
             recalls: BTreeMap::new(),
+            checkpoint_bytes: 0,
             rng,
             actions: Vec::new(),
             touched: BTreeSet::new(),
@@ -283,6 +288,7 @@ impl Owner {
         let job = self.jobs.get(&id).ok_or(ReportRejected::UnknownJob)?;
         job.unit(report.unit).ok_or(ReportRejected::UnknownUnit)?;
         let token = LeaseToken::make(&job.secret, id, report.unit, report.attempt, report.ordinal, from);
+        let token = token.resting_on(&job.secret, report.rests_on);
         if token == report.token { Ok(()) } else { Err(ReportRejected::NotLeased) }
     }
 
@@ -302,7 +308,8 @@ impl Owner {
         }
         let key = LeaseKey { job: id, unit, attempt: report.attempt };
         // After a restart another may hold the attempt of this number.
-        let live = self.leases.get(&key).is_some_and(|held| held.worker == from);
+        let held = self.leases.get(&key).filter(|held| held.worker == from);
+        let (live, resumed) = (held.is_some(), !report.rests_on.is_empty() || held.is_some_and(|held| held.resumed));
         if live {
             self.release(&key);
         }
@@ -312,7 +319,7 @@ impl Owner {
             Outcome::Failed(AttemptFailure::Killed) if live && self.roster.get(from).is_some_and(|worker| worker.window == 0) => {}
             // Said once for each lease: whoever repeats it, or says it when the lease is over, makes no unit fail.
             Outcome::Failed(failure) if live => self.on_failure(now, id, unit, from, failure),
-            Outcome::Value(value) if voted.is_none() => self.on_value(now, id, from, value, report),
+            Outcome::Value(value) if voted.is_none() => self.on_value(now, id, from, value, report, resumed),
             Outcome::Value(value) if voted.is_some_and(|(said, struck)| said != value && !struck) => {
                 self.on_contradiction(now, id, from, value, report);
             }
@@ -330,22 +337,27 @@ impl Owner {
         self.actions.push(OwnerAction::Persist(fact));
     }
 
-    fn on_value(&mut self, now: Instant, id: JobId, from: PeerId, value: Value, report: Report) {
-        let Report { unit, attempt, ordinal, token: _, outcome: _, output_bytes, output, log: _, wall, platform, proof } = report;
+    fn on_value(&mut self, now: Instant, id: JobId, from: PeerId, value: Value, report: Report, resumed: bool) {
+        let Report { unit, attempt, ordinal, token: _, rests_on, outcome: _, output_bytes, output, log: _, wall, platform, proof } = report;
         // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight.
         let superseded = self.leases.supersede(id, unit);
-        self.trust.measure(from, value.gas, wall);
+        if !resumed {
+            self.trust.measure(from, value.gas, wall);
+        }
         if self.trust.lineage_is_due(from) {
             self.touched.insert(from);
         }
         let position = self.jobs.get(&id).and_then(|job| job.unit(unit)).map_or(0, Unit::next_position);
-        let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, origin: Origin::Leased, proof };
+        let origin = Origin::Leased;
+        let vote = Vote { unit, worker: from, attempt, ordinal, position, platform, value, output_bytes, origin, rests_on, proof };
         // A vote of someone who was convicted meanwhile is kept as evidence, and struck.
-        let struck = from != self.me && self.trust.is_barred(from, now);
+        let struck = self.is_vote_struck(from, rests_on, now);
         if let Some(job) = self.jobs.get_mut(&id) {
             let leased = &mut job.units[unit.0 as usize].leased;
             *leased = leased.saturating_sub(superseded);
-            job.measure(wall);
+            if !resumed {
+                job.measure(wall);
+            }
             job.push_vote(&vote, struck);
         }
         self.actions.push(OwnerAction::KeepOutput { job: id, digest: value.output, bytes: output });
@@ -373,6 +385,7 @@ impl Owner {
                     self.begin_bisection(now, id, unit, parties);
                 }
                 touched.extend(self.apply(now, id, consequences, &mut queue));
+                self.forget_checkpoints(id);
             }
             // The audit rate rises only by convictions, whose consequences are complete here.
             for id in &touched {
@@ -417,6 +430,7 @@ impl Owner {
         let out: Vec<_> = self.leases.of_job(id).map(|(key, _)| key).collect();
         let holders: BTreeSet<_> = out.iter().filter_map(|key| self.release(key)).collect();
         self.actions.extend(holders.into_iter().map(|to| OwnerAction::Revoke { to, job: id }));
+        self.forget_checkpoints(id);
     }
 
     /// Whether any job still has something to run.

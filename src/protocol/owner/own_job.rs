@@ -4,9 +4,11 @@ use super::{
     bisect::{Bisections, Party},
     focus::{Entrants, Focus},
     foreign::Foreign,
+    resume::Checkpoints,
     unit::{FailureRecord, Phase, Unit, UnitVote, Want, Wanted},
 };
 use crate::protocol::{
+    checkpoint::Authors,
     fact::{Fact, Failures, Findings, JobState, Nondeterminism, Standing, Verdict, Vote},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
@@ -77,6 +79,10 @@ pub(super) struct OwnJob {
     pub backup_at: Option<Instant>,
     /// Disputes about long units.
     pub bisections: Bisections,
+    /// Whose checkpoints votes rest on; few rest on any.
+    pub rests: BTreeMap<(UnitIndex, PeerId), Authors>,
+    /// Where units that are not decided stood.
+    pub checkpoints: Checkpoints,
     gas_of_verified: u128,
     verified_values: u32,
 }
@@ -176,6 +182,8 @@ impl OwnJob {
             unit_seconds: None,
             backup_at: None,
             bisections: Bisections::default(),
+            rests: BTreeMap::new(),
+            checkpoints: Checkpoints::default(),
             gas_of_verified: 0,
             verified_values: 0,
         }
@@ -199,6 +207,9 @@ impl OwnJob {
         let Vote { worker, ordinal, position, platform, value, output_bytes, origin, .. } = *vote;
         let at = unit.votes.partition_point(|other| (other.position, other.worker) < (position, worker));
         unit.votes.insert(at, UnitVote { worker, ordinal, position, platform, value, output_bytes, origin, struck, credited: false });
+        if !vote.rests_on.is_empty() {
+            self.rests.insert((vote.unit, worker), vote.rests_on);
+        }
         unit.next_attempt = unit.next_attempt.max(vote.attempt.0.saturating_add(1));
         let phase = unit.phase;
         self.count_undecided(vote.worker, phase, |count| *count += 1);

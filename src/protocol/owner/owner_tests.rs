@@ -32,6 +32,8 @@ mod judge;
 mod merging;
 #[path = "restart_tests.rs"]
 mod restart;
+#[path = "resume_tests.rs"]
+mod resume;
 #[path = "rule_cases.rs"]
 mod rule_cases;
 #[path = "tail_tests.rs"]
@@ -48,6 +50,7 @@ struct Desk {
     announced: usize,
     accused: Vec<(u8, u32, bool)>,
     asked: Vec<OwnerAction>,
+    dropped: Vec<Digest>,
 }
 
 fn key(worker: u8) -> PeerId {
@@ -99,6 +102,7 @@ impl Desk {
             announced: 0,
             accused: vec![],
             asked: vec![],
+            dropped: vec![],
         };
         desk.take();
         desk
@@ -130,6 +134,7 @@ impl Desk {
                 OwnerAction::Announce(_) => self.announced += 1,
                 OwnerAction::KeepOutput { .. } | OwnerAction::KeepLog { .. } => {}
                 OwnerAction::AskLinks { .. } | OwnerAction::AskState { .. } | OwnerAction::RunSegment { .. } => self.asked.push(action),
+                OwnerAction::DropState(state) => self.dropped.push(state),
             }
         }
     }
@@ -155,13 +160,14 @@ impl Desk {
     }
 
     fn try_report(&mut self, worker: u8, lease: &Lease, outcome: Outcome) -> Result<(), ReportRejected> {
-        let Lease { unit, attempt, ordinal, token, .. } = *lease;
+        let Lease { unit, attempt, ordinal, token, rests_on, .. } = *lease;
         let wall = Duration::from_secs(1);
         let report = Report {
             unit,
             attempt,
             ordinal,
             token,
+            rests_on,
             outcome,
             output_bytes: 4,
             output: None,
@@ -283,10 +289,10 @@ fn reports_without_a_lease_are_rejected_by_name() {
     let honest = Outcome::Value(value(7));
     let rejected = Err(ReportRejected::NotLeased);
     assert_eq!(desk.try_report(2, &lease, honest), rejected, "another's");
-    assert_eq!(desk.try_report(1, &Lease { token: LeaseToken([0; 16]), ..lease }, honest), rejected, "forged");
-    assert_eq!(desk.try_report(1, &Lease { unit: UnitIndex(1), ..lease }, honest), rejected, "of another unit");
-    assert_eq!(desk.try_report(1, &Lease { ordinal: 1, ..lease }, honest), rejected, "of another order");
-    assert_eq!(desk.try_report(1, &Lease { unit: UnitIndex(2), ..lease }, honest), Err(ReportRejected::UnknownUnit));
+    assert_eq!(desk.try_report(1, &Lease { token: LeaseToken([0; 16]), ..lease.clone() }, honest), rejected, "forged");
+    assert_eq!(desk.try_report(1, &Lease { unit: UnitIndex(1), ..lease.clone() }, honest), rejected, "of another unit");
+    assert_eq!(desk.try_report(1, &Lease { ordinal: 1, ..lease.clone() }, honest), rejected, "of another order");
+    assert_eq!(desk.try_report(1, &Lease { unit: UnitIndex(2), ..lease.clone() }, honest), Err(ReportRejected::UnknownUnit));
     desk.owner.jobs.clear();
     assert_eq!(desk.try_report(1, &lease, honest), Err(ReportRejected::UnknownJob));
     assert!(desk.facts.is_empty());

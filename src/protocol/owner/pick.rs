@@ -63,6 +63,9 @@ impl Picker<'_> {
         if self.worker != self.me && self.job.bars(self.worker, self.platform) {
             return None;
         }
+        if let Some(left) = self.unit_left_behind() {
+            return Some(left);
+        }
         if self.worker == self.me {
             let judge = from(Want::Owner);
             // The owner's own votes settle a unit at once. While its slots are most of what is proven they prove the first newcomers.
@@ -107,6 +110,16 @@ impl Picker<'_> {
 
     fn newcomer_may_have_more(&self) -> bool {
         self.job.pending(self.worker, self.proven_within_reach) as usize + self.holds.len() < NEWCOMER_PENDING_MAX as usize
+    }
+
+    /// A unit that the worker had begun when it was lost: nobody else can go on with it and stand for the result alone.
+    fn unit_left_behind(&self) -> Option<(UnitIndex, Option<Want>)> {
+        let trusted = self.proven || self.worker == self.me;
+        let wants = [Want::First, Want::Another(Voter::Anyone), Want::Another(Voter::Proven)];
+        let wants = || wants.into_iter().filter(|want| trusted || *want != Want::Another(Voter::Proven));
+        let waiting = |unit: UnitIndex| wants().find(|want| self.job.wanted.set(*want).contains(&unit)).map(|want| (unit, Some(want)));
+        let left = self.job.checkpoints.by(self.worker).take(CANDIDATES_MAX).filter(|unit| self.suits(*unit));
+        left.filter_map(waiting).next().filter(|_| trusted || self.newcomer_may_have_more())
     }
 
     /// A suitable unit of a set, beginning at a random place.

@@ -8,7 +8,7 @@
 use super::{
     foreign::{Foreign, sift},
     own_job::OwnJob,
-    unit::{FailureRecord, Phase, Unit},
+    unit::{FailureRecord, Phase, Unit, UnitVote},
 };
 use crate::protocol::{
     fact::{JobState, SavedJob, Verdict, Vote},
@@ -39,10 +39,13 @@ impl OwnJob {
         };
         let verified: BTreeMap<UnitIndex, Value> = saved.verdicts.iter().filter_map(verified).collect();
         let caught = |worker: PeerId| worker != owner && trust.standing(worker).strikes > 0;
-        let struck = |vote: &Vote| caught(vote.worker) && verified.get(&vote.unit) != Some(&vote.value);
+        let any_caught = |vote: &Vote| caught(vote.worker) || vote.rests_on.iter().any(caught);
+        let struck = |vote: &Vote| any_caught(vote) && verified.get(&vote.unit) != Some(&vote.value);
         // In whatever order they come, and however often: of a worker's votes on a unit the first that was committed holds.
         let mut votes: Vec<&Vote> = saved.votes.iter().collect();
-        votes.sort_by_key(|vote| (vote.unit, vote.position, vote.worker, vote.attempt, vote.ordinal, vote.value, vote.platform));
+        votes.sort_by_key(|vote| {
+            (vote.unit, vote.position, vote.worker, vote.attempt, vote.ordinal, vote.value, vote.platform, vote.rests_on)
+        });
         for vote in votes {
             let known = job.unit(vote.unit).is_none_or(|unit| unit.votes.iter().any(|other| other.worker == vote.worker));
             if !known {
@@ -91,7 +94,7 @@ impl OwnJob {
     fn restore_credit(&mut self, owner: PeerId, trust: &Trust) {
         for at in 0..self.units.len() {
             let Phase::Verified { value, by_owner: _ } = self.units[at].phase else { continue };
-            let ballots = self.ballots(&self.units[at].votes, trust, owner);
+            let ballots = self.ballots(UnitIndex(at as u32), trust, owner);
             let credit = verify::backed_voters(&ballots, value);
             // Who was proven in an adopted job is only known by these units, so there whoever agreed with somebody was backed.
             let backed = |voter| credit.contains(&voter) || (self.foreign.is_some() && verify::keeps_credit(&ballots, value, voter));
@@ -109,7 +112,9 @@ impl OwnJob {
         // A newcomer has few units pending; whoever voted on more before it was caught was proven.
         let proven = self.voted_on.iter().filter(|(worker, units)| convicted(worker) && units.len() as u64 > PROVEN_UNITS);
         self.audit.convicted = proven.count() as u32;
-        self.audit.collusion = self.units.iter().any(Unit::shows_collusion);
+        let indexed = (0..).map(UnitIndex).zip(&self.units);
+        self.audit.collusion =
+            indexed.into_iter().any(|(index, unit)| unit.shows_collusion(|worker| !self.authors(index, worker).is_empty()));
     }
 
     /// Units to be judged after a restart: the undecided ones that were ever leased, and those decided whose votes disagree.
@@ -129,9 +134,10 @@ impl Unit {
     }
 
     /// Two convicted voters said the same, and it was wrong.
-    fn shows_collusion(&self) -> bool {
+    fn shows_collusion(&self, is_shared: impl Fn(PeerId) -> bool) -> bool {
         let Phase::Verified { value, .. } = self.phase else { return false };
         let mut seen: BTreeSet<Value> = BTreeSet::new();
-        self.votes.iter().filter(|vote| vote.struck && vote.value != value).any(|vote| !seen.insert(vote.value))
+        let wrong = |vote: &&UnitVote| vote.struck && vote.value != value && !is_shared(vote.worker);
+        self.votes.iter().filter(wrong).any(|vote| !seen.insert(vote.value))
     }
 }

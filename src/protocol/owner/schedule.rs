@@ -36,6 +36,8 @@ const FRUITLESS_PAUSE: Duration = Duration::from_secs(1);
 const PENDING_PAUSE: Duration = Duration::from_secs(15);
 /// When nothing else is left to hand out, an attempt is backed up after this and [`BACKUP_OVER_TYPICAL`] typical units.
 const BACKUP_AFTER: Duration = Duration::from_secs(5);
+/// An attempt that shows how far it has come is backed up when it has not done so for this: longer than it takes to show it again.
+const SEEN_PATIENCE: Duration = Duration::from_secs(15);
 /// See [`BACKUP_AFTER`].
 const BACKUP_OVER_TYPICAL: f64 = 3.0;
 /// The most leases of one unit at once: the attempt and two backups.
@@ -237,12 +239,15 @@ impl Owner {
         unit.leased = unit.leased.saturating_add(1);
         let attempt = unit.take_attempt();
         let ordinal = unit.next_position();
-        let token = LeaseToken::make(&job.secret, id, index, attempt, ordinal, worker);
-        let key = LeaseKey { job: id, unit: index, attempt };
         let want = want.unwrap_or(Want::First);
-        self.leases.insert(key, Held { worker, issued: now, expiry: now.after(duration), want, superseded: false });
+        let (from, rests_on) = self.where_to_begin(now, id, index, want, worker);
+        let secret = &self.jobs[&id].secret;
+        let token = LeaseToken::make(secret, id, index, attempt, ordinal, worker).resting_on(secret, rests_on);
+        let key = LeaseKey { job: id, unit: index, attempt };
+        let resumed = from.is_some();
+        self.leases.insert(key, Held { worker, issued: now, expiry: now.after(duration), want, resumed, seen: None, superseded: false });
         self.roster.hold(worker, key);
-        Lease { unit: index, attempt, ordinal, token, duration, input: None }
+        Lease { unit: index, attempt, ordinal, token, duration, input: None, from, rests_on }
     }
 
     /// Three times the estimate from measured speed, with the worker's queue before it; the job's limit where nothing is known.
@@ -272,7 +277,9 @@ impl Owner {
                 continue;
             }
             let leased = unit.leased;
-            let due = held.issued.after(patience.saturating_mul(u32::from(leased)));
+            // One that shows how far it has come is not late as long as it does so.
+            let (since, patience) = held.seen.map_or((held.issued, patience), |seen| (seen, patience.max(SEEN_PATIENCE)));
+            let due = since.after(patience.saturating_mul(u32::from(leased)));
             match (leased < LEASES_PER_UNIT_MAX, due <= now) {
                 (true, true) => late.push((key.unit, held.want)),
                 (true, false) => next = Some(next.map_or(due, |next| next.min(due))),

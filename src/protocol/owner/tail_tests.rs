@@ -29,7 +29,7 @@ fn a_slow_last_unit_is_backed_up_and_the_first_answer_counts() {
 fn a_stopped_job_that_a_late_vote_lets_go_on_leases_again_what_was_out() {
     let mut desk = Desk::new(&[]).submit(10);
     desk.worker(ME, 8);
-    let late = desk.leases[0].1;
+    let late = desk.leases[0].1.clone();
     while desk.job().state == JobState::Running {
         let at = desk.leases.iter().position(|(_, lease)| lease.unit.0 < 3).expect("one of the first three");
         let (_, lease) = desk.leases.remove(at);

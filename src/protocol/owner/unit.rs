@@ -1,6 +1,7 @@
 //! One unit of an own job, and the sets of units that want something.
 
 use crate::protocol::{
+    checkpoint::Authors,
     fact::{Failures, Origin},
     ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
     outcome::Value,
@@ -180,6 +181,18 @@ impl LeaseToken {
     pub fn make(secret: &JobSecret, job: JobId, unit: UnitIndex, attempt: Attempt, ordinal: u32, worker: PeerId) -> Self {
         let numbers = [unit.0.to_le_bytes(), attempt.0.to_le_bytes(), ordinal.to_le_bytes()];
         let digest = Digest::of_parts(&[&secret.0, b"lease", job.as_bytes(), numbers.as_flattened(), worker.as_bytes()]);
+        let mut token = [0; 16];
+        token.copy_from_slice(&digest.0[..16]);
+        Self(token)
+    }
+
+    /// The same of a lease that goes on from checkpoints of these; itself where there are none.
+    #[must_use]
+    pub fn resting_on(self, secret: &JobSecret, authors: Authors) -> Self {
+        if authors.is_empty() {
+            return self;
+        }
+        let digest = Digest::of_parts(&[&secret.0, b"resting", &self.0, &authors.to_bytes()]);
         let mut token = [0; 16];
         token.copy_from_slice(&digest.0[..16]);
         Self(token)

@@ -2,6 +2,7 @@
 
 use super::{Contribution, Counts, Owner, own_job::OwnJob, unit::Phase};
 use crate::protocol::{
+    checkpoint::Authors,
     fact::{Failures, Findings, JobState, Nondeterminism},
     ids::{JobId, PeerId, UnitIndex},
     job::Manifest,
@@ -30,6 +31,8 @@ pub struct JobView {
     pub running: u32,
     /// Workers that gave votes or hold leases.
     pub workers: u32,
+    /// Units of it were saved, or went on from where they were.
+    pub saved: bool,
     /// Gas of all votes.
     pub gas: u64,
     /// Who gave what, the most first.
@@ -121,6 +124,10 @@ pub struct UnitView {
     pub votes: Vec<VoteView>,
     /// Attempts that failed.
     pub failures: Option<Failures>,
+    /// How far it had come at its newest checkpoint, in gas, and who says so; none where it is decided.
+    pub checkpoint: Option<(u64, PeerId)>,
+    /// Who went on from a checkpoint, and at how much gas; forgotten when this node restarts.
+    pub resumed: Vec<(PeerId, u64)>,
 }
 
 /// One vote.
@@ -140,6 +147,8 @@ pub struct VoteView {
     pub set_aside: bool,
     /// The instruction set that it was computed on, says the receipt.
     pub platform: Platform,
+    /// From whose checkpoints its worker went on.
+    pub rests_on: Authors,
 }
 
 fn disagreement(job: &OwnJob) -> Option<Disagreement> {
@@ -181,6 +190,7 @@ impl Owner {
             awaiting: job.wanted.awaiting(),
             running,
             workers: contributors.len() as u32,
+            saved: !job.checkpoints.is_empty(),
             gas: contributors.iter().fold(0, |sum, (_, contribution, _)| sum.saturating_add(contribution.gas)),
             contributors,
             waiting: self.wait_reason(job, running),
@@ -261,7 +271,7 @@ impl Owner {
             Phase::Verified { value, by_owner } => (UnitState::Failed, Some(value), by_owner),
             Phase::Failed => (UnitState::Failed, None, false),
         };
-        let ballots = job.ballots(&unit.votes, &self.trust, self.me);
+        let ballots = job.ballots(index, &self.trust, self.me);
         let counted = value.map(|value| counted_ballots(&ballots, value)).unwrap_or_default();
         let vote = |(at, ballot): (usize, &Ballot)| VoteView {
             worker: ballot.worker,
@@ -271,6 +281,7 @@ impl Owner {
             struck: ballot.weight == Weight::Struck,
             set_aside: matches!(ballot.weight, Weight::Excused | Weight::SetAside),
             platform: ballot.platform,
+            rests_on: job.authors(index, ballot.worker),
         };
         UnitView {
             unit: index,
@@ -282,6 +293,8 @@ impl Owner {
             different_networks: counted.len() > 1 && counted.iter().all(|&at| ballots[at].prefix.is_some()),
             votes: ballots.iter().enumerate().map(vote).collect(),
             failures: job.failures.get(&index).map(|record| record.seen),
+            checkpoint: job.checkpoints.newest(index),
+            resumed: job.checkpoints.resumed(index).collect(),
         }
     }
 }

@@ -3,12 +3,13 @@
 use crate::protocol::{
     announce::Announcement,
     chain::Link,
+    checkpoint::Checkpoint,
     fact::{Fact, Vote},
     fraud::{Accusation, Finding, Ignored},
     gossip,
     ids::{Digest, JobId, PeerId, UnitIndex},
     keeping::Keepers,
-    owner::{Lease, ReportRejected},
+    owner::{Lease, Offer, ReportRejected},
     worker::{Kept, Outgoing, RunId},
 };
 use std::sync::Arc;
@@ -204,8 +205,24 @@ pub enum Action {
     },
     /// Close a worker's stream: its results cannot be compared with ours, or there is no room.
     Refuse(PeerId),
-    /// Run a unit in a slot, fetching what it needs; [`super::Event::Finished`] follows.
-    Run(RunId),
+    /// Run a unit in a slot, fetching what it needs; [`super::Event::Finished`] follows, and [`super::Event::Saved`] now and then.
+    Run {
+        /// Which.
+        run: RunId,
+        /// Go on from there. Where the state cannot be had from its coordinator, or is none of this unit, from the beginning.
+        from: Option<Arc<Checkpoint>>,
+    },
+    /// Show a coordinator how far a unit has come; it fetches the state if it likes.
+    SendOffer {
+        /// Whom.
+        to: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// How far.
+        offer: Offer,
+    },
+    /// The state of a checkpoint is of no more use: the blob may go, unless something else needs it.
+    DropState(Digest),
     /// Stop it, or do not start it; nothing follows.
     Stop(RunId),
     /// An accusation is not followed up. For logs.

@@ -3,6 +3,7 @@
 use crate::protocol::{
     announce::Announcement,
     chain::{End, Links},
+    checkpoint::Checkpoint,
     fact::SavedJob,
     fraud::Accusation,
     gossip,
@@ -10,7 +11,7 @@ use crate::protocol::{
     job::Manifest,
     keeping::KeptJob,
     outcome::Value,
-    owner::{Collected, Lease, OwnRun, Recovered, Report},
+    owner::{Collected, Lease, Offer, OwnRun, Recovered, Report},
     platform::Platform,
     trust::Prefix,
     verify::JobSecret,
@@ -147,6 +148,22 @@ pub enum Event {
         run: RunId,
         /// How.
         finished: Finished,
+    },
+    /// A run asked for by [`super::Action::Run`] has come so far; its state is held as a blob. It goes on.
+    Saved {
+        /// Which.
+        run: RunId,
+        /// How far.
+        checkpoint: Checkpoint,
+    },
+    /// A worker has shown how far it has come with a unit. The state was fetched, has its digest, and is held.
+    Offered {
+        /// Who.
+        from: PeerId,
+        /// Of which job.
+        job: JobId,
+        /// How far.
+        offer: Offer,
     },
     /// A worker hands in the links that [`super::Action::AskLinks`] asked for.
     Links {

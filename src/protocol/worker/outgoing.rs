@@ -1,6 +1,7 @@
 //! What an execution left, on its way to the coordinator and after it was acknowledged.
 
 use crate::protocol::{
+    checkpoint::Authors,
     ids::{Attempt, Digest, UnitIndex},
     outcome::{Outcome, Value},
     owner::LeaseToken,
@@ -40,6 +41,8 @@ pub struct Outgoing {
     pub token: LeaseToken,
     /// From the lease.
     pub input: Option<Digest>,
+    /// From the lease.
+    pub rests_on: Authors,
     /// What it ended in and left.
     pub finished: Finished,
 }
@@ -57,6 +60,8 @@ pub struct Kept {
     pub token: LeaseToken,
     /// From the lease.
     pub input: Option<Digest>,
+    /// From the lease.
+    pub rests_on: Authors,
     /// What it computed.
     pub value: Value,
     /// Bytes of output.
@@ -68,11 +73,11 @@ pub struct Kept {
 impl Kept {
     /// None of a failure, which nobody vouches for.
     pub(super) fn of(outgoing: Outgoing) -> Option<Self> {
-        let Outgoing { unit, attempt, ordinal, token, input, finished } = outgoing;
+        let Outgoing { unit, attempt, ordinal, token, input, rests_on, finished } = outgoing;
         let Finished { outcome, output_bytes, output, log: _, wall: _ } = finished;
         let output = output.filter(|output| output.len() <= KEPT_OUTPUT_BYTES_MAX);
         match outcome {
-            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, token, input, value, output_bytes, output }),
+            Outcome::Value(value) => Some(Self { unit, attempt, ordinal, token, input, rests_on, value, output_bytes, output }),
             Outcome::Failed(_) => None,
         }
     }

@@ -171,7 +171,7 @@ fn cost_of_the_chain() {
             }
             let finished = finished.unwrap();
             let part = Part { until: Some(finished.gas / 2), keep_state: true, ..Part::default() };
-            let Came::Stopped(snapshot) = machine.run_part(&stepped, given(), &part) else { panic!("it stops half-way") };
+            let Came::Stopped(snapshot) = machine.run_part(&stepped, given(), &part, &mut Unwatched) else { panic!("it stops half-way") };
             println!(
                 "life {args:24} plain {:7.1} ms, with chain {:+.2} %; {} links of {} gas of {}; state {} KiB",
                 best[0] * 1e3,

@@ -132,15 +132,15 @@ fn a_stepped_unit_is_the_same_in_parts_and_on_every_level() {
         same(&slow.run(&slow_program, long()), &whole);
         for (number, link) in links.iter().enumerate() {
             let part = Part { until: Some(link.gas), keep_state: true, ..Part::default() };
-            let snapshot = stopped(fast.run_part(&program, long(), &part));
+            let snapshot = stopped(fast.run_part(&program, long(), &part, &mut Unwatched));
             assert_eq!((snapshot.at, Digest::of(&snapshot.state)), (*link, link.state));
             let part = Part { from: Some((snapshot.state.clone(), snapshot.links)), ..Part::default() };
-            same(&ended(slow.run_part(&slow_program, long(), &part)), &whole);
+            same(&ended(slow.run_part(&slow_program, long(), &part, &mut Unwatched)), &whole);
             // Without the chain so far, one segment shows the next link.
             let Some(next) = links.get(number + 1) else { continue };
             let until = (number as u64 + 2) * whole.links.interval();
             let part = Part { from: Some((snapshot.state, Links::default())), until: Some(until), keep_state: false };
-            let end = stopped(slow.run_part(&slow_program, long(), &part));
+            let end = stopped(slow.run_part(&slow_program, long(), &part, &mut Unwatched));
             assert_eq!((end.at, end.state.len()), (*next, 0));
         }
     });
@@ -156,7 +156,7 @@ fn hopping_from_machine_to_machine_after_each_step_changes_nothing() {
         let mut part = Part { until: Some(0), keep_state: true, ..Part::default() };
         let mut hops = 0;
         let end = loop {
-            match machine.run_part(&program, long(), &part) {
+            match machine.run_part(&program, long(), &part, &mut Unwatched) {
                 Came::Ended(finished) => break finished,
                 Came::Stopped(snapshot) => {
                     hops += 1;
@@ -193,9 +193,9 @@ fn however_a_stepped_unit_ends_its_value_is_deterministic() {
             assert!(whole.links.head().is_some());
             same(&slow.run(&slow_program, bounded()), &whole);
             let part = Part { until: Some(2 * FINEST_INTERVAL), keep_state: true, ..Part::default() };
-            let snapshot = stopped(fast.run_part(&program, bounded(), &part));
+            let snapshot = stopped(fast.run_part(&program, bounded(), &part, &mut Unwatched));
             let part = Part { from: Some((snapshot.state, snapshot.links)), ..Part::default() };
-            same(&ended(slow.run_part(&slow_program, bounded(), &part)), &whole);
+            same(&ended(slow.run_part(&slow_program, bounded(), &part, &mut Unwatched)), &whole);
         }
     });
 }
@@ -223,12 +223,12 @@ fn what_is_no_state_of_the_unit_is_refused_and_nothing_panics() {
         let part = Part { until: Some(3000), keep_state: true, ..Part::default() };
         // A bent counter must not make it run for hours.
         let short = || given("abcdefgh", &["unit"]);
-        let state = stopped(machine.run_part(&program, short(), &part)).state;
+        let state = stopped(machine.run_part(&program, short(), &part, &mut Unwatched)).state;
         let go_on = |state: Vec<u8>| {
             let mut unit = short();
             unit.limits.gas = 200_000;
             let part = Part { from: Some((state, Links::default())), ..Part::default() };
-            ended(machine.run_part(&program, unit, &part)).end
+            ended(machine.run_part(&program, unit, &part, &mut Unwatched)).end
         };
         assert_eq!(go_on(state.clone()), Ok(Exit::Code(0)));
         for length in (0..state.len()).step_by(61) {
@@ -248,13 +248,16 @@ fn what_is_no_state_of_the_unit_is_refused_and_nothing_panics() {
         // A state beyond the unit's limits.
         let mut small = short();
         small.limits.memory_bytes = 2 << 16;
+        let stopped_state = state.clone();
         let part = Part { from: Some((state, Links::default())), ..Part::default() };
-        assert_eq!(ended(machine.run_part(&program, small, &part)).end, Err(AttemptFailure::Refused));
-        // A module that is not stepped has no parts.
+        assert_eq!(ended(machine.run_part(&program, small, &part, &mut Unwatched)).end, Err(AttemptFailure::Refused));
+        // A module that never stands still has no parts but the whole, and no states.
         let plain = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
         let (machine, program) = super::step_tests::machine(OptLevel::Speed, plain);
         let part = Part { until: Some(5), ..Part::default() };
-        assert_eq!(ended(machine.run_part(&program, long(), &part)).end, Err(AttemptFailure::Refused));
+        assert_eq!(ended(machine.run_part(&program, long(), &part, &mut Unwatched)).end, Ok(Exit::Code(0)));
+        let part = Part { from: Some((stopped_state, Links::default())), ..Part::default() };
+        assert_eq!(ended(machine.run_part(&program, long(), &part, &mut Unwatched)).end, Err(AttemptFailure::Refused));
     });
 }
 

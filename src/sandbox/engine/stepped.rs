@@ -2,10 +2,13 @@
 
 use super::{Guest, function};
 use crate::{
-    protocol::chain::{Link, Links},
+    protocol::{
+        chain::{Link, Links},
+        ids::Digest,
+    },
     sandbox::{
         step::{
-            Exports, GLOBAL_PREFIX, INIT, Part, RESULT, STEP, Snapshot,
+            Exports, GLOBAL_PREFIX, INIT, Part, RESULT, STATE_BYTES_MAX, STEP, Snapshot, Watch,
             state::{Next, NoState, Saved, Still},
         },
         wasi::{CALL_GAS, Halt},
@@ -28,12 +31,23 @@ pub(super) struct Course<'p> {
     budget: u64,
     links: Links,
     stopped: Option<Snapshot>,
+    watch: &'p mut dyn Watch,
 }
 
 impl<'p> Course<'p> {
-    pub(super) fn new(part: &'p Part, budget: u64) -> Self {
+    pub(super) fn new(part: &'p Part, budget: u64, watch: &'p mut dyn Watch) -> Self {
         let links = part.from.as_ref().map_or_else(Links::default, |(_, links)| links.clone());
-        Self { part, budget, links, stopped: None }
+        Self { part, budget, links, stopped: None, watch }
+    }
+
+    /// All the gas that the unit has.
+    pub(super) fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    /// The state to go on from.
+    pub(super) fn from(&self) -> Option<&'p [u8]> {
+        self.part.from.as_ref().map(|(state, _)| &**state)
     }
 
     /// Where it stopped; else its links.
@@ -82,22 +96,37 @@ impl<'p> Course<'p> {
         let handles = store.data().handles.expect("the unit runs");
         let gas = self.budget - left(store)?;
         let size = handles.memory.data_size(&*store) as u64 + store.data().world.state_bytes();
-        let is_due = self.links.is_due(gas, size);
-        let stops = self.part.until.is_some_and(|until| gas >= until);
-        if !is_due && !stops {
+        let wanted = self.wanted(gas, size);
+        if !wanted.is_something() {
             return Ok(false);
         }
         let globals: Vec<u128> = globals.iter().map(|global| bits(&global.get(&mut *store))).collect::<Result<_, _>>()?;
         let still = Still { next, gas, globals: &globals, world: &store.data().world, memory: handles.memory.data(&*store) };
-        let link = Link { gas, state: still.digest() };
-        if is_due {
-            self.links.record(link);
+        Ok(self.look(&still, wanted))
+    }
+
+    /// What the state at this moment is wanted for.
+    pub(super) fn wanted(&mut self, gas: u64, size: u64) -> Wanted {
+        let link = self.links.is_due(gas, size);
+        Wanted { link, stop: self.part.until.is_some_and(|until| gas >= until), watch: self.watch.is_due() }
+    }
+
+    /// Takes the state for whatever it is wanted. Returns whether the unit stops here.
+    pub(super) fn look(&mut self, still: &Still<'_>, wanted: Wanted) -> bool {
+        let state = if wanted.watch { still.to_bytes(self.watch.bytes_max()) } else { Vec::new() };
+        let digest = if state.is_empty() { still.digest() } else { Digest::of(&state) };
+        let at = Link { gas: still.gas, state: digest };
+        if wanted.link {
+            self.links.record(at);
         }
-        if stops {
-            let state = if self.part.keep_state { still.to_bytes() } else { Vec::new() };
-            self.stopped = Some(Snapshot { at: link, state, links: self.links.clone() });
+        if wanted.watch {
+            self.watch.take(Snapshot { at, state, links: self.links.clone() });
         }
-        Ok(stops)
+        if wanted.stop {
+            let state = if self.part.keep_state { still.to_bytes(STATE_BYTES_MAX) } else { Vec::new() };
+            self.stopped = Some(Snapshot { at, state, links: self.links.clone() });
+        }
+        wanted.stop
     }
 
     /// Brings the instance into a saved state.
@@ -124,6 +153,24 @@ impl<'p> Course<'p> {
         let next = saved.next;
         saved.fill(handles.memory.data_mut(&mut *store))?;
         Ok(next)
+    }
+}
+
+/// What a unit's state between two steps is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Wanted {
+    /// A link of the chain.
+    link: bool,
+    /// The part ends here.
+    stop: bool,
+    /// Somebody watches.
+    watch: bool,
+}
+
+impl Wanted {
+    /// Whether it is wanted at all.
+    pub(super) fn is_something(self) -> bool {
+        self != Self::default()
     }
 }
 

@@ -3,7 +3,6 @@
 //! In order: a magic number, what comes next, gas used, the globals, the WASI world, the memory's size and its pages of 4 KiB that
 //! are not all zero. Decoding takes any bytes: a state may come from a stranger, and is loaded inside the jail only.
 
-use super::STATE_BYTES_MAX;
 use crate::{protocol::ids::Digest, sandbox::wasi::World};
 use sha2::{Digest as _, Sha256};
 
@@ -38,12 +37,15 @@ impl Sink for Sha256 {
 }
 
 /// Keeps what it is given, or nothing once it is too much.
-struct Bounded(Option<Vec<u8>>);
+struct Bounded {
+    kept: Option<Vec<u8>>,
+    most: usize,
+}
 
 impl Sink for Bounded {
     fn put(&mut self, bytes: &[u8]) {
-        self.0 = self.0.take().filter(|kept| kept.len() + bytes.len() <= STATE_BYTES_MAX);
-        if let Some(kept) = &mut self.0 {
+        self.kept = self.kept.take().filter(|kept| kept.len() + bytes.len() <= self.most);
+        if let Some(kept) = &mut self.kept {
             kept.extend_from_slice(bytes);
         }
     }
@@ -96,11 +98,11 @@ impl Still<'_> {
         Digest(hasher.finalize().into())
     }
 
-    /// Itself; empty where it is too large to be taken out.
-    pub(in crate::sandbox) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Bounded(Some(Vec::new()));
+    /// Itself; empty where it has more than `most` bytes.
+    pub(in crate::sandbox) fn to_bytes(&self, most: usize) -> Vec<u8> {
+        let mut bytes = Bounded { kept: Some(Vec::new()), most };
         self.encode(&mut bytes);
-        bytes.0.unwrap_or_default()
+        bytes.kept.unwrap_or_default()
     }
 }
 

@@ -20,6 +20,7 @@ mod system;
 pub(super) use link::{add_to, signature};
 
 use crate::protocol::outcome::UnitLimits;
+use descriptors::Descriptor;
 use guest::Errno;
 use rand_chacha::ChaCha20Rng;
 use std::sync::Arc;
@@ -118,6 +119,22 @@ impl World {
     /// What the unit's files take of its memory limit, in bytes.
     pub(super) fn file_bytes(&self) -> u64 {
         self.files.used()
+    }
+
+    /// Whether there is a state file of at most so many bytes: what the unit wrote itself, not an input.
+    pub(super) fn has_state_file(&self, name: &str, most: u64) -> bool {
+        let place = self.files.find(fs::Node::ROOT, name);
+        let node = place.ok().and_then(|place| place.node);
+        node.is_some_and(|node| matches!(self.files.kind(node), fs::Kind::Scratch(bytes) if bytes.len() as u64 <= most))
+    }
+
+    /// The program begins again: nothing is open but what is from the start, standard input is at its beginning. Files stay.
+    pub(super) fn begin_again(&mut self) {
+        let before = std::mem::replace(&mut self.descriptors, descriptors::Descriptors::new());
+        let nodes = before.table.iter().flatten().filter_map(Descriptor::node);
+        for node in nodes.filter(|node| *node != fs::Node::ROOT) {
+            self.files.closed(node);
+        }
     }
 
     /// The limits that hold.

@@ -229,7 +229,7 @@ fn guess(spec: &JobSpec) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::owner::LeaseToken;
+    use crate::protocol::{checkpoint::Authors, owner::LeaseToken};
 
     const JOB: JobId = JobId([9; 32]);
 
@@ -252,7 +252,16 @@ mod tests {
 
         fn lease(&mut self, worker: u8, behaviour: Behaviour, unit: u32, ordinal: u32) {
             let (unit, attempt) = (UnitIndex(unit), Attempt(u32::from(worker)));
-            let lease = Lease { unit, attempt, ordinal, token: LeaseToken([0; 16]), duration: Duration::from_secs(90), input: None };
+            let lease = Lease {
+                unit,
+                attempt,
+                ordinal,
+                token: LeaseToken([0; 16]),
+                duration: Duration::from_secs(90),
+                input: None,
+                from: None,
+                rests_on: Authors::NONE,
+            };
             self.crowd.leased(PeerId([worker; 32]), behaviour, JOB, &[lease]);
         }
 

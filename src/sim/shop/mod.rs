@@ -45,7 +45,7 @@ struct Machine {
 }
 
 /// An answer on its way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Answer {
     machine: usize,
     epoch: u32,
@@ -258,10 +258,10 @@ impl Shop {
         self.tally.executions += 1;
         let asked = asked(&self.machines[number], job, &self.jobs[&job], &lease, self.now.since(START));
         let outcome = self.crowd.answer(&asked);
-        let Lease { unit, attempt, ordinal, token, .. } = lease;
+        let Lease { unit, attempt, ordinal, token, rests_on, .. } = lease;
         let (output, log, proof) = (None, Arc::from([]), Arc::from([]));
         let platform = self.machines[number].spec.platform;
-        let report = Report { unit, attempt, ordinal, token, outcome, output_bytes: 8, output, log, wall, platform, proof };
+        let report = Report { unit, attempt, ordinal, token, rests_on, outcome, output_bytes: 8, output, log, wall, platform, proof };
         if self.owner.report(self.now, self.machines[number].id, job, report).is_err() {
             self.tally.rejected += 1;
         }
@@ -290,6 +290,7 @@ impl Shop {
                     | OwnerAction::AskLinks { .. }
                     | OwnerAction::AskState { .. }
                     | OwnerAction::RunSegment { .. }
+                    | OwnerAction::DropState(_)
                     | OwnerAction::Announce(_) => {}
                 }
             }
@@ -318,7 +319,7 @@ impl Shop {
             let arrives = slot.after(self.delay);
             let step = STEP.as_micros() as u64;
             self.sequence += 1;
-            let answer = Answer { machine: number, epoch: machine.epoch, job, lease: *lease, wall };
+            let answer = Answer { machine: number, epoch: machine.epoch, job, lease: lease.clone(), wall };
             self.answers.insert((Instant(arrives.0.div_ceil(step) * step), self.sequence), answer);
         }
     }

@@ -277,7 +277,7 @@ fn check_contents<R: Read>(reader: &mut BundleReader<R>, unit: &Unit, checked: &
 fn check_votes(unit: &Unit, checked: &mut Checked, voters: &mut BTreeSet<PeerId>) {
     let (job, owner, policy) = (checked.header.job(), checked.header.manifest.owner, checked.header.manifest.policy);
     let input = checked.header.manifest.has_table().then(|| input_digest(&unit.name, unit.input));
-    let (mut seen, mut backing) = (BTreeSet::new(), BTreeSet::new());
+    let (mut seen, mut backing, mut shared) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for BundledVote { worker, claim, proof, counted: _, proven: _, struck } in &unit.votes {
         checked.receipts += 1;
         if receipt::check(proof, *worker, job, &Claim { input, ..*claim }).is_err() {
@@ -293,7 +293,20 @@ fn check_votes(unit: &Unit, checked: &mut Checked, voters: &mut BTreeSet<PeerId>
             voters.insert(*worker);
         }
         if !struck && unit.value == Some(claim.value) {
-            backing.insert(*worker);
+            if claim.rests_on.is_empty() {
+                backing.insert(*worker);
+            } else {
+                shared.push((*worker, claim.rests_on));
+            }
+        }
+    }
+    // One that rests on others stands for all of them: it counts only beside votes with which none of them has to do.
+    let mut behind = backing.clone();
+    for (worker, authors) in shared {
+        let all: Vec<PeerId> = std::iter::once(worker).chain(authors.iter()).collect();
+        if all.iter().all(|peer| !behind.contains(peer)) {
+            backing.insert(worker);
+            behind.extend(all);
         }
     }
     let Some(Value { .. }) = unit.value else { return };

@@ -8,6 +8,7 @@ use super::{
     bounds::{Rejection, SIGNATURE_BYTES, at_most, digest, few, fixed, peer_id},
     bundle_pb as pb,
     chain::{chain_from, chain_to},
+    checkpoint::{authors_from, authors_to},
     manifest, number,
     receipt::Claim,
 };
@@ -315,7 +316,7 @@ impl TryFrom<pb::Unit> for Unit {
 
 impl From<&BundledVote> for pb::Vote {
     fn from(bundled: &BundledVote) -> Self {
-        let Claim { unit: _, attempt, ordinal, value, output_bytes, input: _ } = bundled.claim;
+        let Claim { unit: _, attempt, ordinal, value, output_bytes, input: _, rests_on } = bundled.claim;
         let (exit_kind, exit_detail) = number::of_exit(value.exit);
         Self {
             worker: bundled.worker.0.to_vec().into(),
@@ -331,6 +332,7 @@ impl From<&BundledVote> for pb::Vote {
             proven: bundled.proven,
             struck: bundled.struck,
             chain: chain_to(value.chain),
+            rests_on: authors_to(rests_on),
         }
     }
 }
@@ -345,7 +347,7 @@ fn to_vote(unit: UnitIndex, message: pb::Vote) -> Result<BundledVote, Rejection>
     let (attempt, ordinal, output_bytes) = (Attempt(message.attempt), message.ordinal, message.output_bytes);
     Ok(BundledVote {
         worker: peer_id("worker", &message.worker)?,
-        claim: Claim { unit, attempt, ordinal, value, output_bytes, input: None },
+        claim: Claim { unit, attempt, ordinal, value, output_bytes, input: None, rests_on: authors_from(&message.rests_on)? },
         proof: message.proof.to_vec().into(),
         counted: message.counted,
         proven: message.proven,

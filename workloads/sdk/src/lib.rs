@@ -1,7 +1,7 @@
 //! The run-time of the bundled workloads: a WASI preview 1 command with arguments, streamed standard input, buffered
 //! standard output, errors with exit codes and an allocator, in a module of a few kilobytes.
 //!
-//! It is not a replacement for the standard library: no files, no clock, no environment, no threads. A workload that
+//! It is not a replacement for the standard library: no files but one, no clock, no environment, no threads. A workload that
 //! wants these is an ordinary `wasm32-wasip1` program, see `workloads/rust-example`.
 //!
 //! A workload is one function:
@@ -22,7 +22,8 @@
 //! # fn unused() {}
 //! ```
 //!
-//! One whose units run for long is a type instead, which does its work in steps: see [`Stepped`].
+//! One whose units run for long is a type instead, which does its work in steps: see [`Stepped`]. Or it does a part of its work, keeps
+//! where it is in a file and asks to be run again: see [`again`].
 //!
 //! On a target other than WebAssembly the same source is an ordinary native program, which is how the algorithms are
 //! tested and how their speed is compared.
@@ -31,6 +32,7 @@
 
 extern crate alloc;
 
+pub mod again;
 mod args;
 mod command;
 mod decimal;
@@ -41,6 +43,10 @@ mod stepped;
 
 #[cfg(any(test, target_family = "wasm"))]
 mod heap;
+
+#[cfg_attr(target_family = "wasm", path = "wasi_file.rs")]
+#[cfg_attr(not(target_family = "wasm"), path = "native_file.rs")]
+mod file;
 
 #[cfg_attr(target_family = "wasm", path = "wasi.rs")]
 #[cfg_attr(not(target_family = "wasm"), path = "native.rs")]
