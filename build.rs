@@ -12,7 +12,7 @@ fn generate() -> Result<(), Box<dyn std::error::Error>> {
     use protox::prost::Message as _;
 
     println!("cargo:rerun-if-changed=proto");
-    let files = ["manyhands/peer/v1/peer.proto", "manyhands/control/v1/control.proto", "manyhands/bundle/v1/bundle.proto"];
+    let files = ["manyhands/peer/v1/service.proto", "manyhands/control/v1/control.proto", "manyhands/bundle/v1/bundle.proto"];
     let descriptors = protox::compile(files, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     // Served by gRPC reflection.

@@ -67,13 +67,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
         return Err(ControlError::unverified(&job, &disputed).into());
     }
     let plain = args.output.is_some();
-    let request = GetResultsRequest {
-        job: args.ticket.clone().unwrap_or_else(|| job.id.clone()),
-        partial: args.partial,
-        follow: args.follow,
-        first_unit: 0,
-        plain,
-    };
+    let named = args.ticket.clone().unwrap_or_else(|| job.id.clone());
+    let request = GetResultsRequest { job: named, partial: args.partial, follow: args.follow, first_unit: 0, plain };
     let mut chunks = client.results(request).await?;
     let given = match (&args.output, context.format) {
         (Some(directory), _) => write_files(&mut chunks, directory).await?,

@@ -1,11 +1,11 @@
 //! Peers that this node was connected with lately, kept so that it finds its grid again after a restart, also at other addresses.
 
-use super::net::Contact;
+use super::net::{Contact, PeerHello};
 use crate::{
-    protocol::{gossip, ids::PeerId},
+    protocol::{gossip, ids::PeerId, peer::Event, trust::Prefix},
     store::{Store, StoreError, Write},
 };
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 /// How many are kept: enough that some are still there, few enough to be dialled one after the other.
 const KEPT_MAX: usize = 32;
@@ -72,6 +72,21 @@ impl Acquaintances {
             bytes = rest;
         }
         Self { peers, changed: false }
+    }
+}
+
+impl super::run_loop::Node {
+    /// A peer has said hello.
+    pub(super) fn on_connected(&mut self, peer: PeerId, hello: PeerHello) {
+        let prefix = hello.prefix.filter(|_| self.public_grid).map(Prefix);
+        let lineage = hello.lineage.filter(|inviter| *inviter != self.peer.me());
+        let own = hello.own || self.handle.settings.inviter() == Some(peer);
+        self.event(Event::Met { peer, prefix, lineage, own });
+        let hint: Arc<[u8]> = hello.contact.encode().into();
+        self.event(Event::Gossip(gossip::Event::Learned(vec![gossip::Contact { peer, hint }])));
+        self.acquaintances.meet(peer, &hello.contact);
+        self.connected.insert(peer, hello);
+        self.look_at(peer);
     }
 }
 

@@ -16,7 +16,6 @@ use crate::{
         owner::{LeaseToken, Offer, Recovered, Report},
         peer::Event,
         platform::Platform,
-        trust::Prefix,
         worker::RunId,
     },
     store::{BlobWriter, StagedBlob, Store, StoreError, Write},
@@ -55,17 +54,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 impl Node {
     pub(super) fn on_net(&mut self, event: NetEvent) {
         match event {
-            NetEvent::PeerConnected { peer, hello } => {
-                let prefix = hello.prefix.filter(|_| self.public_grid).map(Prefix);
-                let lineage = hello.lineage.filter(|inviter| *inviter != self.peer.me());
-                let own = hello.own || self.handle.settings.inviter() == Some(peer);
-                self.event(Event::Met { peer, prefix, lineage, own });
-                let hint: Arc<[u8]> = hello.contact.encode().into();
-                self.event(Event::Gossip(gossip::Event::Learned(vec![gossip::Contact { peer, hint }])));
-                self.acquaintances.meet(peer, &hello.contact);
-                self.connected.insert(peer, hello);
-                self.look_at(peer);
-            }
+            NetEvent::PeerConnected { peer, hello } => self.on_connected(peer, hello),
             NetEvent::PeerDisconnected { peer } => {
                 self.connected.remove(&peer);
             }

@@ -275,8 +275,8 @@ impl Node {
             self.refuse_worker(to);
             return false;
         };
-        let description =
-            JobDescription { job, manifest: (*manifest).clone(), encoded: signed.encoded, signature: signed.signature, keepers };
+        let (encoded, signature) = (signed.encoded, signed.signature);
+        let description = JobDescription { job, manifest: (*manifest).clone(), encoded, signature, keepers };
         self.send_to_worker(to, CoordinatorMessage::Job(Box::new(description)));
         true
     }

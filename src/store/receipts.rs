@@ -31,7 +31,8 @@ impl Store {
         })
     }
 
-    /// Receipts that are kept for a coordinator, or those of all coordinators of the job, behind the place `after`, which is zero at first: about `most`, and where the next page
+    /// Receipts that are kept for a coordinator, or for all of the job, behind the place `after`, which is zero at first: about `most`, and
+    /// where the next page
     /// begins, if there is one.
     pub fn kept_receipts(
         &self,

@@ -250,7 +250,7 @@ impl NodeBackend {
             let units = holder.head.manifest.units();
             let whole = give_from(&net, &ticket, &holder, &request, &mut next, &outlet).await?;
             let has_ended = holder.head.state.has_ended();
-            if next >= units || (whole && (request.partial || has_ended) && !(request.follow && !has_ended)) {
+            if next >= units || (whole && (has_ended || (request.partial && !request.follow))) {
                 let complete = next >= units || request.partial;
                 return if complete { Ok(()) } else { Err(Ended::Failed(ControlError::unverified(&shown(&holder), &[]))) };
             }
