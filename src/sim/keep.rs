@@ -34,7 +34,7 @@ pub(super) enum KeepMessage {
     /// From the author: keep this job.
     Offer(Keepers, Box<SavedJob>),
     /// From the author, with its number.
-    Fact(u64, Fact),
+    Fact(u64, Box<Fact>),
     /// From the author.
     Dismiss(JobId),
     /// From the author.
@@ -201,7 +201,7 @@ impl Grid {
             let stream = self.machines[me].keep.streams.entry(keeper).or_default();
             stream.sent += 1;
             let number = stream.sent;
-            self.say(me, keeper, KeepMessage::Fact(number, fact.clone()));
+            self.say(me, keeper, KeepMessage::Fact(number, Box::new(fact.clone())));
         }
     }
 
@@ -230,7 +230,7 @@ impl Grid {
         match message {
             KeepMessage::Offer(keepers, saved) => self.on_offer(me, via, epoch, keepers, *saved),
             KeepMessage::Fact(number, fact) => {
-                if let Some(job) = self.machines[me].disk.copy(fact).filter(|_| !lies) {
+                if let Some(job) = self.machines[me].disk.copy(*fact).filter(|_| !lies) {
                     self.tell(me, Event::KeptNoMore { job });
                 }
                 self.send_keep(me, via, epoch, KeepMessage::Stored(number));

@@ -1,9 +1,8 @@
 //! A unit's own input, as it comes with its lease.
 
 use super::{
-    bounds::{Rejection, at_most, digest},
+    bounds::{INLINE_BYTES_MAX, Rejection, at_most, digest},
     peer as pb,
-    work::{check_inline, check_size, inline_from},
 };
 use crate::protocol::{
     ids::Digest,
@@ -40,5 +39,27 @@ pub(super) fn input_to(input: UnitInput) -> pb::UnitInput {
         digest: input.digest.0.to_vec().into(),
         size: input.size,
         inline: input.inline.map_or_else(bytes::Bytes::new, |inline| inline.to_vec().into()),
+    }
+}
+
+pub(super) fn check_size(what: &'static str, found: u64, max: u64) -> Result<(), Rejection> {
+    let as_usize = |size| usize::try_from(size).unwrap_or(usize::MAX);
+    at_most(what, as_usize(found), as_usize(max))
+}
+
+pub(super) fn inline_from<'a>(what: &'static str, is_inline: bool, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Rejection> {
+    at_most(what, bytes.len(), INLINE_BYTES_MAX)?;
+    match (is_inline, bytes.is_empty()) {
+        (true, _) => Ok(Some(bytes)),
+        (false, true) => Ok(None),
+        (false, false) => Err(Rejection::Inconsistent { what, with: "the mark that there is none" }),
+    }
+}
+
+pub(super) fn check_inline(what: &'static str, inline: Option<&[u8]>, size: u64, digest: Digest) -> Result<(), Rejection> {
+    match inline {
+        Some(bytes) if bytes.len() as u64 != size => Err(Rejection::Inconsistent { what, with: "its size" }),
+        Some(bytes) if Digest::of(bytes) != digest => Err(Rejection::WrongDigest { what }),
+        Some(_) | None => Ok(()),
     }
 }

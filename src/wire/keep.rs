@@ -10,10 +10,10 @@ use super::{
         job_id, peer_id,
     },
     checkpoint::{authors_from, authors_to},
-    input::{UnitInput, input_from, input_to},
+    input::{UnitInput, check_inline, inline_from, input_from, input_to},
     kept::{value_from, value_to},
     number, peer as pb, signing,
-    work::{JobDescription, check_inline, description_from, description_to, inline_from},
+    work::{JobDescription, description_from, description_to},
 };
 use crate::protocol::{
     fact::{Failures, Findings, JobState, Nondeterminism, Origin, Verdict, Vote},

@@ -2,9 +2,9 @@
 
 use super::{
     bounds::{BATCH_INLINE_BYTES_MAX, BATCH_MAX, Rejection, SIGNATURE_BYTES, at_most, few, fixed, job_id},
+    input::{check_inline, inline_from},
     kept::{value_from, value_to},
     manifest, peer as pb, progress, signing,
-    work::{check_inline, inline_from},
 };
 use crate::protocol::{
     fact::JobState,

@@ -5,12 +5,12 @@
 
 use super::{
     bounds::{
-        BATCH_INLINE_BYTES_MAX, BATCH_MAX, CREDITS_MAX, INLINE_BYTES_MAX, INSTRUCTION_SET_BYTES_MAX, LOG_BYTES_MAX, Rejection,
-        SIGNATURE_BYTES, TOKEN_BYTES, at_most, digest, few, fixed, job_id,
+        BATCH_INLINE_BYTES_MAX, BATCH_MAX, CREDITS_MAX, INSTRUCTION_SET_BYTES_MAX, LOG_BYTES_MAX, Rejection, SIGNATURE_BYTES, TOKEN_BYTES,
+        at_most, digest, few, fixed, job_id,
     },
     chain::{chain_from, chain_to, links_from, links_to},
     checkpoint::{authors_from, authors_to, checkpoint_from, checkpoint_to, offer_from, offer_to, taken_from},
-    input::{input_from, input_to},
+    input::{check_inline, check_size, inline_from, input_from, input_to},
     keep::{SignedKeepers, list_from, list_to},
     kept::ReceiptPage,
     manifest, number, peer as pb,
@@ -374,28 +374,6 @@ fn distinct(units: impl Iterator<Item = u32>) -> Result<(), Rejection> {
         }
     }
     Ok(())
-}
-
-pub(super) fn check_size(what: &'static str, found: u64, max: u64) -> Result<(), Rejection> {
-    let as_usize = |size| usize::try_from(size).unwrap_or(usize::MAX);
-    at_most(what, as_usize(found), as_usize(max))
-}
-
-pub(super) fn inline_from<'a>(what: &'static str, is_inline: bool, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Rejection> {
-    at_most(what, bytes.len(), INLINE_BYTES_MAX)?;
-    match (is_inline, bytes.is_empty()) {
-        (true, _) => Ok(Some(bytes)),
-        (false, true) => Ok(None),
-        (false, false) => Err(Rejection::Inconsistent { what, with: "the mark that there is none" }),
-    }
-}
-
-pub(super) fn check_inline(what: &'static str, inline: Option<&[u8]>, size: u64, digest: Digest) -> Result<(), Rejection> {
-    match inline {
-        Some(bytes) if bytes.len() as u64 != size => Err(Rejection::Inconsistent { what, with: "its size" }),
-        Some(bytes) if Digest::of(bytes) != digest => Err(Rejection::WrongDigest { what }),
-        Some(_) | None => Ok(()),
-    }
 }
 
 impl From<WorkerMessage> for pb::WorkerMessage {

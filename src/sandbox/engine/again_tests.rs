@@ -256,6 +256,6 @@ fn what_is_no_state_of_the_program_is_refused_and_nothing_panics() {
         let mut greedy = Greedy::default();
         ended(other.run_part(&steps, short(), &Part::default(), &mut greedy));
         assert_eq!(go_on(greedy.0[0].state.clone()), Err(AttemptFailure::Refused));
-        assert!(FINEST_INTERVAL > 8 * AGAIN_GAS, "short units have no chain");
+        const { assert!(FINEST_INTERVAL > 8 * AGAIN_GAS, "short units have no chain") };
     });
 }
