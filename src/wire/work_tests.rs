@@ -155,7 +155,10 @@ fn each_breach_by_a_worker_is_named() {
     );
     assert_eq!(refuse(&|batch| batch.outcomes[1].output_is_inline = true), Rejection::Inconsistent { what: inline, with: "failure" });
     assert!(matches!(refuse(&|batch| batch.outcomes[0].output_is_inline = false), Rejection::Inconsistent { .. }));
-    assert!(matches!(refuse(&|batch| batch.outcomes[0].inline_output = vec![0; INLINE_BYTES_MAX + 1].into()), Rejection::TooLong { .. }));
+    assert!(matches!(
+        refuse(&|batch| batch.outcomes[0].inline_output = vec![0; crate::wire::bounds::INLINE_BYTES_MAX + 1].into()),
+        Rejection::TooLong { .. }
+    ));
     assert!(matches!(refuse(&|batch| batch.outcomes[0].log = vec![0; LOG_BYTES_MAX + 1].into()), Rejection::TooLong { what: "log", .. }));
     assert_eq!(refuse(&|batch| batch.outcomes[0].ended = None), Rejection::Missing { what: "outcome" });
     assert_eq!(
