@@ -153,7 +153,7 @@ impl Owner {
     /// Whether the worker is a newcomer that gets nothing more of this job until something of its is decided.
     fn has_enough_pending(&self, id: JobId, worker: PeerId) -> bool {
         let job = &self.jobs[&id];
-        let proven = worker == self.me || self.trust.is_proven(worker, job.gas_estimate());
+        let proven = worker == self.me || job.trusts(worker, job.gas_estimate(), &self.trust);
         let pending = job.pending(worker, self.proven_within_reach()) as usize + self.roster.leases(worker).len();
         !proven && pending >= NEWCOMER_PENDING_MAX as usize
     }
