@@ -2,11 +2,13 @@
 
 use super::{keep::Shell, kept::Kept as KeptHere, measure::Traffic, scenario::PeerSpec};
 use crate::protocol::{
+    checkpoint::Authors,
     fact::{Fact, Failures, Findings, JobState, Saved, Standing, Verdict, Vote},
-    ids::{JobId, PeerId, UnitIndex},
+    ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
     keeping::Keepers,
-    owner::{Output, Recovered},
+    outcome::Value,
+    owner::{LeaseToken, Output, Recovered},
     peer::Peer,
     platform::Platform,
     time::Instant,
@@ -96,10 +98,28 @@ impl Machine {
 /// Receipts on one page.
 const RECEIPTS_PAGE: usize = 64;
 
-fn recovered(kept: &Kept, platform: Platform) -> Recovered {
-    let Kept { unit, attempt, ordinal, token, input: _, rests_on, value, output_bytes, output } = kept.clone();
-    let (output, proof) = (output.map_or(Output::Missing, Output::Bytes), Arc::from([1]));
-    Recovered { unit, attempt, ordinal, token, rests_on, value, output_bytes, output, platform, proof }
+/// A worker's own receipt, without what simulated units never have; a large grid keeps millions.
+#[derive(Clone, Debug)]
+struct Receipt {
+    unit: UnitIndex,
+    attempt: Attempt,
+    ordinal: u32,
+    token: LeaseToken,
+    value: Value,
+    output_bytes: u64,
+}
+
+impl Receipt {
+    fn of(kept: Kept) -> Self {
+        let Kept { unit, attempt, ordinal, token, input: _, rests_on: _, value, output_bytes, output: _ } = kept;
+        Self { unit, attempt, ordinal, token, value, output_bytes }
+    }
+
+    fn recovered(&self, platform: Platform) -> Recovered {
+        let Self { unit, attempt, ordinal, token, value, output_bytes } = *self;
+        let (output, proof) = (Output::Bytes(Arc::from([0; 8])), Arc::from([1]));
+        Recovered { unit, attempt, ordinal, token, rests_on: Authors::NONE, value, output_bytes, output, platform, proof }
+    }
 }
 
 /// What a peer has made durable.
@@ -108,7 +128,7 @@ pub struct Disk {
     pub(super) jobs: BTreeMap<JobId, OnDisk>,
     pub(super) order: Vec<JobId>,
     standings: BTreeMap<PeerId, Standing>,
-    receipts: BTreeMap<(PeerId, JobId), Vec<Kept>>,
+    receipts: BTreeMap<(PeerId, JobId), Vec<Receipt>>,
 }
 
 /// What is known of a job.
@@ -135,13 +155,13 @@ impl Disk {
 
     /// Keeps receipts of what was acknowledged.
     pub fn keep_receipts(&mut self, coordinator: PeerId, job: JobId, receipts: Vec<Kept>) {
-        self.receipts.entry((coordinator, job)).or_default().extend(receipts);
+        self.receipts.entry((coordinator, job)).or_default().extend(receipts.into_iter().map(Receipt::of));
     }
 
     /// A page of them, whoever leased the units, as the border at the coordinator makes it, and where the next one begins.
     pub fn receipts(&self, job: JobId, after: u64, platform: Platform) -> (Vec<Recovered>, Option<u64>) {
         let kept = || self.receipts.iter().filter(|((_, of), _)| *of == job).flat_map(|(_, kept)| kept);
-        let page: Vec<_> = kept().skip(after as usize).take(RECEIPTS_PAGE).map(|kept| recovered(kept, platform)).collect();
+        let page: Vec<_> = kept().skip(after as usize).take(RECEIPTS_PAGE).map(|kept| kept.recovered(platform)).collect();
         let next = after as usize + page.len();
         (page, (next < kept().count()).then_some(next as u64))
     }

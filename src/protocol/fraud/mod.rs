@@ -38,9 +38,11 @@ const CLEARED_MAX: usize = 1024;
 const REST_FACTOR: u32 = 9;
 /// The shortest such pause: starting a slot costs something too.
 const REST_MIN: Duration = Duration::from_secs(1);
-/// How many accusations this peer makes in an hour: whoever makes up keys to be convicted must not fill the grid with proofs.
-const OWN_PER_HOUR: u32 = 60;
-const HOUR: Duration = Duration::from_secs(3600);
+/// How many accusations this peer makes at once: each is carried to the whole grid, and whoever makes up keys to be convicted must not
+/// fill it with proofs.
+const OWN_AT_ONCE: u32 = 16;
+/// In the long run it makes one in this time.
+const OWN_EVERY: Duration = Duration::from_secs(60);
 
 /// Evidence that a peer signed something wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -202,8 +204,8 @@ pub struct Fraud {
     accusers: Accusers,
     /// What was found right, the oldest first.
     cleared: VecDeque<Arc<Accusation>>,
-    own_since: Option<Instant>,
-    own_made: u32,
+    /// When all that it has made would be due, were they made one by one.
+    own_due: Instant,
 }
 
 impl Fraud {
@@ -301,11 +303,12 @@ impl Fraud {
 
     /// Whether this peer may make one more accusation, which counts as made.
     pub fn may_accuse(&mut self, now: Instant) -> bool {
-        if self.own_since.is_none_or(|since| now.since(since) >= HOUR) {
-            (self.own_since, self.own_made) = (Some(now), 0);
+        let due = self.own_due.max(now);
+        let allowed = due.since(now) <= OWN_EVERY * (OWN_AT_ONCE - 1);
+        if allowed {
+            self.own_due = due.after(OWN_EVERY);
         }
-        self.own_made += 1;
-        self.own_made <= OWN_PER_HOUR
+        allowed
     }
 
     /// When [`Fraud::start`] may have something.

@@ -6,6 +6,7 @@ use crate::protocol::{
     outcome::{Exit, Value},
 };
 
+const HOUR: Duration = Duration::from_secs(3600);
 const START: Instant = Instant(1_000_000);
 const KNOWN: Circumstances = Circumstances { accused_is_known: true, accuser_is_known: false, reproducible: true };
 
@@ -131,9 +132,11 @@ fn one_accuser_gets_so_many_checks_in_an_hour() {
 }
 
 #[test]
-fn a_peer_accuses_no_more_than_so_many_in_an_hour() {
+fn a_peer_accuses_a_few_at_once_and_then_one_in_a_while() {
     let mut fraud = Fraud::default();
-    let made = (0..1000).filter(|_| fraud.may_accuse(START)).count();
-    assert_eq!(made, OWN_PER_HOUR as usize);
-    assert!(fraud.may_accuse(START.after(HOUR)));
+    let made = |fraud: &mut Fraud, now: Instant| (0..1000).filter(|_| fraud.may_accuse(now)).count();
+    assert_eq!(made(&mut fraud, START), OWN_AT_ONCE as usize);
+    assert_eq!(made(&mut fraud, START.after(OWN_EVERY - Duration::from_secs(1))), 0);
+    assert_eq!(made(&mut fraud, START.after(OWN_EVERY)), 1);
+    assert_eq!(made(&mut fraud, START.after(2 * OWN_AT_ONCE * OWN_EVERY)), OWN_AT_ONCE as usize, "what was not used is not saved up");
 }

@@ -15,7 +15,7 @@
 //! verifies anything, here as elsewhere: that takes a proven vote.
 
 use super::{
-    Owner,
+    Owner, VOTES_PER_UNIT_MAX,
     pick::Picker,
     unit::{Phase, Want},
 };
@@ -29,21 +29,21 @@ use std::collections::BTreeMap;
 const EXAMINED_FROM: usize = 16;
 /// Members of a class at least, on average; at most twice as many.
 const CLASS: usize = 16;
-/// Which part of all newcomers is examined, as a power of two: a quarter.
-const EXAMINED_BITS: u32 = 2;
+/// Which part of all newcomers is examined, as a power of two: a half.
+const EXAMINED_BITS: u32 = 1;
 /// The most votes that a unit gets for being one of a class.
-const VOTES_MAX: usize = 2 * CLASS;
+const VOTES_MAX: usize = VOTES_PER_UNIT_MAX;
 /// A unit is confirmed when so many members have voted on it, or nothing else waits.
 const VOTES_LEAST: usize = 4;
 /// Undecided units of a class at once: each member needs twenty of them, and a few may be slow to come back.
 const UNITS_MAX: usize = 28;
 /// Units of a class that are remembered, decided ones included.
-const REMEMBERED_MAX: usize = 4 * UNITS_MAX;
+const REMEMBERED_MAX: usize = 2 * UNITS_MAX;
 /// A class with so many answers known has enough of them.
 const ANSWERS_ENOUGH: usize = 24;
 
 /// The class whose arc of the circle begins here.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(super) struct Class(u64);
 
 impl Class {
@@ -111,10 +111,19 @@ impl Picker<'_> {
     pub fn unit_for_newcomer(&self, begins: impl Fn() -> Option<(UnitIndex, Option<Want>)>) -> Option<(UnitIndex, Option<Want>)> {
         let Some(class) = self.begins_for() else { return begins() };
         let units = self.job.classes.of(class);
-        let takes_more = |unit: &UnitIndex| self.votes(*unit) < VOTES_MAX;
-        let open = |unit: UnitIndex| if self.is_known(unit) { Some((unit, Some(Want::First))) } else { self.waiting(unit) };
-        let shared = units.iter().rev().copied().filter(takes_more).filter_map(open).find(|(unit, _)| self.suits(*unit));
+        let shared = units.iter().rev().filter_map(|unit| self.open_to_member(*unit)).find(|(unit, _)| self.suits(*unit));
         shared.or_else(|| begins().filter(|_| units.iter().filter(|unit| !self.is_known(**unit)).count() < UNITS_MAX))
+    }
+
+    /// The unit of its class, if the newcomer could vote on it now. Asked for many units, and nearly all that are not decided are out.
+    fn open_to_member(&self, index: UnitIndex) -> Option<(UnitIndex, Option<Want>)> {
+        let unit = self.job.unit(index).filter(|unit| unit.votes.len() < VOTES_MAX)?;
+        match unit.phase {
+            _ if unit.votes.iter().any(|vote| vote.worker == self.worker) => None,
+            Phase::Verified { .. } => Some((index, Some(Want::First))),
+            _ if unit.leased > 0 => None,
+            Phase::Open | Phase::Reopened | Phase::Provisional(_) | Phase::Disputed | Phase::Failed => self.waiting(index),
+        }
     }
 
     /// What the owner's slots do while they prove the first newcomers: units of the first class that lacks answers, or a new one for it.
@@ -123,9 +132,22 @@ impl Picker<'_> {
         self.best_of_class(self.job.classes.of(class)).or_else(fresh)
     }
 
-    /// A unit of the first class that has one with enough votes.
+    /// A unit with enough votes for a proven voter: of the class that had one the last time, or the next that has.
     pub fn unit_of_any_class(&self) -> Option<(UnitIndex, Option<Want>)> {
-        self.job.classes.units.values().find_map(|units| self.best_of_class(units))
+        let classes = &self.job.classes.units;
+        // When a half is proven all classes are, and nobody pays for looking.
+        if classes.is_empty() || 2 * self.proven_online > self.workers_online {
+            return None;
+        }
+        let mut focus = self.focus.borrow_mut();
+        let around = classes.range(focus.class..).chain(classes.range(..focus.class));
+        for (class, units) in around {
+            focus.class = *class;
+            if let Some(found) = self.best_of_class(units) {
+                return Some(found);
+            }
+        }
+        None
     }
 
     fn class_that_lacks_answers(&self) -> Option<Class> {
@@ -151,6 +173,9 @@ impl Picker<'_> {
 
     /// The unit, if it waits for another vote, and whose.
     pub fn waiting(&self, unit: UnitIndex) -> Option<(UnitIndex, Option<Want>)> {
+        if self.job.unit(unit).is_none_or(|unit| unit.leased > 0 || unit.phase.is_decided()) {
+            return None;
+        }
         let wants = [Want::Another(Voter::Proven), Want::Another(Voter::Anyone)];
         wants.into_iter().find(|want| self.job.wanted.set(*want).contains(&unit)).map(|want| (unit, Some(want)))
     }
@@ -161,11 +186,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarter_is_examined_in_classes_that_halve_as_more_come() {
+    fn a_half_is_examined_in_classes_that_halve_as_more_come() {
         let places = || (0..4096u64).map(|number| number << (u64::BITS - 12));
         for workers in [64, 100, 1000, 4096] {
             let examined: Vec<Class> = places().filter_map(|place| Class::at(place, workers)).collect();
-            assert_eq!(examined.len(), 1024);
+            assert_eq!(examined.len(), 2048);
             let mut members: BTreeMap<Class, usize> = BTreeMap::new();
             examined.iter().for_each(|class| *members.entry(*class).or_default() += 1);
             let share = members.values().map(|&members| members * workers / 4096);

@@ -10,6 +10,7 @@
 //! would be paired with one another. As things are, each pair is as likely to conspire as one drawn from all. No two newcomers verify
 //! anything: that takes a proven vote as ever.
 
+use super::exam::Class;
 use crate::protocol::{
     ids::{Digest, PeerId},
     verify::JobSecret,
@@ -83,6 +84,8 @@ pub(super) struct Focus {
     taken: BTreeSet<PeerId>,
     /// Where on the circle the search for more goes on.
     cursor: Option<Place>,
+    /// The class whose units were confirmed last.
+    pub class: Class,
 }
 
 impl Focus {

@@ -29,7 +29,7 @@ use std::{
 pub const COLLECTED_AUDIT_RATE: f64 = 0.10;
 /// The most votes that a unit takes from elsewhere, so that whoever makes up keys and signs with them fills no memory. Three are the
 /// rule for a unit that is audited.
-pub const VOTES_PER_UNIT_MAX: usize = 16;
+pub const VOTES_PER_UNIT_MAX: usize = 32;
 /// The last place that a vote from elsewhere may claim among a unit's votes. A higher one would leave no place behind it.
 pub const POSITION_MAX: u32 = 1024;
 

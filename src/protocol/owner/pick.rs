@@ -33,6 +33,8 @@ pub(super) struct Picker<'a> {
     pub platform: Platform,
     /// The worker's vote can carry a verdict.
     pub proven: bool,
+    /// What the job's units take, see [`OwnJob::gas_estimate`].
+    pub gas: u64,
     /// Leases that the worker holds, of any job.
     pub holds: &'a BTreeSet<LeaseKey>,
     pub proven_online: usize,
@@ -84,18 +86,21 @@ impl Picker<'_> {
         }
         if self.proven {
             let witness = from(Want::Another(Voter::OnPlatform(self.platform)));
-            let examination = || self.examines().then(|| self.unit_of_any_class()).flatten();
-            let wanted = witness.or_else(examination).or_else(|| self.unit_in_focus()).or_else(|| from(proven)).or_else(|| from(any));
+            let wanted = witness
+                .or_else(|| self.unit_of_any_class())
+                .or_else(|| self.unit_in_focus())
+                .or_else(|| from(proven))
+                .or_else(|| from(any));
             return wanted.or_else(|| from(Want::First)).or_else(fresh);
         }
         if !self.newcomer_may_have_more() {
             return None;
         }
-        let confirms = || self.best_such(any, |unit| self.has_proven_vote(unit)).map(|unit| (unit, Some(any)));
         let begins = || from(Want::First).or_else(fresh);
         if self.examines() {
-            return confirms().or_else(|| self.unit_for_newcomer(begins));
+            return self.unit_for_newcomer(begins);
         }
+        let confirms = || self.best_such(any, |unit| self.has_proven_vote(unit)).map(|unit| (unit, Some(any)));
         let beside = || self.unit_of_mate().filter(|_| self.proven_online < COLD_BELOW_PROVEN_PEERS);
         confirms().or_else(beside).or_else(begins).or_else(|| from(any))
     }
@@ -145,16 +150,14 @@ impl Picker<'_> {
     }
 
     fn has_proven_vote(&self, unit: UnitIndex) -> bool {
-        let gas = self.job.gas_estimate();
         let votes = self.job.unit(unit).map_or(&[][..], |unit| &unit.votes);
-        votes.iter().any(|vote| !vote.struck && self.trust.is_proven(vote.worker, gas))
+        votes.iter().any(|vote| !vote.struck && self.trust.is_proven(vote.worker, self.gas))
     }
 
     /// A unit of one of the newcomers who are to be proven next, and the set that it is in.
     fn unit_in_focus(&self) -> Option<(UnitIndex, Option<Want>)> {
-        let gas = self.job.gas_estimate();
         let is_newcomer =
-            |peer: PeerId| peer != self.me && !self.job.trusts(peer, gas, self.trust) && !self.trust.is_barred(peer, self.now);
+            |peer: PeerId| peer != self.me && !self.job.trusts(peer, self.gas, self.trust) && !self.trust.is_barred(peer, self.now);
         self.focus.borrow_mut().next(&self.job.entrants, is_newcomer, |voter| self.unit_of(voter))
     }
 

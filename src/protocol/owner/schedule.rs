@@ -209,6 +209,7 @@ impl Owner {
             me: self.me,
             platform: self.roster.get(worker).map(|state| state.platform).unwrap_or_default(),
             proven: job.trusts(worker, gas, &self.trust),
+            gas,
             holds: self.roster.leases(worker),
             proven_online: self.roster.proven_at_last().max(job.proven_here()),
             proves_alone: self.proves_alone(),
