@@ -31,6 +31,12 @@ use window::Shares;
 pub const COORDINATORS_MAX: usize = 16;
 /// The most leases held for one coordinator: a second of no-op units on a few slots, and 4 MiB of bookkeeping.
 pub const WINDOW_MAX: u32 = 8192;
+/// So many outcomes may wait for one coordinator's acknowledgement, and fewer leases are welcome the more do: some seconds of no-op units, for
+/// a coordinator whose keepers are behind, and 12 MiB.
+pub const UNACKNOWLEDGED_MAX: u32 = 4 * WINDOW_MAX;
+/// The most that is held for one coordinator, leases and outcomes: it may have leased what it was told before. One that keeps to the windows
+/// never gets there, for what is not taken is missing until the lease runs out.
+pub const HELD_MAX: usize = (UNACKNOWLEDGED_MAX + 2 * WINDOW_MAX) as usize;
 /// The most outcomes in one message.
 pub const OUTCOME_BATCH_MAX: usize = 1024;
 /// The most bytes of inline output in one message.
@@ -43,7 +49,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 const USELESS_AFTER: Duration = Duration::from_secs(60);
 /// A coordinator that is not reached for so long makes room even if results for it are held.
 const LOST_AFTER: Duration = Duration::from_secs(600);
-/// While more bytes of results than this wait for one coordinator's acknowledgement, no new leases are welcome or taken.
+/// While more bytes of results than this wait for one coordinator's acknowledgement, no new leases are welcome; with twice as many none is
+/// taken.
 const HELD_BYTES_MAX: usize = 32 << 20;
 /// Leases beyond the window that are taken all the same: the coordinator may count differently for a moment.
 const WINDOW_SLACK: usize = 16;
@@ -204,19 +211,19 @@ impl Worker {
         }
     }
 
-    /// The coordinator leases units. What goes far beyond the windows that it was told is not taken, and nothing is while more than
-    /// `HELD_BYTES_MAX` waits for it: one that never acknowledges must not exhaust the memory, whatever window it was told before.
+    /// The coordinator leases units. What goes far beyond the windows that it was told is not taken, and nothing is while twice
+    /// `HELD_BYTES_MAX` wait for it: one that never acknowledges must not exhaust the memory, whatever window it was told before.
     pub fn leased(&mut self, now: Instant, from: PeerId, job: JobId, leases: &[Lease]) {
         let Some(coordinator) = self.coordinators.get_mut(&from) else { return };
         (coordinator.failures, coordinator.useful_at) = (0, now);
-        if coordinator.held_bytes > HELD_BYTES_MAX {
+        if coordinator.held_bytes > 2 * HELD_BYTES_MAX {
             return;
         }
         let welcome = 2 * coordinator.window_told.max(coordinator.window_before) as usize + WINDOW_SLACK;
         for lease in leases {
             let held = coordinator.running.len() + coordinator.unacknowledged.len();
             let run = RunId { coordinator: from, job, unit: lease.unit, attempt: lease.attempt };
-            if held >= 2 * WINDOW_MAX as usize
+            if held >= HELD_MAX
                 || coordinator.running.len() >= welcome
                 || coordinator.running.contains_key(&run)
                 || coordinator.unacknowledged.contains_key(&run)

@@ -231,6 +231,30 @@ pub fn made_with(proof: &[u8]) -> Option<(&[u8], &[u8])> {
     Proof::parse(proof).map(|proof| (proof.class, proof.instruction_set))
 }
 
+/// What a batch was signed as, and where in it a proof stands; see [`signed_together`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SignedTogether<'a> {
+    /// The validation class.
+    pub class: &'a str,
+    /// The instruction set.
+    pub instruction_set: &'a str,
+    /// Which of the batch.
+    pub position: usize,
+    /// How many there are.
+    pub count: usize,
+    /// The signature on all of them.
+    pub signature: [u8; SIGNATURE_BYTES],
+}
+
+/// The batch that a proof belongs to. With all of its claims the proofs can be made again, so they need not be kept beside those. None
+/// for a malformed proof, and for one of an older version.
+pub fn signed_together(proof: &[u8]) -> Option<SignedTogether<'_>> {
+    let Proof { version, class, instruction_set, position, count, signature, path: _ } = Proof::parse(proof)?;
+    let (class, instruction_set) = (core::str::from_utf8(class).ok()?, core::str::from_utf8(instruction_set).ok()?);
+    let (position, count) = (usize::from(position), usize::from(count));
+    (version == VERSION).then_some(SignedTogether { class, instruction_set, position, count, signature })
+}
+
 fn verify_root(worker: PeerId, count: u16, root: Digest, signature: &[u8; SIGNATURE_BYTES]) -> Result<(), ReceiptError> {
     let parts: [&[u8]; 3] = [ROOT, &count.to_le_bytes(), root.as_bytes()];
     signing::verify("receipt", worker, &parts, signature).map_err(|_: Rejection| ReceiptError::BadSignature)

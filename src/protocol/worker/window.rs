@@ -4,7 +4,7 @@
 //! shares for all would leave slots idle. So the share of whoever gives nothing goes to the others, but for one lease, by which it can
 //! begin again.
 
-use super::{Coordinator, HELD_BYTES_MAX, LinkState, WINDOW_MAX, Worker};
+use super::{Coordinator, HELD_BYTES_MAX, LinkState, UNACKNOWLEDGED_MAX, WINDOW_MAX, Worker};
 use crate::protocol::{ids::PeerId, time::Instant};
 use core::time::Duration;
 
@@ -76,6 +76,7 @@ impl Coordinator {
             Some(seconds) => (AHEAD.as_secs_f64() / seconds.max(1e-6)).clamp(0.0, f64::from(WINDOW_MAX)) + 1.0,
         };
         let window = f64::from(slots) * (1.0 + ahead) / f64::from(share.max(1));
-        (window as u32).clamp(1, WINDOW_MAX)
+        let waiting = u32::try_from(self.unacknowledged.len()).unwrap_or(u32::MAX);
+        (window as u32).clamp(1, WINDOW_MAX).min(UNACKNOWLEDGED_MAX.saturating_sub(waiting))
     }
 }
