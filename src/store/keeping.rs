@@ -408,4 +408,4 @@ impl Writer {
 
 #[cfg(test)]
 #[path = "keeping_tests.rs"]
-mod tests;
+pub(super) mod tests;

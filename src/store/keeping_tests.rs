@@ -15,7 +15,7 @@ use crate::{
 
 const ME: PeerId = PeerId([9; 32]);
 
-fn arrives(store: &Store, version: u32) -> JobId {
+pub fn arrives(store: &Store, version: u32) -> JobId {
     let manifest = Manifest {
         owner: PeerId([1; 32]),
         name: "job".into(),

@@ -1,7 +1,7 @@
 //! A job read from the store page by page, as messages for a keeper; and votes that a keeper took, for the author.
 
 use super::{
-    gather::{Gathering, Message, Sign, bind_votes, messages},
+    gather::{OwnVote, Message, Sign, bind_votes, messages},
     outbox::Page,
 };
 use crate::{
@@ -86,7 +86,7 @@ impl Signer {
 }
 
 impl Sign for (&Signer, JobId) {
-    fn sign(&self, votes: &[Gathering]) -> Option<(String, String, [u8; SIGNATURE_BYTES])> {
+    fn sign(&self, votes: &[OwnVote]) -> Option<(String, String, [u8; SIGNATURE_BYTES])> {
         let (signer, job) = *self;
         let inputs = match tokio::task::block_in_place(|| signer.store.input_digests(job, votes.iter().map(|own| own.vote.unit))) {
             Ok(inputs) => inputs,

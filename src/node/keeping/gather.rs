@@ -32,9 +32,9 @@ const TINY_BYTES: usize = 64;
 /// Larger ones that were sent lately are only named. A worker computes what another one has within so many units, or it costs some bytes.
 const LATELY_MAX: usize = 4096;
 
-/// A vote and what came with it.
+/// An own vote, its output where that is small, and whether it decided its unit.
 #[derive(Clone, Debug)]
-pub(super) struct Gathering {
+pub(super) struct OwnVote {
     pub vote: Vote,
     pub output: Option<Arc<[u8]>>,
     pub decided: Option<bool>,
@@ -43,7 +43,7 @@ pub(super) struct Gathering {
 /// Signs own votes together: a batch's class, instruction set and signature.
 pub(super) trait Sign {
     /// None when it cannot be done.
-    fn sign(&self, votes: &[Gathering]) -> Option<(String, String, [u8; SIGNATURE_BYTES])>;
+    fn sign(&self, votes: &[OwnVote]) -> Option<(String, String, [u8; SIGNATURE_BYTES])>;
 }
 
 /// What is to be sent: records that are read at once, and a sheaf.
@@ -53,7 +53,7 @@ pub(super) type Message = (Vec<Record>, Sheaf);
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     /// Own votes, which are signed when they go, and the units that they decided.
-    own: Vec<Gathering>,
+    own: Vec<OwnVote>,
     decided: BTreeSet<UnitIndex>,
     parts: Vec<Part>,
     /// What a keeper reads at once.
@@ -218,13 +218,13 @@ impl Gathered {
         let mut at = 0;
         let mut apart: Vec<Record> = Vec::new();
         while let Some((vote, output, decided)) = votes.get(at).copied() {
-            let gathering = |(vote, output, decided): &(&Vote, Option<&[u8]>, Option<bool>)| Gathering {
+            let own_vote = |(vote, output, decided): &(&Vote, Option<&[u8]>, Option<bool>)| OwnVote {
                 vote: Vote::clone(vote),
                 output: output.map(Arc::from),
                 decided: *decided,
             };
             if vote.worker == me && vote.proof.is_empty() && is_plain(vote) {
-                self.own.push(gathering(&(vote, output, decided)));
+                self.own.push(own_vote(&(vote, output, decided)));
                 self.decided.extend(decided.map(|_| vote.unit));
                 self.count += 1;
                 self.bytes += output.map_or(0, <[u8]>::len);
