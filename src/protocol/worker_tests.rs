@@ -245,6 +245,40 @@ fn fewer_leases_are_welcome_the_more_results_wait_and_none_that_was_welcome_is_l
 }
 
 #[test]
+fn leases_under_way_are_taken_however_often_the_window_shrinks_meanwhile() {
+    let mut bench = Bench::at_work(1);
+    let said = |bench: &mut Bench| {
+        let windows = bench.take().into_iter().filter_map(|action| if let WorkerAction::Window { window, .. } = action { Some(window) } else { None });
+        windows.last()
+    };
+    // A hundred no-op units make it tell the largest window; some that take long make it shrink, step by step.
+    let mut unit = 0;
+    let mut run_one = |bench: &mut Bench, wall| {
+        bench.worker.leased(bench.now, key(1), JOB, &[lease(unit)]);
+        bench.worker.finished(run(1, unit), Finished { wall, ..finished(1) });
+        bench.worker.acknowledged(key(1), JOB, &[UnitIndex(unit)]);
+        unit += 1;
+    };
+    (0..200).for_each(|_| run_one(&mut bench, Duration::from_micros(1)));
+    assert_eq!(said(&mut bench), Some(WINDOW_MAX));
+    bench.now = bench.now.after(Duration::from_secs(100));
+    let mut shrunk = Vec::new();
+    for _ in 0..5 {
+        run_one(&mut bench, Duration::from_millis(20));
+        shrunk.extend(said(&mut bench));
+    }
+    assert!(shrunk.len() > 2 && shrunk.iter().all(|window| *window < WINDOW_MAX / 4), "{shrunk:?}");
+    let under_way: Vec<Lease> = (1000..1000 + WINDOW_MAX).map(lease).collect();
+    bench.worker.leased(bench.now, key(1), JOB, &under_way);
+    assert_eq!(bench.worker.running(), WINDOW_MAX as usize);
+    // Later it can only be somebody who does not care.
+    bench.worker.revoked(key(1), JOB);
+    bench.now = bench.now.after(Duration::from_secs(30));
+    bench.worker.leased(bench.now, key(1), JOB, &under_way);
+    assert!(bench.worker.running() < WINDOW_MAX as usize / 4);
+}
+
+#[test]
 fn useless_coordinators_make_room_for_others() {
     let mut bench = Bench::new(1);
     let all: Vec<u8> = (1..=40).collect();

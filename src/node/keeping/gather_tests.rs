@@ -161,7 +161,7 @@ fn the_last_decision_on_a_unit_holds() {
     let (votes, open) = (signed(2, &[1, 2]), |unit| Write::Fact(Fact::Verdict(JOB, UnitIndex(unit), Verdict::Open)));
     let writes = |turn: &[&dyn Fn() -> Vec<Write>]| turn.iter().flat_map(|part| part()).collect::<Vec<_>>();
     let batch = || votes.iter().flat_map(decides).collect::<Vec<_>>();
-    let second = || decides(&signed(3, &[1])[0]).to_vec();
+    let second = || Vec::from(decides(&signed(3, &[1])[0]));
     let cases: [(&str, Vec<Vec<Write>>, Verdict); 7] = [
         ("re-opened behind it", vec![writes(&[&batch, &|| vec![open(1)]])], Verdict::Open),
         ("re-opened before it", vec![writes(&[&|| vec![open(1)], &batch])], verified(&votes[0], false)),
