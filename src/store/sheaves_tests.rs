@@ -11,7 +11,7 @@ use crate::{
     store::keeping::tests::arrives,
     wire::{
         kept::check_collected,
-        receipt::{Claim, Receipts},
+        receipt::{CheckedRoots, Claim, Receipts},
         sheaf::BatchVote,
         signing,
     },
@@ -75,7 +75,7 @@ fn what_was_bound_is_found_when_it_is_taken_apart_in_the_order_in_which_it_came(
     assert_eq!(votes.iter().map(|vote| vote.unit.0).collect::<Vec<_>>(), [0, 1, 2]);
     for vote in &votes {
         assert_eq!((vote.origin, vote.platform), (Origin::Collected { output: true }, Platform::X86_64));
-        assert_eq!(check_collected(vote, job, None, "v1"), Ok(()));
+        assert_eq!(check_collected(vote, job, None, "v1", &mut CheckedRoots::default()), Ok(()));
     }
     let verdicts = store.verdicts_page(job, UnitIndex(0), 10).unwrap();
     let value = votes[0].value;

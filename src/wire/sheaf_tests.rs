@@ -1,7 +1,7 @@
 //! Tests of [`super`].
 
 use super::*;
-use crate::wire::{kept::check_collected, signing};
+use crate::wire::{kept::check_collected, receipt::CheckedRoots, signing};
 use iroh::SecretKey;
 
 const JOB: JobId = JobId([7; 32]);
@@ -51,7 +51,7 @@ fn proofs_are_made_again_and_hold_for_the_inputs_that_the_worker_was_given() {
     let batch = batch(5, &inputs);
     let check = |inputs: &[Option<Digest>]| -> usize {
         let votes = batch.unbind(JOB, inputs).unwrap();
-        votes.iter().zip(inputs).filter(|((vote, _), input)| check_collected(vote, JOB, **input, "v1").is_ok()).count()
+        votes.iter().zip(inputs).filter(|((vote, _), input)| check_collected(vote, JOB, **input, "v1", &mut CheckedRoots::default()).is_ok()).count()
     };
     assert_eq!(check(&inputs), 5);
     assert_eq!(check(&[None; 5]), 0, "none of a batch that is not whole");

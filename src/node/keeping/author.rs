@@ -22,6 +22,7 @@ use crate::{
         keep::{HandedVote, KeepMessage, KeeperMessage, SignedKeepers},
         kept::check_collected,
         peer as pb,
+        receipt::CheckedRoots,
         work::{CoordinatorMessage, JobDescription},
     },
 };
@@ -348,8 +349,9 @@ impl Node {
             Err(error) => return tracing::error!(%error, "the inputs of units cannot be read"),
         };
         let mut collected = Vec::with_capacity(votes.len());
+        let mut checked = CheckedRoots::default();
         for (HandedVote { vote, output }, input) in votes.into_iter().zip(inputs) {
-            if let Err(reason) = check_collected(&vote, job, input, &self.validation_class) {
+            if let Err(reason) = check_collected(&vote, job, input, &self.validation_class, &mut checked) {
                 tracing::info!(peer = %from.short(), job = %job.short(), %reason, "a vote that a keeper took is not believed");
                 continue;
             }

@@ -104,6 +104,10 @@ impl Sign for (&Signer, JobId) {
             }
         }
     }
+
+    fn prove(&self, vote: &mut Vote) {
+        self.0.sign(self.1, std::iter::once(vote));
+    }
 }
 
 /// What keepers are sent, each with the bytes that it takes while it waits; only the last one says that all of it was said.

@@ -44,6 +44,9 @@ pub(super) struct OwnVote {
 pub(super) trait Sign {
     /// None when it cannot be done.
     fn sign(&self, votes: &[OwnVote]) -> Option<(String, String, [u8; SIGNATURE_BYTES])>;
+
+    /// Gives one that does not fit a batch its own proof.
+    fn prove(&self, vote: &mut Vote);
 }
 
 /// What is to be sent: records that are read at once, and a sheaf.
@@ -243,7 +246,11 @@ impl Gathered {
                 if let Some(output) = output {
                     apart.push(Record::Blob(Arc::from(output)));
                 }
-                apart.push(Record::Vote(collected(vote)));
+                let mut alone = collected(vote);
+                if vote.worker == me && vote.proof.is_empty() {
+                    sign.prove(&mut alone);
+                }
+                apart.push(Record::Vote(alone));
                 if let Some(by_owner) = decided {
                     apart.push(Record::Verdict(vote.unit, Verdict::Verified { value: vote.value, by_owner }));
                 }

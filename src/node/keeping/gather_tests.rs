@@ -10,7 +10,7 @@ use crate::{
     },
     wire::{
         kept::check_collected,
-        receipt::{Claim, Receipts},
+        receipt::{CheckedRoots, Claim, Receipts},
         signing,
     },
 };
@@ -34,6 +34,11 @@ impl Sign for Signer {
         let claims: Vec<Claim> = votes.iter().map(|own| Claim::of_vote(&own.vote, None)).collect();
         let receipts = Receipts::new(JOB, "v1", "x86_64", &claims).unwrap();
         Some(("v1".into(), "x86_64".into(), receipts.sign(&key(1))))
+    }
+
+    fn prove(&self, vote: &mut Vote) {
+        let receipts = Receipts::new(JOB, "v1", "x86_64", &[Claim::of_vote(vote, None)]).unwrap();
+        vote.proof = receipts.proof(0, &receipts.sign(&key(1)));
     }
 }
 
@@ -109,7 +114,7 @@ fn known(messages: Vec<Message>) -> (Vec<Vote>, BTreeMap<u32, Verdict>) {
             }
         }
     }
-    assert!(votes.iter().all(|vote| check_collected(vote, JOB, None, "v1").is_ok()));
+    assert!(votes.iter().all(|vote| check_collected(vote, JOB, None, "v1", &mut CheckedRoots::default()).is_ok()));
     (votes, verdicts)
 }
 
@@ -154,6 +159,17 @@ fn votes_of_a_batch_that_is_not_whole_keep_their_proofs() {
     assert!(whole_batch([with_chain].iter()).is_none() && whole_batch(whole.iter()).is_some());
     assert_eq!(bind_votes(&whole[..3]).len(), 3);
     assert_eq!(bind_votes(&[signed(3, &[9]), whole].concat()).len(), 2);
+}
+
+#[test]
+fn own_votes_that_fit_no_batch_are_signed_too() {
+    let mut gathered = Gathered::default();
+    let plain = vote(me(), 5);
+    let stepped = Vote { value: Value { chain: Some(Digest([1; 32])), ..plain.value }, ..plain };
+    let (fact, verdict) = (Fact::Vote(JOB, stepped.clone()), Fact::Verdict(JOB, UnitIndex(5), verified(&stepped, true)));
+    add(&mut gathered, &[Write::Fact(fact), Write::Fact(verdict)]);
+    let (votes, verdicts) = known(gathered.take(&Signer));
+    assert_eq!((votes.len(), verdicts[&5]), (1, verified(&stepped, true)));
 }
 
 #[test]

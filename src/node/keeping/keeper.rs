@@ -23,6 +23,7 @@ use crate::{
         keep::{KeepMessage, KeeperMessage, Record},
         kept::check_collected,
         peer as pb,
+        receipt::CheckedRoots,
         sheaf::Sheaf,
         work::JobDescription,
     },
@@ -210,7 +211,12 @@ impl Node {
             self.say(from, KeeperMessage::Refused { job, reason: reason.to_owned() });
             return Ok(());
         }
-        let again = role.is_some() && tokio::task::block_in_place(|| self.store.has_votes(job)).map_err(|error| error.to_string())?;
+        let again = match self.arriving(from, job) {
+            // On one stream nothing comes twice.
+            Ok(arriving) => arriving.again,
+            Err(_) if role.is_none() => false,
+            Err(_) => tokio::task::block_in_place(|| self.store.has_votes(job)).map_err(|error| error.to_string())?,
+        };
         let list = keepers.keepers.clone();
         self.keeping.writes.push(Write::Arrive(Box::new(NewKept { id: job, manifest: encoded, signature, keepers })));
         let Some(author) = self.keeping.authors.streams.get_mut(&from) else { return Ok(()) };
@@ -453,11 +459,11 @@ pub(in crate::node) fn believe_signed(store: &Store, saved: &mut SavedJob, class
     let taken: BTreeSet<UnitIndex> = saved.votes.iter().filter(|vote| !is_collected(vote.origin)).map(|vote| vote.unit).collect();
     let id = saved.id;
     let inputs = store.input_digests(id, saved.votes.iter().map(|vote| vote.unit))?;
-    let mut inputs = inputs.into_iter();
+    let (mut inputs, mut checked) = (inputs.into_iter(), CheckedRoots::default());
     saved.votes.retain(|vote| {
         let input = inputs.next().flatten();
         let matters = !decided.contains(&vote.unit) || taken.contains(&vote.unit);
-        !is_collected(vote.origin) || !matters || check_collected(vote, id, input, class).is_ok()
+        !is_collected(vote.origin) || !matters || check_collected(vote, id, input, class, &mut checked).is_ok()
     });
     Ok(())
 }
