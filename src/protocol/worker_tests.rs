@@ -236,7 +236,10 @@ fn fewer_leases_are_welcome_the_more_results_wait_and_none_that_was_welcome_is_l
         // It does not hear of a new window before it has filled the old one once more.
         fill(&mut bench, window);
         let before = window;
-        let said = bench.take().into_iter().filter_map(|action| if let WorkerAction::Window { window, .. } = action { Some(window) } else { None });
+        let said = bench
+            .take()
+            .into_iter()
+            .filter_map(|action| if let WorkerAction::Window { window, .. } = action { Some(window) } else { None });
         window = said.last().unwrap_or(window);
         fill(&mut bench, before);
         smallest = smallest.min(window);
@@ -248,7 +251,10 @@ fn fewer_leases_are_welcome_the_more_results_wait_and_none_that_was_welcome_is_l
 fn leases_under_way_are_taken_however_often_the_window_shrinks_meanwhile() {
     let mut bench = Bench::at_work(1);
     let said = |bench: &mut Bench| {
-        let windows = bench.take().into_iter().filter_map(|action| if let WorkerAction::Window { window, .. } = action { Some(window) } else { None });
+        let windows = bench
+            .take()
+            .into_iter()
+            .filter_map(|action| if let WorkerAction::Window { window, .. } = action { Some(window) } else { None });
         windows.last()
     };
     // A hundred no-op units make it tell the largest window; some that take long make it shrink, step by step.

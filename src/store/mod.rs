@@ -62,8 +62,8 @@ pub use files::{BlobWriter, SMALL_BYTES_MAX, StagedBlob};
 pub use keeping::{BlobRow, NewKept, Role};
 pub use load::SignedManifest;
 pub use pages::VOTES_PAGE_MAX;
-pub use sheaves::{BOUND_VOTE_BYTES, BoundSheaf};
 pub use receipts::{KEPT_BYTES_MAX, KEPT_FOR};
+pub use sheaves::{BOUND_VOTE_BYTES, BoundSheaf};
 pub use submission::{Parts, Submission, SubmissionError, Submitted};
 pub use views::{Output, UNITS_PAGE_MAX, UnitRow};
 

@@ -227,7 +227,10 @@ mod tests {
         }
         assert_eq!(check_collected(&vote, JobId([2; 32]), None, "v1", &mut CheckedRoots::default()), forged);
         let nothing = Vote { proof: Arc::from([]), ..vote.clone() };
-        assert_eq!(check_collected(&nothing, job, None, "v1", &mut CheckedRoots::default()), Err(CollectedError::Receipt(ReceiptError::Malformed)));
+        assert_eq!(
+            check_collected(&nothing, job, None, "v1", &mut CheckedRoots::default()),
+            Err(CollectedError::Receipt(ReceiptError::Malformed))
+        );
         assert_eq!(check_collected(&vote, job, None, "v2", &mut CheckedRoots::default()), Err(CollectedError::OtherEngine));
         let input = Some(Digest([6; 32]));
         assert_eq!(check_collected(&vote, job, input, "v1", &mut CheckedRoots::default()), forged, "it was computed from something else");

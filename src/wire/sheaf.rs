@@ -222,9 +222,7 @@ fn column<T: Default + PartialEq>(votes: &[BatchVote], of: impl Fn(&BatchVote) -
 fn batch_to(batch: &Batch) -> pb::KeptBatch {
     let votes = &batch.votes;
     let output = |output: &BatchOutput| match output {
-        BatchOutput::Inline(bytes) => {
-            pb::KeptOutput { output: Some(pb::kept_output::Output::Inline(bytes.to_vec().into())), bytes: 0 }
-        }
+        BatchOutput::Inline(bytes) => pb::KeptOutput { output: Some(pb::kept_output::Output::Inline(bytes.to_vec().into())), bytes: 0 },
         BatchOutput::Named { digest, bytes } => {
             pb::KeptOutput { output: Some(pb::kept_output::Output::Digest(digest.0.to_vec().into())), bytes: *bytes }
         }

@@ -12,7 +12,16 @@ fn key() -> SecretKey {
 
 fn vote(unit: u32) -> BatchVote {
     let output = unit % 2;
-    BatchVote { unit: UnitIndex(unit), attempt: Attempt(unit % 3), ordinal: 0, position: 1, exit: Exit::Code(0), gas: 9, output, decided: None }
+    BatchVote {
+        unit: UnitIndex(unit),
+        attempt: Attempt(unit % 3),
+        ordinal: 0,
+        position: 1,
+        exit: Exit::Code(0),
+        gas: 9,
+        output,
+        decided: None,
+    }
 }
 
 /// A batch of a worker's that it has signed.
@@ -51,7 +60,11 @@ fn proofs_are_made_again_and_hold_for_the_inputs_that_the_worker_was_given() {
     let batch = batch(5, &inputs);
     let check = |inputs: &[Option<Digest>]| -> usize {
         let votes = batch.unbind(JOB, inputs).unwrap();
-        votes.iter().zip(inputs).filter(|((vote, _), input)| check_collected(vote, JOB, **input, "v1", &mut CheckedRoots::default()).is_ok()).count()
+        votes
+            .iter()
+            .zip(inputs)
+            .filter(|((vote, _), input)| check_collected(vote, JOB, **input, "v1", &mut CheckedRoots::default()).is_ok())
+            .count()
     };
     assert_eq!(check(&inputs), 5);
     assert_eq!(check(&[None; 5]), 0, "none of a batch that is not whole");

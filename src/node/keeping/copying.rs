@@ -1,7 +1,7 @@
 //! A job read from the store page by page, as messages for a keeper; and votes that a keeper took, for the author.
 
 use super::{
-    gather::{OwnVote, Message, Sign, bind_votes, messages},
+    gather::{Message, OwnVote, Sign, bind_votes, messages},
     outbox::Page,
 };
 use crate::{
