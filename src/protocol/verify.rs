@@ -263,9 +263,12 @@ fn settle(ballots: &[Ballot], value: Value, by_owner: bool, rules: Rules) -> Jud
         None if by_owner => Decision::Accept { value, by_owner },
         None => decide(value, tally(ballots, value), rules),
     };
-    let accepted = matches!(decision, Decision::Accept { .. });
-    let credit = if accepted { backed_voters(ballots, value) } else { Vec::new() };
-    let collusion = (accepted || !convict.is_empty()) && same_wrong_value(ballots, value, &convict);
+    if !matches!(decision, Decision::Accept { .. }) {
+        // Whoever contradicts is convicted when the unit has all the votes that it needs, not before: of two who conspire and met by
+        // chance the next voter may be none.
+        return Judgement { excuse, ..Judgement::of(decision) };
+    }
+    let (credit, collusion) = (backed_voters(ballots, value), same_wrong_value(ballots, value, &convict));
     Judgement { decision, convict, excuse, collusion, credit }
 }
 

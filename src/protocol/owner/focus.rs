@@ -2,10 +2,13 @@
 //!
 //! A newcomer is proven by twenty units that proven voters back. Spread evenly over thousands of newcomers, their executions would prove
 //! nobody for a long time; spent on as many newcomers as there are proven voters, they double that number in about the time of twenty units
-//! each. And where two newcomers vote on a unit, one execution backs both: so newcomers are paired with their neighbours on a circle, and
-//! neighbours are proven one after the other, by half as many executions. Each one's place on the circle is drawn with the job's secret:
-//! were it the order in which they come, conspirators who come together would be paired with one another. As things are, each pair is as
-//! likely to conspire as one drawn from all. No two newcomers verify anything: that takes a proven vote as ever.
+//! each. And where two newcomers vote on a unit, one execution backs both: so while few are proven, newcomers are paired with their
+//! neighbours on a circle, and neighbours are proven one after the other, by half as many executions. Where there are very many newcomers,
+//! whole classes are proven together (`exam`).
+//!
+//! Each one's place on the circle is drawn with the job's secret: were it the order in which they come, conspirators who come together
+//! would be paired with one another. As things are, each pair is as likely to conspire as one drawn from all. No two newcomers verify
+//! anything: that takes a proven vote as ever.
 
 use crate::protocol::{
     ids::{Digest, PeerId},
@@ -14,10 +17,10 @@ use crate::protocol::{
 use core::ops::Bound;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// The most newcomers at a time: with more proven voters than this their number grows fast enough.
-const FOCUS_MAX: usize = 128;
-/// Voters looked at when there is room: a warm job has no newcomers, and must not pay for looking for them.
+/// Voters looked at who were not begun with yet: a warm job has no newcomers, and must not pay for looking for them.
 const LOOKED_AT: usize = 4;
+/// Of those who were begun with, so many are looked at.
+const BEGUN_LOOKED_AT: usize = 4;
 /// Neighbours of a newcomer on either side: it meets each once or twice in the units that it may have pending.
 const NEIGHBOURS: usize = 8;
 
@@ -44,13 +47,18 @@ impl Entrants {
 
     /// Those beside it on the circle, the ones behind it first or, where `pivot` is odd, those before it.
     pub fn mates(&self, secret: &JobSecret, voter: PeerId, pivot: u32) -> impl Iterator<Item = PeerId> {
-        let place = (self.places.get(&voter).copied().unwrap_or_else(|| draw_place(secret, voter)), voter);
+        let place = (self.place(secret, voter), voter);
         let after = self.circle.range((Bound::Excluded(place), Bound::Unbounded)).chain(&self.circle).take(NEIGHBOURS);
         let before = self.circle.range(..place).rev().chain(self.circle.iter().rev()).take(NEIGHBOURS);
         let (mut near, far): (Vec<_>, Vec<_>) =
             if pivot.is_multiple_of(2) { (after.collect(), before.collect()) } else { (before.collect(), after.collect()) };
         near.extend(far);
         near.into_iter().map(|(_, mate)| *mate).filter(move |mate| *mate != voter)
+    }
+
+    /// Where somebody stands.
+    pub fn place(&self, secret: &JobSecret, voter: PeerId) -> u64 {
+        self.places.get(&voter).copied().unwrap_or_else(|| draw_place(secret, voter))
     }
 
     /// Who comes next on the circle.
@@ -69,71 +77,48 @@ fn draw_place(secret: &JobSecret, voter: PeerId) -> u64 {
 /// The newcomers of a job who are to be proven next.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Focus {
-    members: Vec<PeerId>,
-    /// Who was a member, is not proven yet, and had nothing left that could be backed: it comes before those who were none.
+    /// Who was begun with and is not proven yet; the first of them had something to be backed when it was looked at last.
     begun: VecDeque<PeerId>,
-    /// All of both.
+    /// The same as a set.
     taken: BTreeSet<PeerId>,
     /// Where on the circle the search for more goes on.
     cursor: Option<Place>,
 }
 
 impl Focus {
-    /// One of them, drawn by `pivot`, after looking for another where there are fewer than proven voters: one of whom `waits` says that
-    /// there is something to be done for it.
-    pub fn draw(
-        &mut self,
-        pivot: u32,
-        proven_online: usize,
-        entrants: &Entrants,
-        is_newcomer: impl Fn(PeerId) -> bool,
-        waits: impl Fn(PeerId) -> bool,
-    ) -> Option<(usize, PeerId)> {
-        let room = proven_online.clamp(1, FOCUS_MAX);
-        if self.members.len() < room {
-            for _ in 0..LOOKED_AT.min(self.begun.len()) {
-                let Some(voter) = self.begun.pop_front() else { break };
-                if self.take_in(voter, &is_newcomer, &waits) {
-                    break;
-                }
+    /// Something to be done for one of them, of which `of` knows: for one that was begun with if there is anything, so that it is finished
+    /// before others are begun with, and otherwise for the next on the circle who is a newcomer.
+    pub fn next<T>(&mut self, entrants: &Entrants, is_newcomer: impl Fn(PeerId) -> bool, of: impl Fn(PeerId) -> Option<T>) -> Option<T> {
+        for _ in 0..BEGUN_LOOKED_AT.min(self.begun.len()) {
+            let voter = self.begun.pop_front()?;
+            if !is_newcomer(voter) {
+                self.taken.remove(&voter);
+                continue;
+            }
+            let found = of(voter);
+            self.take_in(voter, found.is_some());
+            if found.is_some() {
+                return found;
             }
         }
-        if self.members.len() < room {
-            for _ in 0..LOOKED_AT.min(entrants.circle.len()) {
-                self.cursor = entrants.after(self.cursor);
-                let Some((_, voter)) = self.cursor else { break };
-                if !self.taken.contains(&voter) && self.take_in(voter, &is_newcomer, &waits) {
-                    break;
-                }
+        for _ in 0..LOOKED_AT.min(entrants.circle.len()) {
+            self.cursor = entrants.after(self.cursor);
+            let (_, voter) = self.cursor?;
+            if self.taken.contains(&voter) || !is_newcomer(voter) {
+                continue;
+            }
+            self.taken.insert(voter);
+            let found = of(voter);
+            self.take_in(voter, found.is_some());
+            if found.is_some() {
+                return found;
             }
         }
-        let at = pivot as usize % self.members.len().max(1);
-        self.members.get(at).map(|voter| (at, *voter))
+        None
     }
 
-    fn take_in(&mut self, voter: PeerId, is_newcomer: impl Fn(PeerId) -> bool, waits: impl Fn(PeerId) -> bool) -> bool {
-        if !is_newcomer(voter) {
-            self.taken.remove(&voter);
-            return false;
-        }
-        self.taken.insert(voter);
-        let waiting = waits(voter);
-        if waiting {
-            self.members.push(voter)
-        } else {
-            self.begun.push_back(voter)
-        }
-        waiting
-    }
-
-    /// There is nothing to be done for this one now, or never any more.
-    pub fn drop(&mut self, at: usize, is_newcomer: bool) {
-        let member = self.members.swap_remove(at);
-        if is_newcomer {
-            self.begun.push_back(member);
-        } else {
-            self.taken.remove(&member);
-        }
+    fn take_in(&mut self, voter: PeerId, first: bool) {
+        if first { self.begun.push_front(voter) } else { self.begun.push_back(voter) }
     }
 }
 
@@ -171,14 +156,17 @@ mod tests {
         let (mut focus, entrants) = (Focus::default(), entrants(0..6));
         let order: Vec<PeerId> = entrants.circle.iter().map(|(_, voter)| *voter).collect();
         let newcomer = |voter: PeerId| voter != order[0];
-        assert_eq!(focus.draw(7, 1, &entrants, newcomer, |_| true), Some((0, order[1])), "0 is proven, and one at a time is enough");
-        assert_eq!(focus.draw(8, 2, &entrants, newcomer, |_| true), Some((0, order[1])));
-        assert_eq!(focus.draw(9, 2, &entrants, newcomer, |_| true), Some((1, order[2])), "two who are proven prove two");
-        focus.drop(0, true);
-        assert_eq!(focus.draw(0, 2, &entrants, newcomer, |voter| voter != order[1]), Some((0, order[2])));
-        assert_eq!(focus.members, [order[2], order[3]], "nothing of 1 waits now");
-        focus.drop(1, false);
-        focus.draw(0, 2, &entrants, newcomer, |_| true);
-        assert_eq!(focus.members, [order[2], order[1]], "now something does; 3 is proven");
+        assert_eq!(focus.next(&entrants, newcomer, Some), Some(order[1]), "0 is proven");
+        assert_eq!(focus.next(&entrants, newcomer, Some), Some(order[1]), "as long as there is something to be done for it");
+        let but_1 = |voter: PeerId| Some(voter).filter(|voter| *voter != order[1]);
+        assert_eq!(focus.next(&entrants, newcomer, but_1), Some(order[2]), "nothing of 1 waits now");
+        assert_eq!(
+            focus.next(&entrants, |voter| newcomer(voter) && voter != order[2], Some),
+            Some(order[1]),
+            "now something does; 2 is proven"
+        );
+        assert_eq!(focus.next(&entrants, newcomer, |_| None::<()>), None);
+        assert_eq!(focus.next(&entrants, |_| false, Some), None);
+        assert_eq!((focus.begun.len(), focus.taken.len()), (0, 0), "whoever is proven is forgotten");
     }
 }

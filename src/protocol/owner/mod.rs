@@ -8,6 +8,7 @@ mod action;
 mod bisect;
 mod check;
 mod convict;
+mod exam;
 mod focus;
 mod follow;
 mod foreign;

@@ -2,6 +2,7 @@
 
 use super::{
     bisect::{Bisections, Party},
+    exam::Classes,
     focus::{Entrants, Focus},
     foreign::Foreign,
     resume::Checkpoints,
@@ -67,6 +68,8 @@ pub(super) struct OwnJob {
     undecided: BTreeMap<PeerId, Undecided>,
     /// Who has voted.
     pub entrants: Entrants,
+    /// What newcomers are examined with while there are very many of them.
+    pub classes: Classes,
     /// Newcomers who are to be proven next.
     pub focus: Focus,
     /// The owner wants it to go on although nothing has succeeded.
@@ -176,6 +179,7 @@ impl OwnJob {
             voted_on: BTreeMap::new(),
             undecided: BTreeMap::new(),
             entrants: Entrants::default(),
+            classes: Classes::default(),
             focus: Focus::default(),
             insisted: false,
             first_lease: None,

@@ -18,10 +18,8 @@ use std::collections::BTreeSet;
 pub const NEWCOMER_PENDING_MAX: u32 = 20;
 /// How many units are looked at for one offer before the next set is tried.
 const CANDIDATES_MAX: usize = 16;
-/// How many of the newcomers in focus are looked at for one offer.
-const FOCUS_TRIES: usize = 4;
 /// How many of a newcomer's votes are looked at: more than may wait for a decision.
-const VOTES_LOOKED_AT: usize = 64;
+const VOTES_LOOKED_AT: usize = 32;
 /// How long a worker that failed on a unit is not asked again while there are others who did not.
 const SAME_WORKER_AGAIN: Duration = Duration::from_secs(10);
 
@@ -41,6 +39,8 @@ pub(super) struct Picker<'a> {
     /// Nobody else is proven, or so few that the owner's slots are most of what is.
     pub proves_alone: bool,
     pub proven_within_reach: bool,
+    /// Slots that the owner itself lends to its jobs.
+    pub own_slots: usize,
     pub workers_online: usize,
     /// Where in the sets to begin: drawn anew for each unit.
     pub pivot: u32,
@@ -70,7 +70,9 @@ impl Picker<'_> {
             let judge = from(Want::Owner);
             // The owner's own votes settle a unit at once. While its slots are most of what is proven they prove the first newcomers.
             return if self.proves_alone {
+                let examination = || self.examines().then(|| self.unit_for_owner(fresh)).flatten();
                 judge
+                    .or_else(examination)
                     .or_else(|| self.unit_in_focus())
                     .or_else(|| from(proven))
                     .or_else(|| from(any))
@@ -82,17 +84,20 @@ impl Picker<'_> {
         }
         if self.proven {
             let witness = from(Want::Another(Voter::OnPlatform(self.platform)));
-            let wanted = witness.or_else(|| self.unit_in_focus()).or_else(|| from(proven)).or_else(|| from(any));
+            let examination = || self.examines().then(|| self.unit_of_any_class()).flatten();
+            let wanted = witness.or_else(examination).or_else(|| self.unit_in_focus()).or_else(|| from(proven)).or_else(|| from(any));
             return wanted.or_else(|| from(Want::First)).or_else(fresh);
         }
         if !self.newcomer_may_have_more() {
             return None;
         }
-        if self.proven_online < COLD_BELOW_PROVEN_PEERS {
-            let confirms = || self.best_such(any, |unit| self.has_proven_vote(unit)).map(|unit| (unit, Some(any)));
-            return confirms().or_else(|| self.unit_of_mate()).or_else(|| from(Want::First)).or_else(fresh).or_else(|| from(any));
+        let confirms = || self.best_such(any, |unit| self.has_proven_vote(unit)).map(|unit| (unit, Some(any)));
+        let begins = || from(Want::First).or_else(fresh);
+        if self.examines() {
+            return confirms().or_else(|| self.unit_for_newcomer(begins));
         }
-        from(any).or_else(|| from(Want::First)).or_else(fresh)
+        let beside = || self.unit_of_mate().filter(|_| self.proven_online < COLD_BELOW_PROVEN_PEERS);
+        confirms().or_else(beside).or_else(begins).or_else(|| from(any))
     }
 
     /// Whether the worker may run a unit that another runs already, and that wanted this.
@@ -147,25 +152,17 @@ impl Picker<'_> {
 
     /// A unit of one of the newcomers who are to be proven next, and the set that it is in.
     fn unit_in_focus(&self) -> Option<(UnitIndex, Option<Want>)> {
-        let mut focus = self.focus.borrow_mut();
         let gas = self.job.gas_estimate();
         let is_newcomer =
             |peer: PeerId| peer != self.me && !self.job.trusts(peer, gas, self.trust) && !self.trust.is_barred(peer, self.now);
-        let waits = |voter: PeerId| self.unit_of(voter).is_some();
-        for _ in 0..FOCUS_TRIES {
-            let (at, voter) = focus.draw(self.pivot, self.proven_online, &self.job.entrants, is_newcomer, waits)?;
-            if let Some((unit, want)) = Some(voter).filter(|voter| is_newcomer(*voter)).and_then(|voter| self.unit_of(voter)) {
-                return Some((unit, Some(want)));
-            }
-            focus.drop(at, is_newcomer(voter));
-        }
-        None
+        self.focus.borrow_mut().next(&self.job.entrants, is_newcomer, |voter| self.unit_of(voter))
     }
 
-    /// A unit that waits for another vote and has this voter's: first one that has two newcomers', since both gain by it.
-    fn unit_of(&self, voter: PeerId) -> Option<(UnitIndex, Want)> {
-        let wants = [Want::Another(Voter::Proven), Want::Another(Voter::Anyone)];
-        wants.into_iter().find_map(|want| self.waiting_unit_of(voter, want).map(|unit| (unit, want)))
+    /// A unit that waits for another vote and has this voter's: the one with most votes, since all who voted gain by it.
+    fn unit_of(&self, voter: PeerId) -> Option<(UnitIndex, Option<Want>)> {
+        let voted_on = self.job.voted_on.get(&voter).map(Vec::as_slice).unwrap_or_default();
+        let waiting = voted_on.iter().rev().take(VOTES_LOOKED_AT).filter_map(|unit| self.waiting(*unit));
+        waiting.filter(|(unit, _)| self.suits(*unit)).max_by_key(|(unit, _)| self.job.unit(*unit).map_or(0, |unit| unit.votes.len()))
     }
 
     /// A unit that a neighbour of the newcomer has voted on, and that wants another vote.
@@ -184,7 +181,7 @@ impl Picker<'_> {
     }
 
     /// Whether this worker's vote would be independent of those that the unit has.
-    fn suits(&self, index: UnitIndex) -> bool {
+    pub fn suits(&self, index: UnitIndex) -> bool {
         let Some(unit) = self.job.unit(index) else { return false };
         // Enough have said what it is, and nobody has the output any more: whoever can compute it is welcome.
         let lacks_output = unit.output_wanted;

@@ -185,8 +185,11 @@ impl Owner {
     fn lease_to(&mut self, now: Instant, id: JobId, worker: PeerId, budget: usize, batches: &mut Batches) -> usize {
         let mut leased = 0;
         while leased < budget {
-            let picked = self.with_picker(now, id, worker, |picker| picker.pick());
-            let Some((unit, want)) = picked else { break };
+            let pick = |picker: &Picker<'_>| picker.pick().map(|(unit, want)| (unit, want, picker.class_of_begun(want)));
+            let Some((unit, want, class)) = self.with_picker(now, id, worker, pick) else { break };
+            if let (Some(class), Some(job)) = (class, self.jobs.get_mut(&id)) {
+                job.classes.begin(class, unit);
+            }
             let lease = self.make_lease(now, id, unit, want, worker);
             batches.entry((worker, id)).or_default().push(lease);
             leased += 1;
@@ -210,6 +213,7 @@ impl Owner {
             proven_online: self.roster.proven_at_last().max(job.proven_here()),
             proves_alone: self.proves_alone(),
             proven_within_reach: self.proven_within_reach(),
+            own_slots: self.own_slots(),
             workers_online: self.roster.len(),
             pivot,
             now,
@@ -343,8 +347,12 @@ impl Owner {
 
     /// Whether the owner's own slots are most of what can carry a verdict.
     fn proves_alone(&self) -> bool {
-        let slots = self.roster.get(self.me).map_or(0, |own| own.slots as usize);
-        self.roster.proven_at_last() < slots.max(1)
+        self.roster.proven_at_last() < self.own_slots().max(1)
+    }
+
+    /// Slots that the owner lends to its own jobs.
+    fn own_slots(&self) -> usize {
+        self.roster.get(self.me).map_or(0, |own| own.slots as usize)
     }
 
     /// Whether the owner's own slots are to work for the owner alone: there are newcomers to be proven, and nobody else to prove them.

@@ -1,4 +1,5 @@
-//! Nothing that is verified is computed again, unless it was re-opened: that is durable before the lease is given.
+//! Nothing that is verified is computed again, unless it was re-opened, which is durable before the lease is given, or a newcomer is
+//! examined with it.
 
 use super::Violation;
 use crate::{
