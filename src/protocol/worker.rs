@@ -31,11 +31,11 @@ use window::{Lately, Shares};
 pub const COORDINATORS_MAX: usize = 16;
 /// The most leases held for one coordinator: a second of no-op units on a few slots, and 4 MiB of bookkeeping.
 pub const WINDOW_MAX: u32 = 8192;
-/// So many outcomes may wait for one coordinator's acknowledgement, and fewer leases are welcome the more do: some seconds of no-op units, for
-/// a coordinator whose keepers are behind, and 12 MiB.
+/// So many outcomes may wait for one coordinator's acknowledgement, and fewer leases are welcome the more do: some seconds of no-op units,
+/// for a coordinator whose keepers are behind, and 12 MiB.
 pub const UNACKNOWLEDGED_MAX: u32 = 4 * WINDOW_MAX;
-/// The most that is held for one coordinator, leases and outcomes: it may have leased what it was told before. One that keeps to the windows
-/// never gets there, for what is not taken is missing until the lease runs out.
+/// The most that is held for one coordinator, leases and outcomes: it may have leased what it was told before. One that keeps to the
+/// windows never gets there, for what is not taken is missing until the lease runs out.
 pub const HELD_MAX: usize = (UNACKNOWLEDGED_MAX + 3 * WINDOW_MAX) as usize;
 /// The most outcomes in one message.
 pub const OUTCOME_BATCH_MAX: usize = 1024;

@@ -109,8 +109,8 @@ pub struct BatchVote {
 }
 
 impl Batch {
-    /// The votes with their proofs, made again, and what was decided. `inputs` are those of their units, see [`Claim::input`]: with others than
-    /// the worker was given the proofs are good for nothing.
+    /// The votes with their proofs, made again, and what was decided. `inputs` are those of their units, see [`Claim::input`]: with others
+    /// than the worker was given the proofs are good for nothing.
     pub fn unbind(&self, job: JobId, inputs: &[Option<Digest>]) -> Result<Vec<(Vote, Option<Verdict>)>, ReceiptError> {
         let outputs: Vec<(Digest, u64)> = self.outputs.iter().map(BatchOutput::parts).map(|(_, digest, bytes)| (digest, bytes)).collect();
         let platform = Platform::named(self.instruction_set.as_bytes());

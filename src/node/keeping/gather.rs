@@ -21,7 +21,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is durable waits so long for more before it is sent. Workers' acknowledgements wait for it; a commit of the keeper's takes about as long.
+/// What is durable waits so long for more before it is sent. Workers' acknowledgements wait for it; a commit of the keeper's takes about
+/// as long.
 pub(super) const GATHERED_FOR: Duration = Duration::from_millis(25);
 /// So many votes and records are sent at once: a message's share.
 const GATHERED_MAX: usize = RECORDS_MAX / 2;

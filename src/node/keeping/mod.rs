@@ -1,16 +1,16 @@
 //! Keepers of own jobs, and jobs that are kept for others: the shell's part of [`crate::protocol::keeping`].
 //!
-//! `gather` binds together what is durable, `pace` says how far a keeper is behind. `author` copies what is durable to the keepers, holds acknowledgements back until they have it too, and takes in what they hand
-//! back. `keeper` checks and stores what authors send. `copying` reads jobs page by page; `outbox` is what waits for a stream;
-//! `reading` answers whoever may read a job's results.
+//! `gather` binds together what is durable, and `pace` says how far a keeper is behind. `author` sends it to the keepers, holds
+//! acknowledgements back until they have it too, and takes in what they hand back. `keeper` checks and stores what authors send. `copying`
+//! reads jobs page by page; `outbox` is what waits for a stream; `reading` answers whoever may read a job's results.
 
 pub(super) mod author;
 
 pub(super) mod copying;
 
-pub(super) mod keeper;
-
 mod gather;
+
+pub(super) mod keeper;
 
 mod outbox;
 

@@ -13,12 +13,12 @@ const AHEAD: Duration = Duration::from_millis(500);
 /// For so long after its last lease, or after it was taken on, a coordinator's share is kept for it.
 const GIVES_FOR: Duration = Duration::from_secs(2);
 
-/// For so long at least a window that was told counts: leases that a coordinator has handed out by it may be on their way. A lease that is not
-/// taken is missed until it runs out.
+/// For so long at least a window that was told counts: leases that a coordinator has handed out by it may be on their way. A lease that is
+/// not taken is missed until it runs out.
 const TOLD_FOR: Duration = Duration::from_secs(10);
 
-/// The largest window that a coordinator was told lately. Windows follow the time of a unit, and may shrink several times while leases by the
-/// first of them are under way.
+/// The largest window that a coordinator was told lately. Windows follow the time of a unit, and may shrink several times while leases by
+/// the first of them are under way.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lately {
     since: Instant,
