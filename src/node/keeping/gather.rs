@@ -91,10 +91,13 @@ impl Lately {
     }
 }
 
+/// A vote, its output where that came with it, and whether it decided its unit.
+type Voted<'a> = (&'a Vote, Option<&'a [u8]>, Option<bool>);
+
 /// A turn's facts, taken apart.
 #[derive(Default)]
 struct Turn<'a> {
-    votes: Vec<(&'a Vote, Option<&'a [u8]>, Option<bool>)>,
+    votes: Vec<Voted<'a>>,
     /// What goes behind the batches, in its order.
     loose: Vec<Record>,
     /// Units that were decided otherwise than by the vote before.
@@ -222,11 +225,8 @@ impl Gathered {
         let mut at = 0;
         let mut apart: Vec<Record> = Vec::new();
         while let Some((vote, output, decided)) = votes.get(at).copied() {
-            let own_vote = |(vote, output, decided): &(&Vote, Option<&[u8]>, Option<bool>)| OwnVote {
-                vote: Vote::clone(vote),
-                output: output.map(Arc::from),
-                decided: *decided,
-            };
+            let own_vote =
+                |(vote, output, decided): &Voted<'_>| OwnVote { vote: Vote::clone(vote), output: output.map(Arc::from), decided: *decided };
             if vote.worker == me && vote.proof.is_empty() && is_plain(vote) {
                 self.own.push(own_vote(&(vote, output, decided)));
                 self.decided.extend(decided.map(|_| vote.unit));
@@ -274,7 +274,7 @@ impl Gathered {
     }
 
     /// Binds votes that were signed together.
-    fn bind(&mut self, worker: PeerId, signed: (String, String, [u8; SIGNATURE_BYTES]), votes: &[(&Vote, Option<&[u8]>, Option<bool>)]) {
+    fn bind(&mut self, worker: PeerId, signed: (String, String, [u8; SIGNATURE_BYTES]), votes: &[Voted<'_>]) {
         let (class, instruction_set, signature) = signed;
         let mut outputs: Vec<BatchOutput> = Vec::new();
         let mut numbers: BTreeMap<Digest, u32> = BTreeMap::new();
