@@ -110,8 +110,7 @@ pub struct JobOptions {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reduce_arg: Vec<String>,
 
-    /// How many peers keep a copy, so that the job goes on when this computer is off [default: 2, or none for more than
-    /// 10,000 units, whose copies would hold up the job]
+    /// How many peers keep a copy, so that the job goes on when this computer is off [default: 2]
     #[arg(long, value_name = "none|1|2|3", help_heading = "The job")]
     pub keep: Option<Keep>,
 

@@ -54,12 +54,11 @@ impl Node {
                 other => rest.push(other),
             }
         }
-        let records = self.keeping.keepers.records(&writes[of_others..], || self.signer());
+        self.gather(&writes[of_others..]);
         writes.extend(self.keeping.take_removals());
         if !writes.is_empty() && !self.make_durable(writes, inputs).await {
             return false;
         }
-        self.replicate(records);
         self.after_commit();
         for action in rest {
             self.perform_one(action);
@@ -298,6 +297,8 @@ fn copy(write: &Write) -> Option<Write> {
         Write::Arrive(kept) => Some(Write::Arrive(kept.clone())),
         Write::KeptUnits { job, first, units } => Some(Write::KeptUnits { job: *job, first: *first, units: units.clone() }),
         Write::Role { job, role, secret } => Some(Write::Role { job: *job, role: *role, secret: *secret }),
+        Write::Sheaf { job, sheaf } => Some(Write::Sheaf { job: *job, sheaf: sheaf.clone() }),
+        Write::Unbind(job) => Some(Write::Unbind(*job)),
         Write::DropBlob(digest) => Some(Write::DropBlob(*digest)),
         Write::Staged { .. } => None,
     }

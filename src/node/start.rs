@@ -258,6 +258,10 @@ fn saved(handle: &Handle) -> Result<Saved, StoreError> {
         Ok(()) | Err(StoreError::DiskFull) => {}
         Err(error) => return Err(error),
     }
+    // One that was adopted just before the end may not be taken apart yet.
+    for job in handle.store.adopted()? {
+        handle.store.unbind_blocking(job)?;
+    }
     let mut saved = handle.store.load()?;
     for job in saved.jobs.iter_mut().filter(|job| job.manifest.owner != handle.facts.me) {
         believe_signed(&handle.store, job, &handle.facts.validation_class)?;

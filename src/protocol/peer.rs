@@ -178,6 +178,7 @@ impl Peer {
             }
             Event::KeeperAnswered { from, job, keeps } => self.keeping.author.answered(now, from, job, keeps),
             Event::KeeperLost(peer) => self.keeping.author.lost(now, peer),
+            Event::KeepersBehind { job, behind } => self.owner.set_pace(job, behind),
             Event::HandedBack { from, job } => self.keeping.author.handed_back(from, job),
             Event::Kept(job) => self.on_kept(now, job),
             Event::KeptNoMore { job } => self.on_kept_no_more(job),

@@ -25,12 +25,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use window::Shares;
+use window::{Lately, Shares};
 
 /// The most coordinators worked for at once; each costs a stream.
 pub const COORDINATORS_MAX: usize = 16;
 /// The most leases held for one coordinator: a second of no-op units on a few slots, and 4 MiB of bookkeeping.
 pub const WINDOW_MAX: u32 = 8192;
+/// So many outcomes may wait for one coordinator's acknowledgement, and fewer leases are welcome the more do: some seconds of no-op units,
+/// for a coordinator whose keepers are behind, and 12 MiB.
+pub const UNACKNOWLEDGED_MAX: u32 = 4 * WINDOW_MAX;
+/// The most that is held for one coordinator, leases and outcomes: it may have leased what it was told before. One that keeps to the
+/// windows never gets there, for what is not taken is missing until the lease runs out.
+pub const HELD_MAX: usize = (UNACKNOWLEDGED_MAX + 3 * WINDOW_MAX) as usize;
 /// The most outcomes in one message.
 pub const OUTCOME_BATCH_MAX: usize = 1024;
 /// The most bytes of inline output in one message.
@@ -43,7 +49,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 const USELESS_AFTER: Duration = Duration::from_secs(60);
 /// A coordinator that is not reached for so long makes room even if results for it are held.
 const LOST_AFTER: Duration = Duration::from_secs(600);
-/// While more bytes of results than this wait for one coordinator's acknowledgement, no new leases are welcome or taken.
+/// While more bytes of results than this wait for one coordinator's acknowledgement, no new leases are welcome; with twice as many none is
+/// taken.
 const HELD_BYTES_MAX: usize = 32 << 20;
 /// Leases beyond the window that are taken all the same: the coordinator may count differently for a moment.
 const WINDOW_SLACK: usize = 16;
@@ -69,8 +76,8 @@ struct Coordinator {
     state: LinkState,
     /// The window that it was last told.
     window_told: u32,
-    /// The window before that: leases given by it may still be under way.
-    window_before: u32,
+    /// Windows before that: leases given by them may still be under way.
+    lately: Lately,
     /// Links that failed in a row without a lease between.
     failures: u32,
     /// When it last gave something, or was taken on.
@@ -179,7 +186,7 @@ impl Worker {
             return;
         };
         coordinator.state = LinkState::Open;
-        (coordinator.window_told, coordinator.window_before) = (0, 0);
+        (coordinator.window_told, coordinator.lately) = (0, Lately::default());
         coordinator.unsent = coordinator.unacknowledged.keys().copied().collect();
         for running in coordinator.running.values_mut() {
             running.unsent = running.checkpoint.is_some();
@@ -204,19 +211,19 @@ impl Worker {
         }
     }
 
-    /// The coordinator leases units. What goes far beyond the windows that it was told is not taken, and nothing is while more than
-    /// `HELD_BYTES_MAX` waits for it: one that never acknowledges must not exhaust the memory, whatever window it was told before.
+    /// The coordinator leases units. What goes far beyond the windows that it was told is not taken, and nothing is while twice
+    /// `HELD_BYTES_MAX` wait for it: one that never acknowledges must not exhaust the memory, whatever window it was told before.
     pub fn leased(&mut self, now: Instant, from: PeerId, job: JobId, leases: &[Lease]) {
         let Some(coordinator) = self.coordinators.get_mut(&from) else { return };
         (coordinator.failures, coordinator.useful_at) = (0, now);
-        if coordinator.held_bytes > HELD_BYTES_MAX {
+        if coordinator.held_bytes > 2 * HELD_BYTES_MAX {
             return;
         }
-        let welcome = 2 * coordinator.window_told.max(coordinator.window_before) as usize + WINDOW_SLACK;
+        let welcome = 2 * coordinator.window_told.max(coordinator.lately.largest(now)) as usize + WINDOW_SLACK;
         for lease in leases {
             let held = coordinator.running.len() + coordinator.unacknowledged.len();
             let run = RunId { coordinator: from, job, unit: lease.unit, attempt: lease.attempt };
-            if held >= 2 * WINDOW_MAX as usize
+            if held >= HELD_MAX
                 || coordinator.running.len() >= welcome
                 || coordinator.running.contains_key(&run)
                 || coordinator.unacknowledged.contains_key(&run)
@@ -306,7 +313,8 @@ impl Worker {
             coordinator.report(*peer, &mut self.actions);
             let window = shares.window(*peer, coordinator);
             if window.abs_diff(coordinator.window_told) * 4 > coordinator.window_told {
-                coordinator.window_before = core::mem::replace(&mut coordinator.window_told, window);
+                coordinator.lately.told(now, coordinator.window_told.max(window));
+                coordinator.window_told = window;
                 self.actions.push(WorkerAction::Window { to: *peer, window });
             }
         }
@@ -360,7 +368,7 @@ impl Coordinator {
         Self {
             state: LinkState::Opening,
             window_told: 0,
-            window_before: 0,
+            lately: Lately::default(),
             failures: 0,
             useful_at: now,
             held_bytes: 0,

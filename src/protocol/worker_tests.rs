@@ -203,12 +203,85 @@ fn no_new_leases_are_welcome_while_too_much_waits_for_acknowledgement() {
     bench.worker.finished(run(1, 1), finished(HELD_BYTES_MAX + 1));
     assert!(bench.take().contains(&WorkerAction::Window { to: key(1), window: 0 }));
     bench.worker.leased(bench.now, key(1), JOB, &[lease(3)]);
-    assert_eq!((bench.take(), bench.worker.running()), (vec![], 1), "nor are any taken that come all the same");
-    bench.worker.acknowledged(key(1), JOB, &[UnitIndex(1)]);
+    assert_eq!(bench.worker.running(), 2, "one that was on its way is not lost");
+    bench.worker.finished(run(1, 2), finished(HELD_BYTES_MAX));
+    bench.take();
+    bench.worker.leased(bench.now, key(1), JOB, &[lease(4)]);
+    assert_eq!((bench.take(), bench.worker.running()), (vec![], 1), "but those of one that does not care are");
+    bench.worker.acknowledged(key(1), JOB, &[UnitIndex(1), UnitIndex(2)]);
     let actions = bench.take();
     let [WorkerAction::Keep { receipts, .. }, WorkerAction::Window { window, .. }] = &actions[..] else { panic!("{actions:?}") };
     assert!(*window > 0 && receipts[0].output.is_none(), "a long output is not kept");
     bench.nothing_else();
+}
+
+/// A lease that is not taken is missed until it runs out, so whoever keeps to the windows never sees that.
+#[test]
+fn fewer_leases_are_welcome_the_more_results_wait_and_none_that_was_welcome_is_lost() {
+    let mut bench = Bench::at_work(2);
+    let (mut window, mut leased, mut done) = (2, 0, 0);
+    let mut smallest = u32::MAX;
+    let mut fill = |bench: &mut Bench, window: u32| {
+        let out = leased - done;
+        let leases: Vec<Lease> = (leased..leased + window.saturating_sub(out)).map(lease).collect();
+        bench.worker.leased(bench.now, key(1), JOB, &leases);
+        leased += leases.len() as u32;
+        assert_eq!(bench.worker.running(), (leased - done) as usize, "with {done} results that wait");
+        for unit in done..leased {
+            bench.worker.finished(run(1, unit), Finished { wall: Duration::from_micros(1), ..finished(1) });
+        }
+        done = leased;
+    };
+    for _ in 0..20 {
+        // It does not hear of a new window before it has filled the old one once more.
+        fill(&mut bench, window);
+        let before = window;
+        let said = bench
+            .take()
+            .into_iter()
+            .filter_map(|action| if let WorkerAction::Window { window, .. } = action { Some(window) } else { None });
+        window = said.last().unwrap_or(window);
+        fill(&mut bench, before);
+        smallest = smallest.min(window);
+    }
+    assert_eq!(smallest, 0, "it waits for acknowledgements");
+}
+
+#[test]
+fn leases_under_way_are_taken_however_often_the_window_shrinks_meanwhile() {
+    let mut bench = Bench::at_work(1);
+    let said = |bench: &mut Bench| {
+        let windows = bench
+            .take()
+            .into_iter()
+            .filter_map(|action| if let WorkerAction::Window { window, .. } = action { Some(window) } else { None });
+        windows.last()
+    };
+    // A hundred no-op units make it tell the largest window; some that take long make it shrink, step by step.
+    let mut unit = 0;
+    let mut run_one = |bench: &mut Bench, wall| {
+        bench.worker.leased(bench.now, key(1), JOB, &[lease(unit)]);
+        bench.worker.finished(run(1, unit), Finished { wall, ..finished(1) });
+        bench.worker.acknowledged(key(1), JOB, &[UnitIndex(unit)]);
+        unit += 1;
+    };
+    (0..200).for_each(|_| run_one(&mut bench, Duration::from_micros(1)));
+    assert_eq!(said(&mut bench), Some(WINDOW_MAX));
+    bench.now = bench.now.after(Duration::from_secs(100));
+    let mut shrunk = Vec::new();
+    for _ in 0..5 {
+        run_one(&mut bench, Duration::from_millis(20));
+        shrunk.extend(said(&mut bench));
+    }
+    assert!(shrunk.len() > 2 && shrunk.iter().all(|window| *window < WINDOW_MAX / 4), "{shrunk:?}");
+    let under_way: Vec<Lease> = (1000..1000 + WINDOW_MAX).map(lease).collect();
+    bench.worker.leased(bench.now, key(1), JOB, &under_way);
+    assert_eq!(bench.worker.running(), WINDOW_MAX as usize);
+    // Later it can only be somebody who does not care.
+    bench.worker.revoked(key(1), JOB);
+    bench.now = bench.now.after(Duration::from_secs(30));
+    bench.worker.leased(bench.now, key(1), JOB, &under_way);
+    assert!(bench.worker.running() < WINDOW_MAX as usize / 4);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::{
     keeping::{NewKept, Role},
     load::{ANCHOR, FRIEND},
     rows, schema,
+    sheaves::{BoundSheaf, next_sheaf},
     writer::{Place, Writer},
 };
 use crate::{
@@ -90,6 +91,15 @@ pub enum Write {
         /// The rows.
         units: Vec<UnitInput>,
     },
+    /// Votes and decisions of a kept job, as they came.
+    Sheaf {
+        /// The job.
+        job: JobId,
+        /// The sheaf.
+        sheaf: BoundSheaf,
+    },
+    /// Some sheaves of a job are taken apart, the oldest first, see [`Store::unbind`](super::Store::unbind).
+    Unbind(JobId),
     /// What this machine is to a kept job; with the secret that it drew when it adopts it.
     Role {
         /// The job.
@@ -182,7 +192,7 @@ impl Writer {
         Ok(done)
     }
 
-    fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+    pub(super) fn write(&mut self, write: &Write) -> Result<(), StoreError> {
         match write {
             Write::Fact(fact) => self.insert_fact(fact),
             Write::Blob { digest, bytes, pin } => {
@@ -224,6 +234,8 @@ impl Writer {
             Write::Receipts { coordinator, job, at, count, bytes } => self.keep_receipts(*coordinator, *job, *at, *count, bytes),
             Write::Arrive(kept) => self.insert_kept(kept),
             Write::KeptUnits { job, first, units } => self.insert_kept_units(*job, *first, units),
+            Write::Sheaf { job, sheaf } => self.insert_sheaf(*job, sheaf),
+            Write::Unbind(job) => self.unbind_some(*job),
             Write::Role { job, role, secret } => self.set_role(*job, *role, secret.as_ref()),
             Write::Note { key, bytes } => self.insert_note(key, bytes.as_deref()),
         }
@@ -392,7 +404,8 @@ impl Writer {
         let mut newest = self.connection.prepare_cached("SELECT max(key) FROM vote WHERE key BETWEEN ?1 AND ?2")?;
         let newest: Option<i64> = newest.query_row([first, last], |row| row.get(0))?;
         drop(find);
-        let place = Place { number, next_vote: newest.map_or(0, |key| schema::key_part(key).saturating_add(1)) };
+        let next_vote = newest.map_or(0, |key| schema::key_part(key).saturating_add(1));
+        let place = Place { number, next_vote, next_sheaf: next_sheaf(&self.connection, number)? };
         self.places.insert(job, place);
         Ok(place)
     }

@@ -8,6 +8,7 @@ use super::{
     reader::number_of,
     receipts::load_origin,
     schema,
+    sheaves::bound_bytes,
     writer::Writer,
 };
 use crate::{
@@ -87,9 +88,18 @@ impl Store {
 
     /// Jobs that had begun to be copied here, and were not complete.
     pub fn arriving(&self) -> Result<Vec<JobId>, StoreError> {
+        self.jobs_as(Role::Arriving)
+    }
+
+    /// Jobs of others that this machine coordinates.
+    pub fn adopted(&self) -> Result<Vec<JobId>, StoreError> {
+        self.jobs_as(Role::Adopted)
+    }
+
+    fn jobs_as(&self, role: Role) -> Result<Vec<JobId>, StoreError> {
         self.read(|connection| {
             let mut find = connection.prepare_cached("SELECT id FROM job WHERE role = ?1")?;
-            let rows = find.query_map([Role::Arriving.number()], |row| row.get(0).map(JobId))?;
+            let rows = find.query_map([role.number()], |row| row.get(0).map(JobId))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }
@@ -114,13 +124,14 @@ impl Store {
         })
     }
 
-    /// Bytes that kept jobs take, about: their blobs, and half a kibibyte for each vote.
+    /// Bytes that kept jobs take, about: their blobs, and half a kibibyte for each vote, what is bound included.
     pub fn bytes_kept_for_others(&self) -> Result<u64, StoreError> {
         self.read(|connection| {
             let mut jobs = connection.prepare_cached("SELECT number FROM job WHERE role <> ?1")?;
             let numbers = jobs.query_map([Role::Own.number()], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
             let mut bytes = 0_i64;
             for number in numbers {
+                bytes += bound_bytes(connection, number)?;
                 let sql = "SELECT ifnull(sum(size), 0) FROM blob JOIN pin ON pin.digest = blob.digest WHERE pin.job = ?1";
                 bytes += connection.prepare_cached(sql)?.query_row([number], |row| row.get::<_, i64>(0))?;
                 let (first, last) = schema::keys(number);
@@ -161,13 +172,13 @@ impl Store {
         })
     }
 
-    /// Who has voted on which unit.
-    pub fn voters(&self, job: JobId) -> Result<BTreeSet<(UnitIndex, PeerId)>, StoreError> {
+    /// Whether anybody's vote on a unit of the job may be here, in rows or bound.
+    pub fn has_votes(&self, job: JobId) -> Result<bool, StoreError> {
         self.read(|connection| {
-            let (first, last) = schema::keys(number_of(connection, job)?);
-            let mut find = connection.prepare_cached("SELECT unit, worker FROM vote WHERE key BETWEEN ?1 AND ?2")?;
-            let rows = find.query_map([first, last], |row| Ok((UnitIndex(row.get(0)?), PeerId(row.get(1)?))))?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let keys = schema::keys(number_of(connection, job)?);
+            let any = |sql| connection.prepare_cached(sql)?.exists([keys.0, keys.1]);
+            Ok(any("SELECT 1 FROM vote WHERE key BETWEEN ?1 AND ?2 LIMIT 1")?
+                || any("SELECT 1 FROM sheaf WHERE key BETWEEN ?1 AND ?2 LIMIT 1")?)
         })
     }
 
@@ -290,6 +301,14 @@ fn votes_of(connection: &Connection, sql: &str, keys: (i64, i64), count: u32, fi
     Ok((votes.collect(), last.map_or(first, |key| schema::key_part(key) + 1)))
 }
 
+/// Who has voted on which unit of a job.
+pub(super) fn voters(connection: &Connection, number: i64) -> Result<BTreeSet<(UnitIndex, PeerId)>, StoreError> {
+    let (first, last) = schema::keys(number);
+    let mut find = connection.prepare_cached("SELECT unit, worker FROM vote WHERE key BETWEEN ?1 AND ?2")?;
+    let rows = find.query_map([first, last], |row| Ok((UnitIndex(row.get(0)?), PeerId(row.get(1)?))))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// The list of keepers in a row of the table `job`.
 pub(super) fn load_keepers(row: &Row<'_>) -> Result<Keepers, StoreError> {
     let peers: Vec<u8> = row.get("keepers")?;
@@ -389,4 +408,4 @@ impl Writer {
 
 #[cfg(test)]
 #[path = "keeping_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -15,7 +15,7 @@ use crate::{
 
 const ME: PeerId = PeerId([9; 32]);
 
-fn arrives(store: &Store, version: u32) -> JobId {
+pub fn arrives(store: &Store, version: u32) -> JobId {
     let manifest = Manifest {
         owner: PeerId([1; 32]),
         name: "job".into(),
@@ -105,7 +105,7 @@ fn a_job_that_is_handed_back_keeps_the_votes_and_the_authors_decisions_alone() {
     let (first, next) = store.votes_with_origin(job, 0, 4, 3).unwrap();
     assert_eq!((first, next), (votes[..3].to_vec(), 3));
     assert_eq!(store.votes_with_origin(job, next, 4, 3).unwrap(), (votes[3..4].to_vec(), 4), "not beyond the end that was asked for");
-    assert_eq!(store.voters(job).unwrap().len(), 5);
+    assert!(store.has_votes(job).unwrap());
 }
 
 #[test]

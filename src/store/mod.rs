@@ -23,6 +23,7 @@ pub(crate) mod fault;
 mod lock;
 
 mod schema;
+mod sheaves;
 
 mod files;
 
@@ -62,6 +63,7 @@ pub use keeping::{BlobRow, NewKept, Role};
 pub use load::SignedManifest;
 pub use pages::VOTES_PAGE_MAX;
 pub use receipts::{KEPT_BYTES_MAX, KEPT_FOR};
+pub use sheaves::{BOUND_VOTE_BYTES, BoundSheaf};
 pub use submission::{Parts, Submission, SubmissionError, Submitted};
 pub use views::{Output, UNITS_PAGE_MAX, UnitRow};
 

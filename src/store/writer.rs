@@ -110,11 +110,12 @@ impl Mailbox {
     }
 }
 
-/// A job's number, and that of its next vote.
+/// A job's number, and those of its next vote and its next sheaf.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub number: i64,
     pub next_vote: u32,
+    pub next_sheaf: u32,
 }
 
 /// What has happened to files in the current transaction, and what follows once it is durable.
@@ -346,7 +347,7 @@ impl Writer {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let (first, last) = schema::keys(number);
         let mut swept = 0;
-        for table in ["unit", "vote", "origin", "verdict", "failures", "log", "findings"] {
+        for table in ["unit", "vote", "origin", "verdict", "failures", "log", "findings", "sheaf"] {
             let sql = format!("DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE key BETWEEN ?1 AND ?2 LIMIT ?3)");
             swept += self.connection.prepare_cached(&sql)?.execute([first, last, SWEEP_MAX])?;
         }

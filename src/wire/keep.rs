@@ -23,10 +23,11 @@ use crate::protocol::{
     platform::Platforms,
     verify::AuditState,
 };
+use bytes::Bytes;
 use iroh::SecretKey;
 use std::{collections::BTreeSet, sync::Arc};
 
-/// The most records of one message: of a thousand units each a vote, a verdict, an output and a log.
+/// The most votes and records of one message.
 pub const RECORDS_MAX: usize = 4096;
 /// The most bytes of a keeper's reason.
 const REASON_BYTES_MAX: usize = 120;
@@ -142,10 +143,12 @@ pub enum KeepMessage {
     Facts {
         /// The job.
         job: JobId,
-        /// Of which commit; 0 in the copy.
+        /// Of what is sent together; 0 in the copy.
         number: u64,
-        /// At most [`RECORDS_MAX`].
+        /// States and blobs.
         records: Vec<Record>,
+        /// Everything else: an encoded [`Sheaf`](super::sheaf::Sheaf), or nothing. Together at most [`RECORDS_MAX`].
+        sheaf: Bytes,
     },
     /// The copy is complete.
     Copied(JobId),
@@ -220,7 +223,10 @@ impl TryFrom<pb::KeepMessage> for KeepMessage {
                 few("records", facts.records.len(), RECORDS_MAX)?;
                 let records = facts.records.into_iter().map(record_from).collect::<Result<Vec<_>, _>>()?;
                 at_most("outputs and logs", records.iter().map(Record::inline_bytes).sum(), BATCH_INLINE_BYTES_MAX)?;
-                Self::Facts { job: job_id(&facts.job)?, number: facts.number, records }
+                if !records.iter().all(|record| matches!(record, Record::State(_) | Record::Blob(_) | Record::LargeBlob(_))) {
+                    return Err(Rejection::Inconsistent { what: "a record", with: "those that are read at once" });
+                }
+                Self::Facts { job: job_id(&facts.job)?, number: facts.number, records, sheaf: facts.sheaf }
             }
             Kind::Copied(copied) => Self::Copied(job_id(&copied.job)?),
             Kind::Alive(pb::KeepAlive {}) => Self::Alive,
@@ -240,8 +246,9 @@ impl From<KeepMessage> for pb::KeepMessage {
                 KeepMessage::Units { job, first, units } => {
                     Kind::Units(pb::KeepUnits { job: name(job), first: first.0, units: units.into_iter().map(input_to).collect() })
                 }
-                KeepMessage::Facts { job, number, records } => {
-                    Kind::Facts(pb::KeepFacts { job: name(job), number, records: records.into_iter().map(record_to).collect() })
+                KeepMessage::Facts { job, number, records, sheaf } => {
+                    let records = records.into_iter().map(record_to).collect();
+                    Kind::Facts(pb::KeepFacts { job: name(job), number, records, sheaf })
                 }
                 KeepMessage::Copied(job) => Kind::Copied(pb::KeepCopied { job: name(job) }),
                 KeepMessage::Alive => Kind::Alive(pb::KeepAlive {}),
@@ -290,7 +297,7 @@ impl From<KeeperMessage> for pb::KeeperMessage {
                     let handed = |handed: HandedVote| pb::HandedVote {
                         vote: Some(vote_to(&handed.vote)),
                         output_is_inline: handed.output.is_some(),
-                        output: handed.output.map_or_else(bytes::Bytes::new, |output| output.to_vec().into()),
+                        output: handed.output.map_or_else(Bytes::new, |output| output.to_vec().into()),
                     };
                     Kind::HandBack(pb::HandBack { job: name(job), votes: votes.into_iter().map(handed).collect(), done })
                 }
@@ -336,7 +343,7 @@ fn vote_from(message: pb::KeptVote) -> Result<Vote, Rejection> {
     })
 }
 
-fn record_to(record: Record) -> pb::KeepRecord {
+pub(super) fn record_to(record: Record) -> pb::KeepRecord {
     use pb::keep_record::Record as Kind;
     pb::KeepRecord {
         record: Some(match record {
@@ -354,7 +361,7 @@ fn record_to(record: Record) -> pb::KeepRecord {
     }
 }
 
-fn record_from(message: pb::KeepRecord) -> Result<Record, Rejection> {
+pub(super) fn record_from(message: pb::KeepRecord) -> Result<Record, Rejection> {
     use pb::keep_record::Record as Kind;
     Ok(match message.record.ok_or(Rejection::Missing { what: "record" })? {
         Kind::Vote(vote) => Record::Vote(vote_from(vote)?),

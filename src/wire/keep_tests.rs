@@ -80,11 +80,24 @@ fn records() -> Vec<Record> {
         Record::Failures(UnitIndex(9), Failures { count: 3, last: AttemptFailure::TimeOut }),
         Record::Findings(Findings { audit: AuditState { convicted: 2, collusion: true }, nondeterminism: Some(found) }),
         Record::Findings(Findings::default()),
-        Record::State(JobState::Stopped),
         Record::Log(UnitIndex(1), Arc::from(&b"warning"[..])),
         Record::Blob(Arc::from(&b"bytes"[..])),
-        Record::LargeBlob(Digest([6; 32])),
     ]
+}
+
+/// What a keeper reads at once.
+fn at_once() -> Vec<Record> {
+    vec![Record::State(JobState::Stopped), Record::Blob(Arc::from(&b"bytes"[..])), Record::LargeBlob(Digest([6; 32]))]
+}
+
+#[test]
+fn records_survive_the_wire_in_sheaves_and_some_beside_them() {
+    for record in records().into_iter().chain(at_once()) {
+        assert_eq!(record_from(record_to(record.clone())), Ok(record));
+    }
+    let message = |record| KeepMessage::Facts { job: JOB, number: 1, records: vec![record], sheaf: Bytes::new() };
+    let expected = Rejection::Inconsistent { what: "a record", with: "those that are read at once" };
+    assert_eq!(refused(message(Record::Verdict(UnitIndex(1), Verdict::Open)), |_| {}), expected);
 }
 
 #[test]
@@ -93,7 +106,7 @@ fn what_an_author_says_survives_the_wire() {
     for message in [
         KeepMessage::Offer(Box::new(description(|job| Some(SignedKeepers::sign(&key(1), job, list(&[2, 3])))))),
         KeepMessage::Units { job: JOB, first: UnitIndex(7), units: vec![input] },
-        KeepMessage::Facts { job: JOB, number: 12, records: records() },
+        KeepMessage::Facts { job: JOB, number: 12, records: at_once(), sheaf: Bytes::from_static(b"opaque here") },
         KeepMessage::Copied(JOB),
         KeepMessage::Alive,
         KeepMessage::Dismiss(JOB),
@@ -144,7 +157,7 @@ fn only_the_author_names_keepers() {
 
 #[test]
 fn breaches_are_named() {
-    let facts = |records| KeepMessage::Facts { job: JOB, number: 0, records };
+    let facts = |records| KeepMessage::Facts { job: JOB, number: 0, records, sheaf: Bytes::new() };
     let many = refused(facts(vec![Record::State(JobState::Done); RECORDS_MAX + 1]), |_| {});
     assert_eq!(many, Rejection::TooMany { what: "records", found: RECORDS_MAX + 1, max: RECORDS_MAX });
     let long = refused(facts(vec![Record::Blob(Arc::from([0; INLINE_BYTES_MAX + 1]))]), |_| {});

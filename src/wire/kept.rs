@@ -5,7 +5,7 @@ use super::{
     chain::{chain_from, chain_to},
     checkpoint::{authors_from, authors_to},
     number, peer as pb,
-    receipt::{self, Claim, ReceiptError},
+    receipt::{self, CheckedRoots, Claim, ReceiptError},
 };
 use crate::protocol::{
     fact::Vote,
@@ -68,9 +68,16 @@ pub enum CollectedError {
 }
 
 /// Checks a vote on a unit of `job` that somebody else has collected: all that can be known of it without trusting whoever did. `class` is
-/// this machine's validation class, `input` what the unit is to be given (see [`Claim::input`]).
-pub fn check_collected(vote: &Vote, job: JobId, input: Option<Digest>, class: &str) -> Result<(), CollectedError> {
-    receipt::check(&vote.proof, vote.worker, job, &Claim::of_vote(vote, input))?;
+/// this machine's validation class, `input` what the unit is to be given (see [`Claim::input`]). Of votes
+/// that were signed together the signature is checked once.
+pub fn check_collected(
+    vote: &Vote,
+    job: JobId,
+    input: Option<Digest>,
+    class: &str,
+    checked: &mut CheckedRoots,
+) -> Result<(), CollectedError> {
+    checked.check(&vote.proof, vote.worker, job, &Claim::of_vote(vote, input))?;
     if input.is_some() && !receipt::covers_input(&vote.proof) {
         return Err(CollectedError::NoInput);
     }
@@ -206,7 +213,7 @@ mod tests {
         let Claim { unit, attempt, ordinal, value, output_bytes, input: _, rests_on } = claims[1];
         let (worker, position, platform, origin) = (signing::peer_of(&key), 2, Platform::X86_64, Origin::Leased);
         let vote = Vote { unit, worker, attempt, ordinal, position, platform, value, output_bytes, origin, rests_on, proof };
-        assert_eq!(check_collected(&vote, job, None, "v1"), Ok(()));
+        assert_eq!(check_collected(&vote, job, None, "v1", &mut CheckedRoots::default()), Ok(()));
         let forged = Err(CollectedError::Receipt(ReceiptError::BadSignature));
         let liar = signing::peer_of(&SecretKey::from_bytes(&[2; 32]));
         let richer = Value { gas: 9, ..value };
@@ -216,21 +223,24 @@ mod tests {
             Vote { ordinal: 0, ..vote.clone() },
             Vote { unit: UnitIndex(0), ..vote.clone() },
         ] {
-            assert_eq!(check_collected(&bent, job, None, "v1"), forged);
+            assert_eq!(check_collected(&bent, job, None, "v1", &mut CheckedRoots::default()), forged);
         }
-        assert_eq!(check_collected(&vote, JobId([2; 32]), None, "v1"), forged);
+        assert_eq!(check_collected(&vote, JobId([2; 32]), None, "v1", &mut CheckedRoots::default()), forged);
         let nothing = Vote { proof: Arc::from([]), ..vote.clone() };
-        assert_eq!(check_collected(&nothing, job, None, "v1"), Err(CollectedError::Receipt(ReceiptError::Malformed)));
-        assert_eq!(check_collected(&vote, job, None, "v2"), Err(CollectedError::OtherEngine));
+        assert_eq!(
+            check_collected(&nothing, job, None, "v1", &mut CheckedRoots::default()),
+            Err(CollectedError::Receipt(ReceiptError::Malformed))
+        );
+        assert_eq!(check_collected(&vote, job, None, "v2", &mut CheckedRoots::default()), Err(CollectedError::OtherEngine));
         let input = Some(Digest([6; 32]));
-        assert_eq!(check_collected(&vote, job, input, "v1"), forged, "it was computed from something else");
+        assert_eq!(check_collected(&vote, job, input, "v1", &mut CheckedRoots::default()), forged, "it was computed from something else");
         let mut older = vote.proof.to_vec();
         older[0] = 1;
         let older = Vote { proof: older.into(), ..vote.clone() };
-        assert_eq!(check_collected(&older, job, None, "v1"), Ok(()));
-        assert_eq!(check_collected(&older, job, input, "v1"), Err(CollectedError::NoInput));
+        assert_eq!(check_collected(&older, job, None, "v1", &mut CheckedRoots::default()), Ok(()));
+        assert_eq!(check_collected(&older, job, input, "v1", &mut CheckedRoots::default()), Err(CollectedError::NoInput));
         let elsewhere = Vote { platform: Platform::Aarch64, ..vote };
-        assert_eq!(check_collected(&elsewhere, job, None, "v1"), Err(CollectedError::OtherPlatform));
+        assert_eq!(check_collected(&elsewhere, job, None, "v1", &mut CheckedRoots::default()), Err(CollectedError::OtherPlatform));
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub mod kept;
 
 pub mod keep;
 
+pub mod sheaf;
+
 pub mod read;
 
 pub mod gossip;

@@ -22,7 +22,7 @@ use crate::protocol::{
     platform::Platform,
 };
 use iroh::SecretKey;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 const LEAF: &[u8] = b"manyhands.receipt.v1";
 /// The leaf of a value with a hash chain, which it covers.
@@ -212,13 +212,29 @@ pub fn platform(proof: &[u8]) -> Option<Platform> {
 
 /// Checks that `worker` signed `claim` about a unit of `job`.
 pub fn check(proof: &[u8], worker: PeerId, job: JobId, claim: &Claim) -> Result<(), ReceiptError> {
-    let proof = Proof::parse(proof).ok_or(ReceiptError::Malformed)?;
-    let leaf = match proof.version {
-        WITHOUT_INPUTS => claim.leaf_without_input(job, proof.class, proof.instruction_set),
-        _ => claim.leaf(job, proof.class, proof.instruction_set),
-    };
-    let root = proof.root(leaf).ok_or(ReceiptError::Malformed)?;
-    verify_root(worker, proof.count, root, &proof.signature)
+    CheckedRoots::default().check(proof, worker, job, claim)
+}
+
+/// Roots whose signatures were found good: claims that were signed together cost one verification.
+#[derive(Clone, Debug, Default)]
+pub struct CheckedRoots(BTreeSet<(PeerId, u16, Digest, [u8; SIGNATURE_BYTES])>);
+
+impl CheckedRoots {
+    /// Checks that `worker` signed `claim` about a unit of `job`.
+    pub fn check(&mut self, proof: &[u8], worker: PeerId, job: JobId, claim: &Claim) -> Result<(), ReceiptError> {
+        let proof = Proof::parse(proof).ok_or(ReceiptError::Malformed)?;
+        let leaf = match proof.version {
+            WITHOUT_INPUTS => claim.leaf_without_input(job, proof.class, proof.instruction_set),
+            _ => claim.leaf(job, proof.class, proof.instruction_set),
+        };
+        let root = proof.root(leaf).ok_or(ReceiptError::Malformed)?;
+        let signed = (worker, proof.count, root, proof.signature);
+        if !self.0.contains(&signed) {
+            verify_root(worker, proof.count, root, &proof.signature)?;
+            self.0.insert(signed);
+        }
+        Ok(())
+    }
 }
 
 /// Whether a proof covers what the unit was given. Those that were made before receipts named inputs do not.
@@ -229,6 +245,30 @@ pub fn covers_input(proof: &[u8]) -> bool {
 /// The validation class and the instruction set that a proof names; the signature covers both. None when it is malformed.
 pub fn made_with(proof: &[u8]) -> Option<(&[u8], &[u8])> {
     Proof::parse(proof).map(|proof| (proof.class, proof.instruction_set))
+}
+
+/// What a batch was signed as, and where in it a proof stands; see [`signed_together`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SignedTogether<'a> {
+    /// The validation class.
+    pub class: &'a str,
+    /// The instruction set.
+    pub instruction_set: &'a str,
+    /// Which of the batch.
+    pub position: usize,
+    /// How many there are.
+    pub count: usize,
+    /// The signature on all of them.
+    pub signature: [u8; SIGNATURE_BYTES],
+}
+
+/// The batch that a proof belongs to. With all of its claims the proofs can be made again, so they need not be kept beside those. None
+/// for a malformed proof, and for one of an older version.
+pub fn signed_together(proof: &[u8]) -> Option<SignedTogether<'_>> {
+    let Proof { version, class, instruction_set, position, count, signature, path: _ } = Proof::parse(proof)?;
+    let (class, instruction_set) = (core::str::from_utf8(class).ok()?, core::str::from_utf8(instruction_set).ok()?);
+    let (position, count) = (usize::from(position), usize::from(count));
+    (version == VERSION).then_some(SignedTogether { class, instruction_set, position, count, signature })
 }
 
 fn verify_root(worker: PeerId, count: u16, root: Digest, signature: &[u8; SIGNATURE_BYTES]) -> Result<(), ReceiptError> {
@@ -323,10 +363,16 @@ mod tests {
             let receipts = Receipts::new(JOB, "wasmtime-48/1", "x86_64", &claims).unwrap();
             let signature = receipts.sign(&key(1));
             assert_eq!(receipts.verify(signing::peer_of(&key(1)), &signature), Ok(()));
+            let mut checked = CheckedRoots::default();
             for position in (0..claims.len()).step_by(claims.len().div_ceil(9)).chain([claims.len() - 1]) {
                 let proof = receipts.proof(position, &signature);
                 assert!(proof.len() <= PROOF_BYTES_MAX);
                 assert_eq!(check(&proof, signing::peer_of(&key(1)), JOB, &claims[position]), Ok(()), "{position} of {count}");
+                assert_eq!(checked.check(&proof, signing::peer_of(&key(1)), JOB, &claims[position]), Ok(()));
+                let mut forged = proof.to_vec();
+                forged[2 + "wasmtime-48/1".len() + "x86_64".len() + 1 + 4] ^= 1;
+                let bad = checked.check(&forged, signing::peer_of(&key(1)), JOB, &claims[position]);
+                assert_eq!(bad, Err(ReceiptError::BadSignature), "also where the root was found good");
                 assert_eq!(platform(&proof), Some(Platform::X86_64));
             }
         }

@@ -47,6 +47,7 @@ pub(super) fn kept_seen(store: &Store, job: JobId) -> Reply<Seen> {
     let unknown = || ControlError::no_such_job(&job.to_string());
     let signed = store.signed_manifest(job)?.ok_or_else(unknown)?;
     let manifest = Arc::new(manifest::decode(&signed.encoded).map_err(|_| unknown())?);
+    store.unbind_blocking(job)?;
     let (state, findings) = store.state_and_findings(job)?;
     let (verified, failed, by_owner) = store.verdict_counts(job)?;
     let executions = store.votes_end(job)?.into();

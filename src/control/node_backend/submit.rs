@@ -35,9 +35,6 @@ enum Fed {
     Commit,
 }
 
-/// Jobs of more units are kept only when that is asked for: copies of very many small units hold up the job itself.
-const KEPT_UNITS_MAX: u32 = 10_000;
-
 impl NodeBackend {
     pub(super) async fn take_in(&self, spec: JobSpec, mut parts: SubmitParts) -> Reply<SubmitResponse> {
         let handle = self.handle().await?;
@@ -76,7 +73,7 @@ impl NodeBackend {
     /// Hands a durable job to the run loop.
     async fn begin(&self, handle: &Handle, submitted: Submitted, keep: Option<u8>) -> Reply<Submitted> {
         let (job, already_existed) = (submitted.job, submitted.already_existed);
-        let keep = keep.unwrap_or(if submitted.manifest.units() <= KEPT_UNITS_MAX { KEEPERS_DEFAULT } else { 0 });
+        let keep = keep.unwrap_or(KEEPERS_DEFAULT);
         let shared = self.0.clone();
         let secret = handle.store.blocking(move |store| {
             if !already_existed {

@@ -3,12 +3,14 @@
 use super::{
     ALIVE_EVERY,
     copying::{self, CopyAt, HandBackAt, Signer, Stage},
+    gather::Gathered,
     outbox::{Item, Outbox, Page},
+    pace::Pace,
 };
 use crate::{
     node::{net::Outbound, run_loop::Node},
     protocol::{
-        fact::{Fact, Origin, Vote},
+        fact::Fact,
         ids::{JobId, PeerId, UnitIndex},
         keeping::Keepers as KeeperList,
         owner::{Collected, Output},
@@ -16,60 +18,40 @@ use crate::{
     },
     store::Write,
     wire::{
-        keep::{HandedVote, KeepMessage, KeeperMessage, Record, SignedKeepers},
+        bounds::BATCH_MAX,
+        keep::{HandedVote, KeepMessage, KeeperMessage, SignedKeepers},
         kept::check_collected,
         peer as pb,
+        receipt::CheckedRoots,
         work::{CoordinatorMessage, JobDescription},
     },
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-    time::Duration,
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
 };
-use tokio::time::Instant;
-
-/// A keeper that says for so long that something is not durable there yet is given up: everybody waits for it.
-pub(crate) const KEEPER_LAG_MAX: Duration = Duration::from_secs(5);
-/// The same for what waits to be sent to it, in bytes.
-pub(crate) const KEEPER_LAG_BYTES_MAX: usize = 64 << 20;
 
 /// The peers that keep own jobs.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Keepers {
     streams: BTreeMap<PeerId, Keeper>,
-    /// Counts the commits of each job that is kept, from 1.
+    /// Counts what was sent together of each job that is kept, from 1.
     numbers: BTreeMap<JobId, u64>,
-    /// Acknowledgements that wait for keepers, by job, in order.
-    held: BTreeMap<JobId, VecDeque<Held>>,
+    /// What was not sent yet.
+    gathered: BTreeMap<JobId, Gathered>,
+    /// Acknowledgements that wait for keepers: by job, by the number that they wait for, and by worker.
+    held: BTreeMap<JobId, BTreeMap<u64, BTreeMap<PeerId, Vec<UnitIndex>>>>,
+    /// Jobs of which nothing is leased, since a keeper is far behind.
+    paced: BTreeSet<JobId>,
 }
 
 #[derive(Debug)]
 struct Keeper {
     outbox: Outbox<pb::KeepMessage, CopyAt>,
-    jobs: BTreeMap<JobId, Copied>,
+    jobs: BTreeMap<JobId, Pace>,
     /// Jobs whose votes it is asked for.
     recalled: BTreeSet<JobId>,
     said: Instant,
-}
-
-/// A job at a keeper.
-#[derive(Debug)]
-struct Copied {
-    /// It has said that it keeps it: acknowledgements wait for it.
-    accepted: bool,
-    /// Everything up to this number is durable there.
-    kept: u64,
-    /// What was sent since, and when.
-    flying: VecDeque<(u64, Instant)>,
-}
-
-/// An acknowledgement that waits.
-#[derive(Debug)]
-struct Held {
-    number: u64,
-    to: PeerId,
-    units: Vec<UnitIndex>,
 }
 
 impl Keepers {
@@ -87,63 +69,47 @@ impl Keepers {
 
     /// The number up to which all keepers that are waited for have everything; none when nobody is.
     fn kept_by_all(&self, job: JobId) -> Option<u64> {
-        let copies = self.streams.values().filter_map(|keeper| keeper.jobs.get(&job));
-        copies.filter(|copy| copy.accepted).map(|copy| copy.kept).min()
+        self.streams.values().filter_map(|keeper| keeper.jobs.get(&job)?.waited_for()).min()
     }
 
-    /// What of these writes is to be copied to keepers, in order.
-    pub fn records(&self, writes: &[Write], signer: impl FnOnce() -> Signer) -> BTreeMap<JobId, Vec<Record>> {
-        let mut records: BTreeMap<JobId, Vec<Record>> = BTreeMap::new();
-        if self.streams.is_empty() {
-            return records;
-        }
-        let mut kept: BTreeMap<JobId, bool> = BTreeMap::new();
-        for (job, record) in writes.iter().filter_map(record) {
-            if *kept.entry(job).or_insert_with(|| self.is_kept(job)) {
-                records.entry(job).or_default().push(record());
-            }
-        }
-        if !records.is_empty() {
-            let signer = signer();
-            for (job, records) in &mut records {
-                let votes = records.iter_mut().filter_map(|record| if let Record::Vote(vote) = record { Some(vote) } else { None });
-                signer.sign(*job, votes);
-            }
-        }
-        records
+    /// The number under which everything that is durable now was sent, or will be.
+    fn number(&self, job: JobId) -> u64 {
+        let sent = self.numbers.get(&job).copied().unwrap_or(0);
+        sent + u64::from(self.gathered.get(&job).is_some_and(|gathered| !gathered.is_empty()))
+    }
+
+    /// When something that was gathered is to be sent, if anything was.
+    pub fn due(&self) -> Option<tokio::time::Instant> {
+        self.gathered.values().filter_map(Gathered::due).min().map(tokio::time::Instant::from_std)
+    }
+
+    fn due_jobs(&self, now: Instant) -> Vec<JobId> {
+        self.gathered.iter().filter(|(_, gathered)| gathered.is_due(now)).map(|(job, _)| *job).collect()
     }
 }
 
-/// What a keeper is told of a write, if it concerns keepers at all.
-fn record<'a>(write: &'a Write) -> Option<(JobId, impl FnOnce() -> Record + 'a)> {
-    let job = match write {
+/// The job whose keepers are told of a write, if any are.
+fn job_of(write: &Write) -> Option<JobId> {
+    match write {
         Write::Fact(
             Fact::Vote(job, _) | Fact::Verdict(job, ..) | Fact::Failures(job, ..) | Fact::JobState(job, _) | Fact::Findings(job, _),
-        ) => *job,
-        Write::Blob { pin: Some(job), .. } | Write::Pin { job, .. } | Write::Log { job, .. } => *job,
-        _ => return None,
-    };
-    Some((job, move || match write {
-        Write::Fact(Fact::Vote(_, vote)) => {
-            Record::Vote(Vote { origin: Origin::Collected { output: vote.origin.has_output() }, ..vote.clone() })
-        }
-        Write::Fact(Fact::Verdict(_, unit, verdict)) => Record::Verdict(*unit, *verdict),
-        Write::Fact(Fact::Failures(_, unit, failures)) => Record::Failures(*unit, *failures),
-        Write::Fact(Fact::Findings(_, findings)) => Record::Findings(*findings),
-        Write::Fact(Fact::JobState(_, state)) => Record::State(*state),
-        Write::Blob { digest, bytes, .. } => copying::blob(*digest, Some(Arc::from(&bytes[..]))),
-        Write::Pin { digest, .. } => Record::LargeBlob(*digest),
-        Write::Log { unit, bytes, .. } => copying::log(*unit, bytes),
-        _ => unreachable!("only these were let through"),
-    }))
-}
-
-/// Bytes that a message takes while it waits, about.
-fn weight(message: &KeepMessage) -> usize {
-    const RECORD: usize = 512;
-    match message {
-        KeepMessage::Facts { records, .. } => records.iter().map(|record| record.inline_bytes() + RECORD).sum(),
-        _ => RECORD,
+        )
+        | Write::Blob { pin: Some(job), .. }
+        | Write::Pin { job, .. }
+        | Write::Log { job, .. } => Some(*job),
+        Write::Fact(Fact::Keepers(..) | Fact::Standing(..))
+        | Write::Blob { pin: None, .. }
+        | Write::Staged { .. }
+        | Write::Receipts { .. }
+        | Write::RemoveJob(_)
+        | Write::RemoveBlob(_)
+        | Write::Arrive(_)
+        | Write::KeptUnits { .. }
+        | Write::Sheaf { .. }
+        | Write::Unbind(_)
+        | Write::Role { .. }
+        | Write::DropBlob(_)
+        | Write::Note { .. } => None,
     }
 }
 
@@ -173,6 +139,8 @@ impl Node {
         if !self.open_keeper(to) {
             return;
         }
+        // The copy has what is durable by now: it is not sent again behind it.
+        self.send_gathered(job);
         let number = *self.keeping.keepers.numbers.entry(job).or_default();
         let Some(keeper) = self.keeping.keepers.streams.get_mut(&to) else { return };
         let push = |keeper: &mut Keeper, message: KeepMessage| keeper.outbox.push(Item::Message(message.into(), 0));
@@ -181,7 +149,7 @@ impl Node {
             push(keeper, KeepMessage::Copied(job));
         } else {
             keeper.outbox.push(Item::Pages(CopyAt { job, votes_end, stage: Stage::Units(0) }));
-            keeper.jobs.insert(job, Copied { accepted: false, kept: number, flying: VecDeque::new() });
+            keeper.jobs.insert(job, Pace::new(Instant::now(), number));
         }
     }
 
@@ -192,7 +160,7 @@ impl Node {
         }
         let keeper = Keeper { outbox: Outbox::new(None), jobs: BTreeMap::new(), recalled: BTreeSet::new(), said: Instant::now() };
         self.keeping.keepers.streams.insert(to, keeper);
-        self.keeping.due.get_or_insert_with(Instant::now);
+        self.keeping.due.get_or_insert_with(tokio::time::Instant::now);
         if self.net.open_keep(to).is_err() {
             self.keeper_gone(to);
             return false;
@@ -233,55 +201,95 @@ impl Node {
         self.event(Event::KeeperLost(peer));
     }
 
-    /// Sends keepers what has just become durable.
-    pub(in crate::node) fn replicate(&mut self, records: BTreeMap<JobId, Vec<Record>>) {
+    /// Gathers for keepers what is about to become durable; nothing of it is sent before it is.
+    pub(in crate::node) fn gather(&mut self, writes: &[Write]) {
+        if self.keeping.keepers.streams.is_empty() {
+            return;
+        }
+        let (signer, me, now) = (self.signer(), self.peer.me(), Instant::now());
         let keepers = &mut self.keeping.keepers;
-        let mut lost = BTreeSet::new();
-        for (job, records) in records {
-            let number = keepers.numbers.entry(job).or_default();
-            *number += 1;
-            let messages: Vec<(pb::KeepMessage, usize)> = copying::messages(job, *number, records)
-                .into_iter()
-                .map(|message| {
-                    let weight = weight(&message);
-                    (message.into(), weight)
-                })
-                .collect();
-            for (peer, keeper) in &mut keepers.streams {
-                let Some(copy) = keeper.jobs.get_mut(&job) else { continue };
-                copy.flying.push_back((*number, Instant::now()));
-                messages.iter().for_each(|(message, weight)| keeper.outbox.push(Item::Message(message.clone(), *weight)));
-                if keeper.outbox.bytes() > KEEPER_LAG_BYTES_MAX {
-                    lost.insert(*peer);
-                }
+        let mut of_jobs: BTreeMap<JobId, Vec<&Write>> = BTreeMap::new();
+        for (job, write) in writes.iter().filter_map(|write| Some((job_of(write)?, write))) {
+            of_jobs.entry(job).or_default().push(write);
+        }
+        for (job, writes) in of_jobs {
+            if keepers.is_kept(job) {
+                keepers.gathered.entry(job).or_default().add(now, me, writes.into_iter(), &(&signer, job));
             }
         }
-        for peer in lost {
-            tracing::warn!(peer = %peer.short(), "a keeper does not keep up, and is given up");
-            self.keeper_gone(peer);
+    }
+
+    /// Sends keepers what was gathered for long enough, or is much. Everything gathered is durable.
+    pub(super) fn send_due(&mut self) {
+        for job in self.keeping.keepers.due_jobs(Instant::now()) {
+            self.send_gathered(job);
+        }
+    }
+
+    fn send_gathered(&mut self, job: JobId) {
+        let signer = self.signer();
+        let keepers = &mut self.keeping.keepers;
+        if !keepers.is_kept(job) {
+            keepers.gathered.remove(&job);
+            return;
+        }
+        let Some(gathered) = keepers.gathered.get_mut(&job).filter(|gathered| !gathered.is_empty()) else { return };
+        let messages = gathered.take(&(&signer, job));
+        let number = keepers.numbers.entry(job).or_default();
+        *number += 1;
+        let messages: Vec<(pb::KeepMessage, usize)> =
+            copying::facts(job, *number, messages).into_iter().map(|(message, weight)| (message.into(), weight)).collect();
+        let bytes = messages.iter().map(|(_, weight)| weight).sum();
+        let now = Instant::now();
+        for keeper in keepers.streams.values_mut() {
+            let Some(pace) = keeper.jobs.get_mut(&job) else { continue };
+            pace.sent(now, *number, bytes);
+            messages.iter().for_each(|(message, weight)| keeper.outbox.push(Item::Message(message.clone(), *weight)));
+        }
+        self.mind_pace(job);
+    }
+
+    /// Leases nothing while a keeper is far behind, and again when it has caught up or is gone.
+    fn mind_pace(&mut self, job: JobId) {
+        let keepers = &mut self.keeping.keepers;
+        let behind = keepers.streams.values().filter_map(|keeper| keeper.jobs.get(&job)).any(Pace::holds_up);
+        let changed = if behind { keepers.paced.insert(job) } else { keepers.paced.remove(&job) };
+        if changed {
+            tracing::debug!(job = %job.short(), behind, "whether keepers are far behind has changed");
+            self.event(Event::KeepersBehind { job, behind });
         }
     }
 
     /// Acknowledges outcomes to a worker, when the job's keepers have them too.
     pub(in crate::node) fn acknowledge(&mut self, to: PeerId, job: JobId, units: Vec<UnitIndex>) {
         let keepers = &mut self.keeping.keepers;
-        let number = keepers.numbers.get(&job).copied().unwrap_or(0);
+        let number = keepers.number(job);
         if keepers.kept_by_all(job).is_some_and(|kept| kept < number) {
-            keepers.held.entry(job).or_default().push_back(Held { number, to, units });
+            keepers.held.entry(job).or_default().entry(number).or_default().entry(to).or_default().extend(units);
         } else {
             self.send_to_worker(to, CoordinatorMessage::Acknowledged { job, units });
         }
     }
 
+    /// Sends what keepers have meanwhile, many units to a message.
     fn release(&mut self, job: JobId) {
-        let kept = self.keeping.keepers.kept_by_all(job).unwrap_or(u64::MAX);
-        while let Some(held) = self.keeping.keepers.held.get_mut(&job) {
-            match held.pop_front_if(|held| held.number <= kept) {
-                Some(Held { to, units, .. }) => self.send_to_worker(to, CoordinatorMessage::Acknowledged { job, units }),
-                None if held.is_empty() => drop(self.keeping.keepers.held.remove(&job)),
-                None => break,
+        let keepers = &mut self.keeping.keepers;
+        let kept = keepers.kept_by_all(job).unwrap_or(u64::MAX);
+        let mut released: BTreeMap<PeerId, Vec<UnitIndex>> = BTreeMap::new();
+        if let Some(held) = keepers.held.get_mut(&job) {
+            while let Some(entry) = held.first_entry().filter(|entry| *entry.key() <= kept) {
+                entry.remove().into_iter().for_each(|(to, units)| released.entry(to).or_default().extend(units));
+            }
+            if held.is_empty() {
+                keepers.held.remove(&job);
             }
         }
+        for (to, units) in released {
+            for units in units.chunks(BATCH_MAX) {
+                self.send_to_worker(to, CoordinatorMessage::Acknowledged { job, units: units.to_vec() });
+            }
+        }
+        self.mind_pace(job);
     }
 
     pub(in crate::node) fn on_keeper(&mut self, from: PeerId, message: pb::KeeperMessage) {
@@ -300,10 +308,8 @@ impl Node {
         match message {
             KeeperMessage::Accepted(job) => {
                 // A job that it was dismissed from meanwhile is none of its any more.
-                if let Some(copy) = keeper.jobs.get_mut(&job) {
-                    copy.accepted = true;
-                    // Its time begins now: what it has not said yet lies behind the copy.
-                    copy.flying.iter_mut().for_each(|(_, since)| *since = Instant::now());
+                if let Some(pace) = keeper.jobs.get_mut(&job) {
+                    pace.accepted(Instant::now());
                     self.event(Event::KeeperAnswered { from, job, keeps: true });
                 }
             }
@@ -315,11 +321,9 @@ impl Node {
                 }
             }
             KeeperMessage::Kept { job, number } => {
-                if let Some(copy) = keeper.jobs.get_mut(&job) {
-                    while copy.flying.pop_front_if(|(sent, _)| *sent <= number).is_some() {}
-                    // What was never sent cannot be kept.
-                    let sent = self.keeping.keepers.numbers.get(&job).copied().unwrap_or(0);
-                    copy.kept = copy.kept.max(number.min(sent));
+                let sent = self.keeping.keepers.numbers.get(&job).copied().unwrap_or(0);
+                if let Some(pace) = keeper.jobs.get_mut(&job) {
+                    pace.kept(Instant::now(), number, sent);
                     self.release(job);
                 }
             }
@@ -345,8 +349,9 @@ impl Node {
             Err(error) => return tracing::error!(%error, "the inputs of units cannot be read"),
         };
         let mut collected = Vec::with_capacity(votes.len());
+        let mut checked = CheckedRoots::default();
         for (HandedVote { vote, output }, input) in votes.into_iter().zip(inputs) {
-            if let Err(reason) = check_collected(&vote, job, input, &self.validation_class) {
+            if let Err(reason) = check_collected(&vote, job, input, &self.validation_class, &mut checked) {
                 tracing::info!(peer = %from.short(), job = %job.short(), %reason, "a vote that a keeper took is not believed");
                 continue;
             }
@@ -384,12 +389,10 @@ impl Node {
 
     /// Says that this author is there, and gives up keepers that lag.
     pub(super) fn look_at_keepers(&mut self, now: Instant) {
-        let lags =
-            |copy: &Copied| copy.accepted && copy.flying.front().is_some_and(|(_, since)| now.duration_since(*since) > KEEPER_LAG_MAX);
         let mut lost = Vec::new();
         let mut unused = Vec::new();
         for (peer, keeper) in &mut self.keeping.keepers.streams {
-            if keeper.jobs.values().any(lags) {
+            if keeper.jobs.values().any(|pace| pace.is_hopeless(now)) {
                 lost.push(*peer);
             } else if keeper.jobs.is_empty() && keeper.recalled.is_empty() && keeper.outbox.is_empty() {
                 unused.push(*peer);

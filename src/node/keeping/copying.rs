@@ -1,6 +1,9 @@
 //! A job read from the store page by page, as messages for a keeper; and votes that a keeper took, for the author.
 
-use super::outbox::Page;
+use super::{
+    gather::{Message, OwnVote, Sign, bind_votes, messages},
+    outbox::Page,
+};
 use crate::{
     protocol::{
         fact::Vote,
@@ -8,10 +11,11 @@ use crate::{
     },
     store::{BlobRow, Store, StoreError},
     wire::{
-        bounds::{BATCH_INLINE_BYTES_MAX, BATCH_MAX, INLINE_BYTES_MAX, LOG_BYTES_MAX},
-        keep::{HandedVote, KeepMessage, KeeperMessage, RECORDS_MAX, Record},
+        bounds::{BATCH_INLINE_BYTES_MAX, BATCH_MAX, INLINE_BYTES_MAX, LOG_BYTES_MAX, SIGNATURE_BYTES},
+        keep::{HandedVote, KeepMessage, KeeperMessage, Record},
         peer as pb,
         receipt::{Claim, Receipts},
+        sheaf::Part,
     },
 };
 use iroh::SecretKey;
@@ -19,6 +23,8 @@ use std::sync::Arc;
 
 /// Rows of one page.
 const ROWS: u32 = 1024;
+/// What a message or a record takes beside its bytes, about.
+const RECORD_BYTES: usize = 512;
 
 /// Where a copy is.
 #[derive(Clone, Copy, Debug)]
@@ -79,34 +85,40 @@ impl Signer {
     }
 }
 
-/// Records in messages that keep to the bounds.
-pub(in crate::node) fn messages(job: JobId, number: u64, records: Vec<Record>) -> Vec<KeepMessage> {
-    let (mut messages, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for record in records {
-        let size = record.inline_bytes();
-        if batch.len() == RECORDS_MAX || bytes + size > BATCH_INLINE_BYTES_MAX {
-            // Only the last message of a commit says that all of it was said.
-            messages.push(KeepMessage::Facts { job, number: 0, records: std::mem::take(&mut batch) });
-            bytes = 0;
+impl Sign for (&Signer, JobId) {
+    fn sign(&self, votes: &[OwnVote]) -> Option<(String, String, [u8; SIGNATURE_BYTES])> {
+        let (signer, job) = *self;
+        let inputs = match tokio::task::block_in_place(|| signer.store.input_digests(job, votes.iter().map(|own| own.vote.unit))) {
+            Ok(inputs) => inputs,
+            Err(error) => {
+                tracing::error!(%error, "the inputs of units cannot be read");
+                return None;
+            }
+        };
+        let claims: Vec<Claim> = votes.iter().zip(inputs).map(|(own, input)| Claim::of_vote(&own.vote, input)).collect();
+        match Receipts::new(job, &signer.class, &signer.instruction_set, &claims) {
+            Ok(receipts) => Some((signer.class.clone(), signer.instruction_set.clone(), receipts.sign(&signer.key))),
+            Err(error) => {
+                tracing::error!(%error, "own receipts cannot be made");
+                None
+            }
         }
-        bytes += size;
-        batch.push(record);
     }
-    messages.push(KeepMessage::Facts { job, number, records: batch });
-    messages
-}
 
-/// A blob as it is told to a keeper.
-pub(in crate::node) fn blob(digest: Digest, bytes: Option<Arc<[u8]>>) -> Record {
-    match bytes {
-        Some(bytes) if bytes.len() <= INLINE_BYTES_MAX => Record::Blob(bytes),
-        Some(_) | None => Record::LargeBlob(digest),
+    fn prove(&self, vote: &mut Vote) {
+        self.0.sign(self.1, std::iter::once(vote));
     }
 }
 
-/// The beginning of a log, as much as travels.
-pub(in crate::node) fn log(unit: UnitIndex, bytes: &[u8]) -> Record {
-    Record::Log(unit, Arc::from(&bytes[..bytes.len().min(LOG_BYTES_MAX)]))
+/// What keepers are sent, each with the bytes that it takes while it waits; only the last one says that all of it was said.
+pub(super) fn facts(job: JobId, number: u64, messages: Vec<Message>) -> Vec<(KeepMessage, usize)> {
+    let last = messages.len().saturating_sub(1);
+    let message = |(at, (records, sheaf)): (usize, Message)| {
+        let sheaf: bytes::Bytes = if sheaf.parts.is_empty() { bytes::Bytes::new() } else { sheaf.encode().into() };
+        let weight = sheaf.len() + records.iter().map(|record| record.inline_bytes() + RECORD_BYTES).sum::<usize>() + RECORD_BYTES;
+        (KeepMessage::Facts { job, number: if at == last { number } else { 0 }, records, sheaf }, weight)
+    };
+    messages.into_iter().enumerate().map(message).collect()
 }
 
 /// The next page of a copy.
@@ -122,34 +134,38 @@ pub(super) fn copy(store: &Store, signer: &Signer, at: CopyAt) -> Result<Page<pb
         Stage::Blobs(after) => {
             let rows = store.blobs_page(job, after, ROWS, BATCH_INLINE_BYTES_MAX)?;
             let next = rows.last().map_or(Stage::Votes(0), |row| Stage::Blobs(Some(row.digest)));
-            let records = rows.into_iter().map(|BlobRow { digest, bytes }| blob(digest, bytes)).collect();
-            (page(job, records), next)
+            let blob = |BlobRow { digest, bytes }: BlobRow| match bytes {
+                Some(bytes) if bytes.len() <= INLINE_BYTES_MAX => Record::Blob(bytes),
+                Some(_) | None => Record::LargeBlob(digest),
+            };
+            (page(job, rows.into_iter().map(blob).collect(), Vec::new()), next)
         }
         Stage::Votes(first) => {
             let (mut votes, next) = store.votes_with_origin(job, first, at.votes_end, ROWS)?;
             signer.sign(job, votes.iter_mut());
             let next = if votes.is_empty() { Stage::Verdicts(0) } else { Stage::Votes(next) };
-            (page(job, votes.into_iter().map(Record::Vote).collect()), next)
+            (page(job, Vec::new(), bind_votes(&votes)), next)
         }
         Stage::Verdicts(first) => {
             let rows = store.verdicts_page(job, UnitIndex(first), ROWS)?;
             let next = rows.last().map_or(Stage::Failures(0), |(unit, _)| Stage::Verdicts(unit.0.saturating_add(1)));
-            (page(job, rows.into_iter().map(|(unit, verdict)| Record::Verdict(unit, verdict)).collect()), next)
+            (page_of(job, rows.into_iter().map(|(unit, verdict)| Record::Verdict(unit, verdict))), next)
         }
         Stage::Failures(first) => {
             let rows = store.failures_page(job, UnitIndex(first), ROWS)?;
             let next = rows.last().map_or(Stage::Logs(0), |(unit, _)| Stage::Failures(unit.0.saturating_add(1)));
-            (page(job, rows.into_iter().map(|(unit, failures)| Record::Failures(unit, failures)).collect()), next)
+            (page_of(job, rows.into_iter().map(|(unit, failures)| Record::Failures(unit, failures))), next)
         }
         Stage::Logs(first) => {
             let rows = store.logs_page(job, UnitIndex(first))?;
             let next = rows.last().map_or(Stage::Rest, |(unit, _)| Stage::Logs(unit.0.saturating_add(1)));
-            (page(job, rows.iter().map(|(unit, bytes)| log(*unit, bytes)).collect()), next)
+            let log = |(unit, bytes): &(UnitIndex, Vec<u8>)| Record::Log(*unit, Arc::from(&bytes[..bytes.len().min(LOG_BYTES_MAX)]));
+            (page_of(job, rows.iter().map(log)), next)
         }
         Stage::Rest => {
             let (state, findings) = store.state_and_findings(job)?;
-            let records = findings.map(Record::Findings).into_iter().chain([Record::State(state)]).collect();
-            let mut last = page(job, records);
+            let parts = findings.map(|findings| Part::Record(Record::Findings(findings))).into_iter().collect();
+            let mut last = page(job, vec![Record::State(state)], parts);
             last.push(KeepMessage::Copied(job));
             return Ok(Page { messages: last.into_iter().map(Into::into).collect(), next: None });
         }
@@ -158,8 +174,15 @@ pub(super) fn copy(store: &Store, signer: &Signer, at: CopyAt) -> Result<Page<pb
     Ok(Page { messages, next: Some(CopyAt { stage: next, ..at }) })
 }
 
-fn page(job: JobId, records: Vec<Record>) -> Vec<KeepMessage> {
-    if records.is_empty() { Vec::new() } else { messages(job, 0, records) }
+fn page(job: JobId, records: Vec<Record>, parts: Vec<Part>) -> Vec<KeepMessage> {
+    if records.is_empty() && parts.is_empty() {
+        return Vec::new();
+    }
+    facts(job, 0, messages(records, parts)).into_iter().map(|(message, _)| message).collect()
+}
+
+fn page_of(job: JobId, records: impl Iterator<Item = Record>) -> Vec<KeepMessage> {
+    page(job, Vec::new(), records.map(Part::Record).collect())
 }
 
 /// Rows of the table of units that fit a message, and where to go on.

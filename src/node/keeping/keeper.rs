@@ -2,7 +2,6 @@
 
 use super::{
     After,
-    author::KEEPER_LAG_BYTES_MAX,
     copying::HandBackAt,
     outbox::{Item, Outbox},
 };
@@ -19,14 +18,17 @@ use crate::{
         keeping::{Keepers as KeeperList, KeptJob},
         peer::Event,
     },
-    store::{NewKept, Role, Store, StoreError, Write},
+    store::{BOUND_VOTE_BYTES, BoundSheaf, NewKept, Role, Store, StoreError, Write},
     wire::{
         keep::{KeepMessage, KeeperMessage, Record},
         kept::check_collected,
         peer as pb,
+        receipt::CheckedRoots,
+        sheaf::Sheaf,
         work::JobDescription,
     },
 };
+use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -36,6 +38,8 @@ use std::{
 pub(crate) const KEPT_BYTES_MAX: u64 = 1 << 30;
 /// What half a vote, a verdict and their like take of that, about.
 const RECORD_BYTES: u64 = 256;
+/// Answers that wait for an author who does not read them, in bytes: some ten thousand.
+const ANSWERS_BYTES_MAX: usize = 1 << 20;
 /// Missing blobs of a copy that are fetched together.
 const FETCHED_AT_ONCE: u32 = 256;
 
@@ -60,8 +64,8 @@ struct Arriving {
     keepers: KeeperList,
     /// The copy is complete, and everything that it needs is here.
     complete: bool,
-    /// Votes that were here before the stream was opened, or came since: none is stored twice. None where there were none.
-    known: Option<BTreeSet<(UnitIndex, PeerId)>>,
+    /// Votes were here before the stream was opened: some may come again.
+    again: bool,
     /// Blobs on their way here.
     fetching: usize,
 }
@@ -81,10 +85,19 @@ impl Node {
     /// An author's stream has ended. What was not copied completely is worth nothing.
     pub(in crate::node) fn author_gone(&mut self, peer: PeerId) {
         let Some(author) = self.keeping.authors.streams.remove(&peer) else { return };
+        while self.keeping.unbinding.try_join_next().is_some() {}
         for (job, arriving) in author.jobs {
             if !arriving.complete {
                 self.drop_if_arriving(job);
+                continue;
             }
+            // If it stays away the job is adopted: then it is to go quickly.
+            let store = self.store.clone();
+            self.keeping.unbinding.spawn(async move {
+                if let Err(error) = store.unbind(job).await {
+                    tracing::debug!(%error, "a kept job was not taken apart");
+                }
+            });
         }
     }
 
@@ -137,7 +150,7 @@ impl Node {
                 self.weigh(from, job, bytes);
                 Ok(())
             }
-            KeepMessage::Facts { job, number, records } => self.on_facts(from, job, number, records),
+            KeepMessage::Facts { job, number, records, sheaf } => self.on_facts(from, job, number, records, sheaf),
             KeepMessage::Copied(job) => {
                 self.arriving(from, job)?;
                 self.keeping.after.push(After::Complete { author: from, job });
@@ -198,19 +211,18 @@ impl Node {
             self.say(from, KeeperMessage::Refused { job, reason: reason.to_owned() });
             return Ok(());
         }
-        let known = match role {
-            Some(_) => {
-                let voters = tokio::task::block_in_place(|| self.store.voters(job)).map_err(|error| error.to_string())?;
-                Some(voters).filter(|voters| !voters.is_empty())
-            }
-            None => None,
+        let again = match self.arriving(from, job) {
+            // On one stream nothing comes twice.
+            Ok(arriving) => arriving.again,
+            Err(_) if role.is_none() => false,
+            Err(_) => tokio::task::block_in_place(|| self.store.has_votes(job)).map_err(|error| error.to_string())?,
         };
         let list = keepers.keepers.clone();
         self.keeping.writes.push(Write::Arrive(Box::new(NewKept { id: job, manifest: encoded, signature, keepers })));
         let Some(author) = self.keeping.authors.streams.get_mut(&from) else { return Ok(()) };
         let manifest = Arc::new(manifest);
         let complete = author.jobs.remove(&job).is_some_and(|before| before.complete);
-        author.jobs.insert(job, Arriving { manifest, keepers: list, complete, known, fetching: 0 });
+        author.jobs.insert(job, Arriving { manifest, keepers: list, complete, again, fetching: 0 });
         Ok(())
     }
 
@@ -221,37 +233,32 @@ impl Node {
         begun < ARRIVING_MAX && self.peer.keeping().may_keep(author, job).is_ok()
     }
 
-    fn on_facts(&mut self, from: PeerId, job: JobId, number: u64, records: Vec<Record>) -> Result<(), String> {
+    fn on_facts(&mut self, from: PeerId, job: JobId, number: u64, records: Vec<Record>, sheaf: Bytes) -> Result<(), String> {
         let arriving = self.arriving(from, job)?;
-        let units = arriving.manifest.units();
-        if records.iter().filter_map(Record::unit).any(|unit| unit.0 >= units) {
-            return Err("a unit that the job does not have".into());
+        let (mut writes, mut blobs, mut state) = (Vec::with_capacity(records.len() + 1), Vec::new(), None);
+        let mut bytes = records.iter().map(|record| RECORD_BYTES + record.inline_bytes() as u64).sum();
+        if !sheaf.is_empty() {
+            let bound = Sheaf::decode(&sheaf).map_err(|rejection| rejection.to_string())?;
+            if bound.units().any(|unit| unit.0 >= arriving.manifest.units()) {
+                return Err("a unit that the job does not have".into());
+            }
+            let count = u32::try_from(bound.count()).unwrap_or(u32::MAX);
+            bytes += u64::from(count) * BOUND_VOTE_BYTES + sheaf.len() as u64;
+            writes.push(Write::Sheaf { job, sheaf: BoundSheaf { count, again: arriving.again, bytes: sheaf } });
         }
-        let bytes = records.iter().map(|record| RECORD_BYTES + record.inline_bytes() as u64).sum();
-        let (mut writes, mut blobs, mut state) = (Vec::with_capacity(records.len()), Vec::new(), None);
         for record in records {
             writes.push(match record {
-                Record::Vote(vote) => match &mut arriving.known {
-                    Some(known) if known.contains(&(vote.unit, vote.worker)) => continue,
-                    known => {
-                        if let Some(known) = known {
-                            known.insert((vote.unit, vote.worker));
-                        }
-                        Write::Fact(Fact::Vote(job, vote))
-                    }
-                },
-                Record::Verdict(unit, verdict) => Write::Fact(Fact::Verdict(job, unit, verdict)),
-                Record::Failures(unit, failures) => Write::Fact(Fact::Failures(job, unit, failures)),
-                Record::Findings(findings) => Write::Fact(Fact::Findings(job, findings)),
                 Record::State(now) => {
                     state = Some(now);
                     Write::Fact(Fact::JobState(job, now))
                 }
-                Record::Log(unit, bytes) => Write::Log { job, unit, bytes: bytes.to_vec() },
                 Record::Blob(bytes) => Write::Blob { digest: Digest::of(&bytes), bytes: bytes.to_vec(), pin: Some(job) },
                 Record::LargeBlob(digest) => {
                     blobs.push(digest);
                     Write::Pin { job, digest }
+                }
+                Record::Vote(_) | Record::Verdict(..) | Record::Failures(..) | Record::Findings(_) | Record::Log(..) => {
+                    return Err("a record that belongs into a sheaf".into());
                 }
             });
         }
@@ -385,7 +392,7 @@ impl Node {
         const BYTES: usize = 128;
         let Some(here) = self.keeping.authors.streams.get_mut(&author) else { return };
         here.outbox.push(Item::Message(message.into(), BYTES));
-        if here.outbox.bytes() > KEEPER_LAG_BYTES_MAX {
+        if here.outbox.bytes() > ANSWERS_BYTES_MAX {
             self.author_gone(author);
         }
     }
@@ -403,6 +410,7 @@ impl Node {
 
     pub(super) fn adopted(&mut self, job: JobId) {
         let load = || {
+            self.store.unbind_blocking(job)?;
             let mut saved = self.store.saved_job(job)?;
             saved.iter_mut().try_for_each(|saved| believe_signed(&self.store, saved, &self.validation_class))?;
             Ok::<_, StoreError>(saved)
@@ -451,11 +459,11 @@ pub(in crate::node) fn believe_signed(store: &Store, saved: &mut SavedJob, class
     let taken: BTreeSet<UnitIndex> = saved.votes.iter().filter(|vote| !is_collected(vote.origin)).map(|vote| vote.unit).collect();
     let id = saved.id;
     let inputs = store.input_digests(id, saved.votes.iter().map(|vote| vote.unit))?;
-    let mut inputs = inputs.into_iter();
+    let (mut inputs, mut checked) = (inputs.into_iter(), CheckedRoots::default());
     saved.votes.retain(|vote| {
         let input = inputs.next().flatten();
         let matters = !decided.contains(&vote.unit) || taken.contains(&vote.unit);
-        !is_collected(vote.origin) || !matters || check_collected(vote, id, input, class).is_ok()
+        !is_collected(vote.origin) || !matters || check_collected(vote, id, input, class, &mut checked).is_ok()
     });
     Ok(())
 }

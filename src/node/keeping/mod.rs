@@ -1,16 +1,20 @@
 //! Keepers of own jobs, and jobs that are kept for others: the shell's part of [`crate::protocol::keeping`].
 //!
-//! `author` copies what is durable to the keepers, holds acknowledgements back until they have it too, and takes in what they hand
-//! back. `keeper` checks and stores what authors send. `copying` reads jobs page by page; `outbox` is what waits for a stream;
-//! `reading` answers whoever may read a job's results.
+//! `gather` binds together what is durable, and `pace` says how far a keeper is behind. `author` sends it to the keepers, holds
+//! acknowledgements back until they have it too, and takes in what they hand back. `keeper` checks and stores what authors send. `copying`
+//! reads jobs page by page; `outbox` is what waits for a stream; `reading` answers whoever may read a job's results.
 
 pub(super) mod author;
 
 pub(super) mod copying;
 
+mod gather;
+
 pub(super) mod keeper;
 
 mod outbox;
+
+mod pace;
 
 pub(super) mod reading;
 
@@ -25,7 +29,7 @@ use crate::{
 use author::Keepers;
 use keeper::Authors;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 /// How often an author says that it is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
@@ -47,6 +51,8 @@ pub(super) struct Keeping {
     after: Vec<After>,
     /// When it is to be looked after next.
     due: Option<Instant>,
+    /// What takes apart jobs whose authors have gone: they may be adopted soon.
+    unbinding: JoinSet<()>,
 }
 
 /// What follows when something is durable.
@@ -86,7 +92,7 @@ impl Keeping {
 
     /// When it is to be looked after, if ever.
     pub fn due(&self) -> Option<Instant> {
-        self.due
+        self.due.into_iter().chain(self.keepers.due()).min()
     }
 
     /// Whether a stream has room for what waits.
@@ -113,11 +119,12 @@ impl Node {
 
     /// Moves on what waits for streams, says that this author is there, and gives up keepers that lag.
     pub(super) fn look_after_keeping(&mut self) {
+        self.send_due();
         self.pump_keepers();
         self.pump_authors();
         let now = Instant::now();
         if self.keeping.due.is_none_or(|due| due <= now) {
-            self.look_at_keepers(now);
+            self.look_at_keepers(now.into_std());
             self.keeping.due = (!self.keeping.keepers.is_empty()).then(|| now + LOOK_EVERY);
         }
     }

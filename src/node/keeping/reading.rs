@@ -60,6 +60,7 @@ async fn answer(
     outbound: Outbound<pb::ReadJobPart>,
 ) -> Result<(), Left> {
     let ReadRequest { job, permission, first_unit, head_only } = request;
+    store.unbind(job).await?;
     let head = store.blocking(move |store| Ok::<_, Left>(head(store, job, seen))).await??;
     if read::check_permission(head.manifest.owner, job, &permission).is_err() {
         return Err(Left);

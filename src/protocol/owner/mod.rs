@@ -72,6 +72,8 @@ pub struct Owner {
     recoveries: BTreeMap<JobId, recovery::Recovery>,
     /// Until when nothing of these jobs is leased, since keepers are asked what they have collected.
     recalls: BTreeMap<JobId, Instant>,
+    /// Jobs of which nothing is leased, since a keeper is far behind.
+    paced: BTreeSet<JobId>,
     /// Bytes of all checkpoints that are held.
     checkpoint_bytes: u64,
     rng: ChaCha8Rng,
@@ -102,6 +104,7 @@ impl Owner {
             leases: Leases::default(),
             recoveries: BTreeMap::new(),
             recalls: BTreeMap::new(),
+            paced: BTreeSet::new(),
             checkpoint_bytes: 0,
             rng,
             actions: Vec::new(),

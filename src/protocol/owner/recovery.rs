@@ -76,6 +76,12 @@ impl Owner {
         self.schedule_due = true;
     }
 
+    /// Nothing of the job is leased while its keepers are far behind: what is out comes in, and they catch up meanwhile.
+    pub fn set_pace(&mut self, id: JobId, behind: bool) {
+        let changed = if behind { self.paced.insert(id) } else { self.paced.remove(&id) };
+        self.schedule_due |= changed;
+    }
+
     pub(super) fn stop_recovery(&mut self, id: JobId) {
         self.recoveries.remove(&id);
         self.recalls.remove(&id);

@@ -63,7 +63,7 @@ impl Owner {
         self.wake = self.roster.rouse_due(now);
         // Own jobs first, whatever others say of theirs.
         let order = |id: &JobId| (self.jobs[id].is_foreign(), core::cmp::Reverse(self.jobs[id].manifest.priority), *id);
-        let mut jobs: Vec<_> = self.running.iter().map(order).collect();
+        let mut jobs: Vec<_> = self.running.iter().filter(|id| !self.paced.contains(id)).map(order).collect();
         jobs.sort_unstable();
         // Who has room is only looked at when there is something to hand out: at a job's end that is everybody, at each event.
         let mut offers: Option<Vec<Offer>> = None;

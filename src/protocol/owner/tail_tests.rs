@@ -1,4 +1,5 @@
-//! The end of a job: the last units are backed up, and what comes late may open it again.
+//! When nothing more is leased, for now or at all: the last units are backed up, what comes late may open a job again, and keepers that are
+//! behind hold it up.
 
 use super::*;
 
@@ -42,5 +43,25 @@ fn a_stopped_job_that_a_late_vote_lets_go_on_leases_again_what_was_out() {
     assert_eq!((desk.job().state, desk.job().counts.verified), (JobState::Running, 1));
     let again: BTreeSet<_> = desk.leases.drain(..).map(|(_, lease)| lease.unit.0).collect();
     assert_eq!(again, (3..10).collect(), "with {out:?}, which were revoked");
+    desk.nothing_else();
+}
+
+#[test]
+fn while_keepers_are_far_behind_nothing_is_leased_and_what_is_out_counts() {
+    let mut desk = Desk::new(&[]).submit(10);
+    desk.worker(ME, 2);
+    let canary = desk.lease(ME);
+    desk.answer(ME, &canary, 7);
+    let (first, second) = (desk.lease(ME), desk.lease(ME));
+    desk.owner.set_pace(JOB, true);
+    desk.take();
+    desk.answer(ME, &first, 7);
+    desk.pass(Duration::from_secs(20));
+    assert_eq!((desk.job().counts.verified, desk.leases.len()), (2, 0), "neither a new one nor a backup");
+    desk.answer(ME, &second, 7);
+    desk.owner.set_pace(JOB, false);
+    desk.take();
+    assert_eq!((desk.job().counts.verified, desk.leases.len()), (3, 2));
+    desk.leases.clear();
     desk.nothing_else();
 }

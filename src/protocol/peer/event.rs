@@ -218,6 +218,13 @@ pub enum Event {
     },
     /// The keep stream to a keeper could not be opened or is gone, or it fell so far behind that nobody waits for it any more.
     KeeperLost(PeerId),
+    /// A keeper is far behind with an own job, so that nothing more of it should be leased; or none is any more.
+    KeepersBehind {
+        /// Which job.
+        job: JobId,
+        /// Whether one is.
+        behind: bool,
+    },
     /// A keeper has handed back all that it had of the job.
     HandedBack {
         /// Who.

@@ -4,7 +4,7 @@
 //! shares for all would leave slots idle. So the share of whoever gives nothing goes to the others, but for one lease, by which it can
 //! begin again.
 
-use super::{Coordinator, HELD_BYTES_MAX, LinkState, WINDOW_MAX, Worker};
+use super::{Coordinator, HELD_BYTES_MAX, LinkState, UNACKNOWLEDGED_MAX, WINDOW_MAX, Worker};
 use crate::protocol::{ids::PeerId, time::Instant};
 use core::time::Duration;
 
@@ -12,6 +12,43 @@ use core::time::Duration;
 const AHEAD: Duration = Duration::from_millis(500);
 /// For so long after its last lease, or after it was taken on, a coordinator's share is kept for it.
 const GIVES_FOR: Duration = Duration::from_secs(2);
+
+/// For so long at least a window that was told counts: leases that a coordinator has handed out by it may be on their way. A lease that is
+/// not taken is missed until it runs out.
+const TOLD_FOR: Duration = Duration::from_secs(10);
+
+/// The largest window that a coordinator was told lately. Windows follow the time of a unit, and may shrink several times while leases by
+/// the first of them are under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lately {
+    since: Instant,
+    /// Since then.
+    now: u32,
+    /// In the [`TOLD_FOR`] before.
+    before: u32,
+}
+
+impl Lately {
+    /// Up to now the window was this, or from now on it is.
+    pub fn told(&mut self, now: Instant, window: u32) {
+        self.turn(now);
+        self.now = self.now.max(window);
+    }
+
+    /// The largest that may still be acted on.
+    pub fn largest(&mut self, now: Instant) -> u32 {
+        self.turn(now);
+        self.now.max(self.before)
+    }
+
+    fn turn(&mut self, now: Instant) {
+        let passed = now.since(self.since);
+        if passed >= TOLD_FOR {
+            let before = if passed >= TOLD_FOR * 2 { 0 } else { self.now };
+            *self = Self { since: now, now: 0, before };
+        }
+    }
+}
 
 /// How the slots are shared now.
 pub(super) struct Shares {
@@ -76,6 +113,7 @@ impl Coordinator {
             Some(seconds) => (AHEAD.as_secs_f64() / seconds.max(1e-6)).clamp(0.0, f64::from(WINDOW_MAX)) + 1.0,
         };
         let window = f64::from(slots) * (1.0 + ahead) / f64::from(share.max(1));
-        (window as u32).clamp(1, WINDOW_MAX)
+        let waiting = u32::try_from(self.unacknowledged.len()).unwrap_or(u32::MAX);
+        (window as u32).clamp(1, WINDOW_MAX).min(UNACKNOWLEDGED_MAX.saturating_sub(waiting))
     }
 }

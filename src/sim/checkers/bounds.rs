@@ -5,7 +5,7 @@ use crate::protocol::{
     board::CAPACITIES_MAX,
     gossip::Config,
     peer::Peer,
-    worker::{COORDINATORS_MAX, WINDOW_MAX},
+    worker::{COORDINATORS_MAX, HELD_MAX},
 };
 
 /// Checks a peer's tables, and how many executions its machine holds.
@@ -14,7 +14,7 @@ use crate::protocol::{
 /// The first that is too large.
 pub fn check(peer: &Peer, held: usize) -> Result<(), Violation> {
     let (sizes, quotas) = (peer.gossip().sizes(), Config::default().quotas);
-    let windows = COORDINATORS_MAX * 2 * WINDOW_MAX as usize;
+    let windows = COORDINATORS_MAX * HELD_MAX;
     bounded("executions held", held, windows)?;
     bounded("executions running or waiting", peer.worker().running(), windows)?;
     bounded("capacities", peer.board().capacities(), CAPACITIES_MAX)?;
