@@ -35,12 +35,17 @@ mod shares;
 use core::cmp::Reverse;
 pub use shares::{Author, NOBODY};
 use shares::{independent, without_contradicted_shares};
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// Units that others must have verified before a peer is proven.
 pub const PROVEN_UNITS: u64 = 20;
 /// Below this many proven peers online, two equal newcomers' votes are shown as provisional.
 pub const COLD_BELOW_PROVEN_PEERS: usize = 30;
+/// So many newcomers who agree with one another are overruled by one proven voter more than two.
+pub const NEWCOMERS_PER_PROVEN: usize = 3;
 /// The share of units that need one more vote, as long as nobody is caught.
 pub const AUDIT_RATE: f64 = 0.05;
 /// How much each finished unit calms the audit rate again, once convictions have raised it.
@@ -189,10 +194,22 @@ pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
         (None, ..) => Judgement::of(Decision::Want(Voter::Anyone)),
         (Some(value), 1, _) => settle(ballots, *value, false, rules),
         (Some(_), _, []) => Judgement::of(Decision::Want(Voter::Proven)),
-        (Some(_), _, [leader]) if tally(ballots, *leader).proven >= 2 => settle(ballots, *leader, false, rules),
-        (Some(_), _, [_]) => Judgement::of(Decision::Want(Voter::Proven)),
+        (Some(_), _, [leader]) => match tally(ballots, *leader).proven {
+            proven if proven < proven_against_newcomers(ballots, *leader) => Judgement::of(Decision::Want(Voter::Proven)),
+            _ => settle(ballots, *leader, false, rules),
+        },
         (Some(_), _, several) => adjudicate(ballots, several, rules),
     }
+}
+
+/// How many proven voters overrule newcomers who all say something else: two, and one more for every three who agree with one another.
+/// Two who conspire and meet by chance could else have a whole class of honest newcomers convicted; and where the newcomers are the
+/// liars, three of them are convicted by one execution more.
+fn proven_against_newcomers(ballots: &[Ballot], leader: Value) -> usize {
+    let mut against: BTreeMap<Value, usize> = BTreeMap::new();
+    let dissenting = ballots.iter().filter(|ballot| is_live(ballot) && ballot.value != leader);
+    dissenting.for_each(|ballot| *against.entry(ballot.value).or_default() += 1);
+    2 + against.into_values().max().unwrap_or(0) / NEWCOMERS_PER_PROVEN
 }
 
 /// The ballots in the order of their commitment, one of each worker: its first.

@@ -206,3 +206,27 @@ fn receipts_in_any_order_never_verify_another_value_and_the_owners_word_is_free_
         assert_eq!(accept(&ballots, WARM).decision, before.decision);
     }
 }
+
+#[test]
+fn a_crowd_of_newcomers_is_overruled_by_more_than_two() {
+    let mut ballots = vec![ballot(1, Newcomer, 0, 7), ballot(2, Newcomer, 1, 7), ballot(3, Proven, 2, 8), ballot(4, Proven, 3, 8)];
+    assert_eq!(accept(&ballots, WARM).convict, [PeerId([1; 32]), PeerId([2; 32])], "two newcomers against two who are proven");
+    ballots.push(ballot(5, Newcomer, 4, 7));
+    let judgement = accept(&ballots, WARM);
+    assert_eq!((judgement.decision, judgement.convict), (Decision::Want(Voter::Proven), vec![]), "three of them may be right");
+    let mut overruled = ballots.clone();
+    overruled.push(ballot(6, Proven, 5, 8));
+    assert_eq!(accept(&overruled, WARM).convict.len(), 3);
+    ballots.push(ballot(6, Proven, 5, 7));
+    assert_eq!(decide(&ballots, WARM), Decision::Disputed);
+}
+
+#[test]
+fn nobody_is_convicted_before_the_unit_has_all_its_votes() {
+    let audited = Rules { need: 3, ..WARM };
+    let mut ballots = vec![ballot(1, Newcomer, 0, 7), ballot(2, Proven, 1, 8), ballot(3, Proven, 2, 8)];
+    let judgement = accept(&ballots, audited);
+    assert_eq!((judgement.decision, judgement.convict), (Decision::Want(Voter::Anyone), vec![]));
+    ballots.push(ballot(4, Newcomer, 3, 8));
+    assert_eq!(accept(&ballots, audited).convict, [PeerId([1; 32])]);
+}
