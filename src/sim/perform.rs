@@ -201,8 +201,9 @@ impl Grid {
     /// Shows leases to the checkers, and to those who conspire.
     fn see_leases(&mut self, me: usize, to: PeerId, job: JobId, leases: &[Lease]) {
         for lease in leases {
-            if !self.peer(me).is_some_and(|peer| peer.owner().is_spot_check(job, lease.unit, to)) {
-                self.note(checkers::repeats::check(&self.machines[me].disk, job, lease.unit));
+            let checked = checkers::repeats::check(&self.machines[me].disk, job, lease.unit);
+            if checked.is_err() && !self.peer(me).is_some_and(|peer| peer.owner().is_spot_check(job, lease.unit, to)) {
+                self.note(checked);
             }
         }
         if let Some(worker) = self.number(to) {

@@ -132,17 +132,20 @@ impl Picker<'_> {
         self.best_of_class(self.job.classes.of(class)).or_else(fresh)
     }
 
-    /// A unit with enough votes for a proven voter: of the class that had one the last time, or the next that has.
+    /// A unit with enough votes for a proven voter, of the first class that has one: spread over all classes, a few proven voters would
+    /// finish none for a long time.
     pub fn unit_of_any_class(&self) -> Option<(UnitIndex, Option<Want>)> {
         let classes = &self.job.classes.units;
         // When a half is proven all classes are, and nobody pays for looking.
         if classes.is_empty() || 2 * self.proven_online > self.workers_online {
             return None;
         }
-        let mut focus = self.focus.borrow_mut();
-        let around = classes.range(focus.class..).chain(classes.range(..focus.class));
-        for (class, units) in around {
-            focus.class = *class;
+        let (mut focus, mut finished) = (self.focus.borrow_mut(), true);
+        for (class, units) in classes.range(focus.first_class..) {
+            if finished {
+                focus.first_class = *class;
+                finished = units.iter().all(|unit| self.is_known(*unit));
+            }
             if let Some(found) = self.best_of_class(units) {
                 return Some(found);
             }

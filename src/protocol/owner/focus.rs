@@ -84,8 +84,8 @@ pub(super) struct Focus {
     taken: BTreeSet<PeerId>,
     /// Where on the circle the search for more goes on.
     cursor: Option<Place>,
-    /// The class whose units were confirmed last.
-    pub class: Class,
+    /// Before this one all classes are finished.
+    pub first_class: Class,
 }
 
 impl Focus {

@@ -189,6 +189,7 @@ impl Owner {
             let Some((unit, want, class)) = self.with_picker(now, id, worker, pick) else { break };
             if let (Some(class), Some(job)) = (class, self.jobs.get_mut(&id)) {
                 job.classes.begin(class, unit);
+                job.focus.first_class = job.focus.first_class.min(class);
             }
             let lease = self.make_lease(now, id, unit, want, worker);
             batches.entry((worker, id)).or_default().push(lease);
