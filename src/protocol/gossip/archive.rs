@@ -25,6 +25,8 @@ pub(super) struct Archive {
     by_forgetting: BTreeSet<(Instant, MessageId)>,
     fold: u64,
     body_bytes: usize,
+    /// Nothing expires or is forgotten before.
+    purge_at: Instant,
 }
 
 impl Archive {
@@ -61,6 +63,7 @@ impl Archive {
             self.drop_soonest_of(self.loudest().expect("a full table has an author"));
         }
         self.by_expiry.insert((expires, id));
+        self.purge_at = self.purge_at.min(expires);
         self.by_author.insert((author, expires, id));
         self.fold ^= id.fold();
         self.body_bytes += envelope.body().len();
@@ -69,6 +72,9 @@ impl Archive {
 
     /// Drops what has expired and forgets what has been remembered long enough.
     pub(super) fn purge(&mut self, now: Instant) {
+        if now < self.purge_at {
+            return;
+        }
         while let Some((expires, id)) = self.by_expiry.first().copied()
             && expires <= now
         {
@@ -79,6 +85,8 @@ impl Archive {
         {
             self.forget_soonest();
         }
+        let next = [self.by_expiry.first().map(|(at, _)| *at), self.by_forgetting.first().map(|(at, _)| *at)];
+        self.purge_at = next.into_iter().flatten().min().unwrap_or(Instant(u64::MAX));
     }
 
     /// The live announcements in two numbers.

@@ -49,6 +49,8 @@ pub(super) struct Broadcast {
     by_due: BTreeSet<(Instant, MessageId)>,
     /// How often announcements were late recently.
     lateness: u8,
+    /// When the first flush of an edge is due, or before.
+    flush: Option<Instant>,
 }
 
 impl Broadcast {
@@ -82,7 +84,9 @@ impl Broadcast {
                 turn.send(*peer, Message::IHave { ids: core::mem::take(&mut edge.unannounced) });
                 edge.flush = None;
             } else if edge.flush.is_none() {
-                edge.flush = Some(turn.now.after(turn.config.tree.announce_delay[usize::from(me > *peer)]));
+                let flush = turn.now.after(turn.config.tree.announce_delay[usize::from(me > *peer)]);
+                edge.flush = Some(flush);
+                self.flush = Some(self.flush.map_or(flush, |first| first.min(flush)));
             }
         }
     }
@@ -155,10 +159,13 @@ impl Broadcast {
 
     /// Announces what has been collected and asks for what has been missing too long.
     pub(super) fn on_timer(&mut self, turn: &mut Turn<'_>) {
-        for (peer, edge) in &mut self.edges {
-            if edge.flush.take_if(|flush| *flush <= turn.now).is_some() && !edge.unannounced.is_empty() {
-                turn.send(*peer, Message::IHave { ids: core::mem::take(&mut edge.unannounced) });
+        if self.flush.is_some_and(|flush| flush <= turn.now) {
+            for (peer, edge) in &mut self.edges {
+                if edge.flush.take_if(|flush| *flush <= turn.now).is_some() && !edge.unannounced.is_empty() {
+                    turn.send(*peer, Message::IHave { ids: core::mem::take(&mut edge.unannounced) });
+                }
             }
+            self.flush = self.edges.values().filter_map(|edge| edge.flush).min();
         }
         let mut asked: BTreeMap<PeerId, Vec<MessageId>> = BTreeMap::new();
         while let Some((due, id)) = self.by_due.first().copied()
@@ -182,7 +189,7 @@ impl Broadcast {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let due = self.by_due.first().map(|(due, _)| *due);
-        self.edges.values().filter_map(|edge| edge.flush).chain(due).min()
+        self.flush.into_iter().chain(due).min()
     }
 
     /// How many edges are eager, and how many announcements are missing.

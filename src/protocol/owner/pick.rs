@@ -12,12 +12,14 @@ use core::{
     cell::{Cell, RefCell},
     time::Duration,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most units that a newcomer may be involved in without their being decided, so that a swarm of new keys cannot fill a job.
 pub const NEWCOMER_PENDING_MAX: u32 = 20;
 /// How many units are looked at for one offer before the next set is tried.
 const CANDIDATES_MAX: usize = 16;
+/// How many disputes are compared.
+const DISPUTES_LOOKED_AT: usize = 1024;
 /// How many of a newcomer's votes are looked at: more than may wait for a decision.
 const VOTES_LOOKED_AT: usize = 32;
 /// How long a worker that failed on a unit is not asked again while there are others who did not.
@@ -69,7 +71,7 @@ impl Picker<'_> {
             return Some(left);
         }
         if self.worker == self.me {
-            let judge = from(Want::Owner);
+            let judge = self.worst_dispute().map(|unit| (unit, Some(Want::Owner)));
             // The owner's own votes settle a unit at once. While its slots are most of what is proven they prove the first newcomers.
             return if self.proves_alone {
                 let examination = || self.examines().then(|| self.unit_for_owner(fresh)).flatten();
@@ -130,6 +132,20 @@ impl Picker<'_> {
         let waiting = |unit: UnitIndex| wants().find(|want| self.job.wanted.set(*want).contains(&unit)).map(|want| (unit, Some(want)));
         let left = self.job.checkpoints.by(self.worker).take(CANDIDATES_MAX).filter(|unit| self.suits(*unit));
         left.filter_map(waiting).next().filter(|_| trusted || self.newcomer_may_have_more())
+    }
+
+    /// The disputed unit whose trusted voters have most to do with other disputes: conspirators who met often are caught first, two by one
+    /// execution, and with them go their other disputes.
+    fn worst_dispute(&self) -> Option<UnitIndex> {
+        let disputed = || self.job.wanted.set(Want::Owner).iter().copied().take(DISPUTES_LOOKED_AT);
+        let voters = |unit: UnitIndex| {
+            let votes = self.job.unit(unit).map_or(&[][..], |unit| &unit.votes);
+            votes.iter().filter(|vote| !vote.struck && self.trust.is_proven(vote.worker, self.gas)).map(|vote| vote.worker)
+        };
+        let mut disputes: BTreeMap<PeerId, u32> = BTreeMap::new();
+        disputed().flat_map(voters).for_each(|voter| *disputes.entry(voter).or_default() += 1);
+        let weight = |unit: &UnitIndex| voters(*unit).map(|voter| disputes[&voter]).sum::<u32>();
+        disputed().filter(|unit| self.suits(*unit)).max_by_key(weight)
     }
 
     /// A suitable unit of a set, beginning at a random place.
