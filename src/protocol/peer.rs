@@ -36,9 +36,11 @@ use std::{
 };
 
 /// How long a job stays announced without being repeated.
-const JOB_LIFETIME: Duration = Duration::from_secs(120);
-/// How often an open job is announced again.
-const JOB_REPEAT: Duration = Duration::from_secs(40);
+const JOB_LIFETIME: Duration = Duration::from_secs(300);
+/// How often an open job is announced again: each time costs every peer of the grid some messages.
+const JOB_REPEAT: Duration = Duration::from_secs(100);
+/// How often one is that has keepers: they hear by it that its author lives.
+const KEPT_JOB_REPEAT: Duration = Duration::from_secs(40);
 /// How often a peer of a small grid announces what it lends, if it is one of those that do; see [`Board::is_announcer`].
 const CAPACITY_REPEAT: Duration = Duration::from_secs(60);
 /// Where more announce than this, each does so in proportion less often: everybody carries what anyone announces.
@@ -393,7 +395,9 @@ impl Peer {
             let subject = self.job_subject(job);
             match subject {
                 Some(Subject::JobOpen(ref open)) if open.open_units > 0 => {
-                    self.job_repeats.insert(job, now.after(JOB_REPEAT));
+                    let adopted = self.owner.job_view(job).is_some_and(|view| view.author.is_some());
+                    let is_kept = adopted || !self.keeping.author.keepers(job).is_empty();
+                    self.job_repeats.insert(job, now.after(if is_kept { KEPT_JOB_REPEAT } else { JOB_REPEAT }));
                 }
                 Some(Subject::JobOpen(_) | Subject::JobClosed { .. } | Subject::Capacity(_) | Subject::Accusation(_)) | None => {
                     self.job_repeats.remove(&job);

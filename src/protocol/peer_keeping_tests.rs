@@ -198,7 +198,7 @@ fn a_keeper_whose_user_stops_a_job_does_not_say_that_it_has_ended() {
     let (mut peer, now) = adopted();
     peer.handle(now, Event::Cancel(JOB));
     assert_eq!(opens(&peer.take_actions(now)), [(1, 0)], "another keeper may go on");
-    let later = now.after(JOB_REPEAT);
+    let later = now.after(KEPT_JOB_REPEAT);
     peer.handle(later, Event::Timer);
     assert_eq!(opens(&peer.take_actions(later)), [], "and once is enough");
 }

@@ -338,6 +338,20 @@ fn a_cold_grid_of_strangers_warms_up_within_minutes() {
     assert!(by_owner <= 300, "{by_owner} units ran on the owner's two slots");
 }
 
+/// While nearly all are strangers, a part of them votes on the same units; when they are proven, nobody does any more.
+#[test]
+fn many_strangers_are_examined_in_classes_and_proven_peers_are_not() {
+    let mut grid = grid(vec![PeerSpec::default(); 150], 23);
+    let shared = |grid: &Grid, job: JobId| grid.units(job).iter().filter(|unit| unit.votes.len() > 4).count();
+    let cold = grid.submit(0, JobSpec::of_units(6000));
+    finish(&mut grid, seconds(3600));
+    let examined = shared(&grid, cold);
+    assert!((20..600).contains(&examined), "{examined}");
+    let warm = grid.submit(0, JobSpec::of_units(3000));
+    finish(&mut grid, seconds(3600));
+    assert_eq!(shared(&grid, warm), 0);
+}
+
 /// `MANYHANDS_PEERS=1000 MANYHANDS_UNITS=50000 MANYHANDS_ATTACK=colluders=0.1
 /// cargo test --release --no-default-features -- --ignored --nocapture a_large_grid`
 #[test]

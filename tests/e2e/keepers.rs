@@ -112,3 +112,26 @@ fn a_job_outlives_its_submitter_and_a_keeper_and_is_read_by_a_newcomer() {
     let other_job = kept.ticket.replace('a', "b");
     assert_eq!(kept.grid.run(newcomer, &["results", "--ticket", &other_job]).code, Some(2), "a ticket that was changed");
 }
+
+/// One of two keepers lies in all that it computes from the moment that the submitter is gone, and shows that to whoever asks it.
+#[cfg(feature = "fault-injection")]
+#[test]
+fn what_a_keeper_that_is_a_liar_collects_is_judged_by_the_author() {
+    let mut kept = kept();
+    kept.kill_the_submitter();
+    let (liar, honest) = (kept.keepers[0], kept.keepers[1]);
+    let liars_key = kept.grid.run(liar, &["status", "-o", "id"]).ok().trim().to_owned();
+    kept.grid.kill(liar);
+    kept.grid.spawn(liar, &[("MANYHANDS_FAULT", "corrupt")]);
+    kept.grid.wait_until_up(liar);
+    let _ = kept.ends_at(&[honest]);
+    assert_eq!(kept.grid.run(honest, &["results", &kept.job]).ok(), expected(), "what the honest keeper computed itself stands there");
+    until("the liar shows a wrong result", || {
+        kept.grid.run(liar, &["results", &kept.job, "--partial"]).out.contains("a wrong result").then_some(())
+    });
+    kept.grid.start(0);
+    let ended = kept.grid.wait(0, &kept.job);
+    assert_eq!((ended["state"].as_str(), ended["verified"].as_u64()), (Some("done"), Some(UNITS.into())), "{ended:#}");
+    assert_eq!(kept.grid.run(0, &["results", &kept.job]).ok(), expected());
+    until("the author knows who lied", || crate::liar::is_found_out_at(&kept.grid, 0, &liars_key).then_some(()));
+}

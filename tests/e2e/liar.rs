@@ -95,7 +95,7 @@ fn is_found_out(grid: &Grid, liar: &str) -> bool {
     is_found_out_at(grid, 0, liar)
 }
 
-fn is_found_out_at(grid: &Grid, at: usize, liar: &str) -> bool {
+pub fn is_found_out_at(grid: &Grid, at: usize, liar: &str) -> bool {
     let peers = grid.run(at, &["peers", "-o", "json"]).json();
     let found = peers["peers"].as_array().unwrap().iter().find(|peer| peer["peer"] == liar);
     found.is_some_and(|peer| peer["standing"] == "quarantined" || peer["standing"] == "banned")
