@@ -350,6 +350,11 @@ fn many_strangers_are_examined_in_classes_and_proven_peers_are_not() {
     let warm = grid.submit(0, JobSpec::of_units(3000));
     finish(&mut grid, seconds(3600));
     assert_eq!(shared(&grid, warm), 0);
+    // A job too small for that is none to be examined with.
+    let mut grid = self::grid(vec![PeerSpec::default(); 150], 24);
+    let small = grid.submit(0, JobSpec::of_units(300));
+    finish(&mut grid, seconds(3600));
+    assert!(shared(&grid, small) == 0 && executions_per_unit(&grid, small) <= 3.3, "{}", executions_per_unit(&grid, small));
 }
 
 /// `MANYHANDS_PEERS=1000 MANYHANDS_UNITS=50000 MANYHANDS_ATTACK=colluders=0.1

@@ -27,6 +27,8 @@ use std::collections::BTreeMap;
 
 /// With so many workers for each proven one and each of the owner's slots, newcomers are examined in classes.
 const EXAMINED_FROM: usize = 16;
+/// And with so many untouched units for each worker. To examine half of all workers takes ten executions for each of them.
+const UNTOUCHED_PER_WORKER: usize = 5;
 /// Members of a class at least, on average; at most twice as many.
 const CLASS: usize = 16;
 /// Which part of all newcomers is examined, as a power of two: a half.
@@ -88,14 +90,18 @@ impl Owner {
 }
 
 impl Picker<'_> {
-    /// Whether there are so many newcomers for each slot that can prove them that some are examined in classes.
+    /// Whether there are so many newcomers for each slot that can prove them that some are examined in classes, and so much left to do
+    /// for whoever is proven that this is worth its executions.
     pub fn examines(&self) -> bool {
-        self.proven_within_reach && self.workers_online >= EXAMINED_FROM * (self.proven_online + self.own_slots).max(1)
+        let untouched = self.job.counts.units.saturating_sub(self.job.wanted.fresh) as usize;
+        self.proven_within_reach
+            && self.workers_online >= EXAMINED_FROM * (self.proven_online + self.own_slots).max(1)
+            && untouched >= UNTOUCHED_PER_WORKER * self.workers_online
     }
 
     /// The class for which the worker begins the unit that it has picked from this set, if it does.
     pub fn class_of_begun(&self, want: Option<Want>) -> Option<Class> {
-        self.begins_for().filter(|_| want.is_none() && self.examines())
+        if want.is_none() && self.examines() { self.begins_for() } else { None }
     }
 
     /// While anybody is examined, a newcomer begins units for its own class, the owner for the first that lacks answers.
