@@ -1,7 +1,7 @@
 //! Classes: how a few proven voters prove many newcomers.
 //!
 //! In a grid of strangers there are hardly any proven voters, and each newcomer needs twenty units that one of them backs. So while there
-//! are many newcomers for each slot that can prove them, a quarter of them is examined in *classes*: the members of a class vote on the
+//! are many newcomers for each slot that can prove them, half of them are examined in *classes*: the members of a class vote on the
 //! same units, one after the other, and one proven execution of such a unit speaks for all of them. A unit of a class that is decided
 //! goes on to be given to members who have not voted on it yet, as a spot check whose answer is known (Sarmenta, "Sabotage-tolerance
 //! mechanisms for volunteer computing systems", 2002); so the owner's own slots begin units for the first class.
@@ -31,11 +31,11 @@ const EXAMINED_FROM: usize = 16;
 const UNTOUCHED_PER_WORKER: usize = 5;
 /// Members of a class at least, on average; at most twice as many.
 const CLASS: usize = 16;
-/// Which part of all newcomers is examined, as a power of two: a half.
+/// Which part of all newcomers is examined, in halvings: a half.
 const EXAMINED_BITS: u32 = 1;
 /// The most votes that a unit gets for being one of a class.
 const VOTES_MAX: usize = VOTES_PER_UNIT_MAX;
-/// A unit is confirmed when so many members have voted on it, or nothing else waits.
+/// A unit is confirmed for its class when so many members have voted on it; before, like any other.
 const VOTES_LEAST: usize = 4;
 /// Undecided units of a class at once: each member needs twenty of them, and a few may be slow to come back.
 const UNITS_MAX: usize = 28;
