@@ -30,9 +30,11 @@ use super::{
     platform::{Platform, Platforms},
     trust::Prefix,
 };
+mod quarrel;
 mod shares;
 
-use core::cmp::Reverse;
+pub use quarrel::{JURY_LEAD, jurors_missing};
+use quarrel::{adjudicate, jury_decided};
 pub use shares::{Author, NOBODY};
 use shares::{independent, without_contradicted_shares};
 use std::{
@@ -140,7 +142,7 @@ pub enum Decision {
         /// On this value.
         value: Value,
     },
-    /// Proven voters disagree: the owner runs it.
+    /// Proven voters disagree: the owner runs it, or [`JURY_LEAD`] more of them than of the others say the same.
     Disputed,
     /// Exactly one more vote is wanted.
     Want(Voter),
@@ -229,47 +231,6 @@ fn in_order(ballots: &[Ballot]) -> Cow<'_, [Ballot]> {
 /// Whether the ballot is compared with others.
 fn is_live(ballot: &Ballot) -> bool {
     matches!(ballot.weight, Weight::Owner | Weight::Proven | Weight::Newcomer)
-}
-
-/// Proven voters stand behind several values: the owner decides. Where its machine runs nothing, and no instruction set has proven
-/// voters on two sides, more votes can: of the side whose instruction sets have more proven workers here, which must be confirmed by
-/// somebody who was drawn when the quarrel was known, so that no two who happened to meet decide it.
-fn adjudicate(ballots: &[Ballot], held: &[Value], rules: Rules) -> Judgement {
-    let sides: Vec<Side> = held.iter().map(|value| Side::new(ballots, *value, &rules.reach)).collect();
-    let apart = (1..sides.len()).all(|at| sides[..at].iter().all(|other| !other.platforms.meets(sides[at].platforms)));
-    let strongest = sides.iter().max_by_key(|side| (side.here, side.tally.proven, Reverse(side.value)));
-    let (Some(leader), None, true) = (strongest, rules.reach.owner, apart) else { return Judgement::of(Decision::Disputed) };
-    let known_at = sides.iter().map(|side| side.first_proven).max().unwrap_or(0);
-    let confirms = |ballot: &Ballot| ballot.value == leader.value && ballot.weight == Weight::Proven && ballot.ordinal > known_at;
-    if leader.tally.proven >= 2 && ballots.iter().any(confirms) {
-        return settle(ballots, leader.value, false, rules);
-    }
-    let asked = leader.platforms.iter().find(|platform| rules.reach.at_hand.contains(*platform));
-    Judgement::of(asked.map_or(Decision::Disputed, |platform| Decision::Want(Voter::OnPlatform(platform))))
-}
-
-/// One of several values that proven voters stand behind.
-struct Side {
-    value: Value,
-    tally: Tally,
-    /// Of its proven voters.
-    platforms: Platforms,
-    /// Where the first of them stands.
-    first_proven: u32,
-    /// Workers of its instruction sets.
-    here: Trusted,
-}
-
-impl Side {
-    fn new(ballots: &[Ballot], value: Value, reach: &Reach) -> Self {
-        let proven = || ballots.iter().filter(|ballot| ballot.value == value && ballot.weight == Weight::Proven);
-        let platforms: Platforms = proven().map(|ballot| ballot.platform).collect();
-        let here = Platform::ALL.iter().zip(reach.trusted).filter(|(platform, _)| platforms.contains(**platform));
-        let here =
-            here.fold(Trusted::default(), |sum, (_, one)| Trusted { anchors: sum.anchors + one.anchors, proven: sum.proven + one.proven });
-        let first_proven = proven().map(|ballot| ballot.position).min().unwrap_or(0);
-        Self { value, tally: tally(ballots, value), platforms, first_proven, here }
-    }
 }
 
 /// The unit's value is this one, if enough vote for it; what becomes of those who say something else.
@@ -397,7 +358,8 @@ struct Tally {
 }
 
 /// Counts the votes for `value` that are independent of one another: distinct key, network and lineage, and each leased only
-/// after those counted before it were committed, so that no two voters could know that they hold the same unit.
+/// after those counted before it were committed, so that no two voters could know that they hold the same unit. A jury need not be in
+/// sequence.
 fn tally(ballots: &[Ballot], value: Value) -> Tally {
     let counted = counted_ballots(ballots, value);
     let proven = counted.iter().filter(|&&at| ballots[at].weight == Weight::Proven).count();
@@ -407,6 +369,7 @@ fn tally(ballots: &[Ballot], value: Value) -> Tally {
 /// Which of the ballots, which are in the order of their commitment, count for `value`.
 pub fn counted_ballots(ballots: &[Ballot], value: Value) -> Vec<usize> {
     let mut counted: Vec<usize> = Vec::new();
+    let by_jury = jury_decided(ballots, value);
     for (at, ballot) in ballots.iter().enumerate() {
         if ballot.value != value || !is_live(ballot) {
             continue;
@@ -415,7 +378,7 @@ pub fn counted_ballots(ballots: &[Ballot], value: Value) -> Vec<usize> {
         if ballot.is_shared() && ballots.iter().any(|other| is_live(other) && other.value != value) {
             continue;
         }
-        let in_sequence = |other: &Ballot| ballot.anchor || other.anchor || ballot.ordinal > other.position;
+        let in_sequence = |other: &Ballot| by_jury || ballot.anchor || other.anchor || ballot.ordinal > other.position;
         if counted.iter().map(|&other| &ballots[other]).all(|other| in_sequence(other) && independent(other, ballot)) {
             counted.push(at);
         }

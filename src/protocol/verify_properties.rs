@@ -313,3 +313,35 @@ fn shared_weight_is_never_more_than_either() {
         }
     }
 }
+
+#[test]
+fn without_the_owner_a_dispute_is_decided_by_a_lead_of_so_many_independent_proven_voters_and_by_no_fewer() {
+    let mut draw = Draw(ChaCha8Rng::seed_from_u64(8));
+    let mut decided = 0;
+    for _ in 0..ROUNDS / 4 {
+        let (jurors, wrong_in) = (18 + draw.below(14), 2 + draw.below(20));
+        let mut ballots: Vec<Ballot> = Vec::new();
+        for at in 0..jurors {
+            let said = if at == 0 || (at > 1 && draw.below(wrong_in) == 0) { 6 } else { 7 };
+            let weight = if draw.below(20) == 0 { Weight::Newcomer } else { Weight::Proven };
+            let prefix = (draw.below(10) == 0).then(|| Prefix(u64::from(draw.below(4))));
+            let drawn = draw.ballot(at);
+            let (worker, ordinal, position) = (PeerId([100 + at as u8; 32]), at.min(2), at);
+            let quiet = Ballot { anchor: false, lineage: None, platform: Platform::X86_64, rests_on: NOBODY, ..drawn };
+            ballots.push(Ballot { worker, weight, prefix, ordinal, position, value: value(said), ..quiet });
+        }
+        (ballots[0].weight, ballots[1].weight) = (Weight::Proven, Weight::Proven);
+        let proven = |said: u8| ballots.iter().filter(move |b| b.weight == Weight::Proven && b.value == value(said));
+        let networks: BTreeSet<Prefix> = proven(7).filter_map(|ballot| ballot.prefix).collect();
+        let agreeing = proven(7).filter(|ballot| ballot.prefix.is_none()).count() + networks.len();
+        let enough = agreeing >= JURY_LEAD + proven(6).count();
+        let judgement = accept(&ballots, draw.rules());
+        assert_eq!(accepted(&judgement), enough.then_some((value(7), false)), "{ballots:?}");
+        let liars: BTreeSet<PeerId> = ballots.iter().filter(|ballot| ballot.value == value(6)).map(|ballot| ballot.worker).collect();
+        let convicted: BTreeSet<PeerId> = judgement.convict.into_iter().collect();
+        assert_eq!(convicted, if enough { liars } else { BTreeSet::new() });
+        assert_eq!(jurors_missing(&ballots) == 0, enough, "{ballots:?}");
+        decided += usize::from(enough);
+    }
+    assert!((ROUNDS / 40..ROUNDS / 5).contains(&decided), "{decided}");
+}

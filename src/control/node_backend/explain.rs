@@ -196,7 +196,14 @@ fn job_reasons(view: &JobView) -> Vec<Reason> {
         }
     }
     if counts.disputed > 0 && view.waiting != Some(WaitReason::Disputed) {
-        let text = format!("trusted voters disagree on {} units; this machine runs them to decide", grouped(counts.disputed));
+        let text = match view.juries {
+            0 => format!("trusted voters disagree on {} units; this machine runs them to decide", grouped(counts.disputed)),
+            juries => format!(
+                "trusted voters disagree on {} units; this machine runs them to decide, and {} are put to many voters at once",
+                grouped(counts.disputed),
+                grouped(juries)
+            ),
+        };
         reasons.push(reason("DISPUTED", text, &[&format!("manyhands verify {}", view.id.short())]));
     }
     if counts.rechecking > 0 {

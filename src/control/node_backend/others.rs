@@ -59,6 +59,7 @@ pub(super) fn kept_seen(store: &Store, job: JobId) -> Reply<Seen> {
         state,
         counts,
         awaiting: 0,
+        juries: 0,
         running: 0,
         workers: 0,
         saved: false,

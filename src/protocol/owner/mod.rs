@@ -13,6 +13,7 @@ mod focus;
 mod follow;
 mod foreign;
 mod judge;
+mod jury;
 mod lease;
 mod merge;
 mod own_job;
@@ -343,8 +344,9 @@ impl Owner {
 
     fn on_value(&mut self, now: Instant, id: JobId, from: PeerId, value: Value, report: Report, resumed: bool) {
         let Report { unit, attempt, ordinal, token: _, rests_on, outcome: _, output_bytes, output, log: _, wall, platform, proof } = report;
-        // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight.
-        let superseded = self.leases.supersede(id, unit);
+        // Whoever else holds the unit was asked before this vote: it is compared when it comes, and adds no weight; unless it is of a jury.
+        let by_jury = self.jobs.get(&id).is_some_and(|job| job.juries.has(unit));
+        let superseded = if by_jury { 0 } else { self.leases.supersede(id, unit) };
         if !resumed {
             self.trust.measure(from, value.gas, wall);
         }

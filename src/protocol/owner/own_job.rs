@@ -5,6 +5,7 @@ use super::{
     exam::Classes,
     focus::{Entrants, Focus},
     foreign::Foreign,
+    jury::Juries,
     resume::Checkpoints,
     unit::{FailureRecord, Phase, Unit, UnitVote, Want, Wanted},
 };
@@ -72,6 +73,8 @@ pub(super) struct OwnJob {
     pub classes: Classes,
     /// Newcomers who are to be proven next.
     pub focus: Focus,
+    /// Disputes that are before a jury.
+    pub juries: Juries,
     /// The owner wants it to go on although nothing has succeeded.
     pub insisted: bool,
     /// When the first unit went out.
@@ -181,6 +184,7 @@ impl OwnJob {
             entrants: Entrants::default(),
             classes: Classes::default(),
             focus: Focus::default(),
+            juries: Juries::default(),
             insisted: false,
             first_lease: None,
             unit_seconds: None,

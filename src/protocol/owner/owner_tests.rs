@@ -28,6 +28,8 @@ mod convict;
 mod foreign;
 #[path = "judge_tests.rs"]
 mod judge;
+#[path = "jury_tests.rs"]
+mod jury;
 #[path = "merge_tests.rs"]
 mod merging;
 #[path = "restart_tests.rs"]

@@ -12,14 +12,12 @@ use core::{
     cell::{Cell, RefCell},
     time::Duration,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The most units that a newcomer may be involved in without their being decided, so that a swarm of new keys cannot fill a job.
 pub const NEWCOMER_PENDING_MAX: u32 = 20;
 /// How many units are looked at for one offer before the next set is tried.
 const CANDIDATES_MAX: usize = 16;
-/// How many disputes are compared.
-const DISPUTES_LOOKED_AT: usize = 1024;
 /// How many of a newcomer's votes are looked at: more than may wait for a decision.
 const VOTES_LOOKED_AT: usize = 32;
 /// How long a worker that failed on a unit is not asked again while there are others who did not.
@@ -89,6 +87,7 @@ impl Picker<'_> {
         if self.proven {
             let witness = from(Want::Another(Voter::OnPlatform(self.platform)));
             let wanted = witness
+                .or_else(|| self.unit_of_jury())
                 .or_else(|| self.unit_of_any_class())
                 .or_else(|| self.unit_in_focus())
                 .or_else(|| from(proven))
@@ -134,18 +133,15 @@ impl Picker<'_> {
         left.filter_map(waiting).next().filter(|_| trusted || self.newcomer_may_have_more())
     }
 
-    /// The disputed unit whose trusted voters have most to do with other disputes: conspirators who met often are caught first, two by one
-    /// execution, and with them go their other disputes.
+    /// The dispute that the owner decides next.
     fn worst_dispute(&self) -> Option<UnitIndex> {
-        let disputed = || self.job.wanted.set(Want::Owner).iter().copied().take(DISPUTES_LOOKED_AT);
-        let voters = |unit: UnitIndex| {
-            let votes = self.job.unit(unit).map_or(&[][..], |unit| &unit.votes);
-            votes.iter().filter(|vote| !vote.struck && self.trust.is_proven(vote.worker, self.gas)).map(|vote| vote.worker)
-        };
-        let mut disputes: BTreeMap<PeerId, u32> = BTreeMap::new();
-        disputed().flat_map(voters).for_each(|voter| *disputes.entry(voter).or_default() += 1);
-        let weight = |unit: &UnitIndex| voters(*unit).map(|voter| disputes[&voter]).sum::<u32>();
-        disputed().filter(|unit| self.suits(*unit)).max_by_key(weight)
+        self.job.worst_disputes(self.trust).into_iter().find(|unit| self.suits(*unit))
+    }
+
+    /// A dispute whose jury the worker may join.
+    fn unit_of_jury(&self) -> Option<(UnitIndex, Option<Want>)> {
+        let unit = self.job.jurors_wanted().map(|(unit, _)| unit).find(|unit| self.suits(*unit));
+        unit.map(|unit| (unit, Some(Want::Another(Voter::Proven))))
     }
 
     /// A suitable unit of a set, beginning at a random place.

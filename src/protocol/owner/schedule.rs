@@ -73,6 +73,7 @@ impl Owner {
                 self.wake_by(until);
                 continue;
             }
+            self.summon_juries(id);
             let (room, backup_due) = (self.room(now, id), self.is_backup_due(now, id));
             if room == 0 && !backup_due {
                 continue;
@@ -161,7 +162,7 @@ impl Owner {
     /// How many units may be handed out now.
     fn room(&mut self, now: Instant, id: JobId) -> usize {
         let job = &self.jobs[&id];
-        let open = job.wanted.len(job.counts.units);
+        let open = job.wanted.len(job.counts.units) + job.jurors_wanted().map(|(_, wanted)| wanted).sum::<usize>();
         let Some(allowed) = job.leases_allowed(now) else { return open };
         let room = allowed.saturating_sub(self.leases.of_job(id).take(allowed).count());
         if room < open
@@ -353,7 +354,7 @@ impl Owner {
     }
 
     /// Slots that the owner lends to its own jobs.
-    fn own_slots(&self) -> usize {
+    pub(super) fn own_slots(&self) -> usize {
         self.roster.get(self.me).map_or(0, |own| own.slots as usize)
     }
 

@@ -27,6 +27,8 @@ pub struct JobView {
     pub counts: Counts,
     /// Undecided units with a vote that wait for another.
     pub awaiting: u32,
+    /// Disputes that are before a jury of proven workers.
+    pub juries: u32,
     /// Leases that are out.
     pub running: u32,
     /// Workers that gave votes or hold leases.
@@ -188,6 +190,7 @@ impl Owner {
             state: job.state,
             counts: job.counts,
             awaiting: job.wanted.awaiting(),
+            juries: job.juries.len() as u32,
             running,
             workers: contributors.len() as u32,
             saved: !job.checkpoints.is_empty(),

@@ -1,0 +1,126 @@
+//! Disputes that are decided by many proven workers instead of the owner.
+
+use super::*;
+use crate::protocol::verify::JURY_LEAD;
+
+const RIGHT: u8 = 7;
+const WRONG: u8 = 6;
+/// Who starts each quarrel: one lies, the other does not.
+const LIAR: u8 = 1;
+const HONEST: u8 = 2;
+/// So many proven workers that one jury at a time may be asked.
+const OTHERS: core::ops::Range<u8> = 10..80;
+
+/// A coordinator with this many slots of its own, and proven voters who disagree on all of so many units.
+fn quarrels(units: u32, own_slots: u32) -> Desk {
+    let known: Vec<u8> = [LIAR, HONEST].into_iter().chain(OTHERS).collect();
+    let mut desk = Desk::new(&known).submit(units);
+    for (worker, said) in [(LIAR, WRONG), (HONEST, RIGHT)] {
+        desk.worker(worker, 64);
+        while let Some(at) = desk.leases.iter().position(|(to, _)| *to == worker) {
+            let lease = desk.leases.remove(at).1;
+            desk.answer(worker, &lease, said);
+        }
+        desk.owner.window(key(worker), 0);
+        desk.take();
+    }
+    assert_eq!(desk.job().counts.disputed, units);
+    if own_slots > 0 {
+        assert!(desk.owner.attach(key(ME), "v1", Platform::X86_64, own_slots));
+    }
+    for worker in OTHERS {
+        assert!(desk.owner.attach(key(worker), "v1", Platform::X86_64, 1));
+        desk.owner.window(key(worker), 1);
+    }
+    desk.take();
+    desk
+}
+
+#[test]
+fn where_the_owner_lends_no_slots_a_jury_is_asked_at_once_and_the_liar_convicted() {
+    let mut desk = quarrels(1, 0);
+    // One spoke for each side already.
+    assert_eq!((desk.leases.len(), desk.job().juries), (JURY_LEAD + 2, 1));
+    for voted in 1..=JURY_LEAD {
+        assert_eq!((desk.state(0), desk.owner.trust().standing(key(LIAR)).strikes), (UnitState::Disputed, 0), "{voted}");
+        let (juror, lease) = desk.leases.remove(0);
+        desk.answer(juror, &lease, RIGHT);
+    }
+    assert_eq!(desk.verdicts(), [(0, Verdict::Verified { value: value(RIGHT), by_owner: false })]);
+    let view = &desk.owner.unit_views(JOB, UnitIndex(0), 1)[0];
+    assert_eq!(view.votes.iter().filter(|vote| vote.counted).count(), JURY_LEAD + 1, "though they were asked at once");
+    assert_eq!((desk.owner.trust().standing(key(LIAR)).strikes, desk.job().juries), (1, 0));
+    assert_eq!(desk.owner.trust().standing(key(HONEST)).strikes, 0);
+    assert_eq!((desk.leases.drain(..).count(), desk.job().state), (2, JobState::Done), "the spare jurors are told to stop");
+    desk.nothing_else();
+}
+
+#[test]
+fn each_juror_who_sides_with_the_liar_takes_one_more_and_is_convicted_as_well() {
+    let mut desk = quarrels(1, 0);
+    let (mut said, mut bought) = (0, Vec::new());
+    while desk.state(0) == UnitState::Disputed {
+        let (juror, lease) = desk.leases.remove(0);
+        if said % 5 == 4 {
+            bought.push(juror);
+        }
+        desk.answer(juror, &lease, if said % 5 == 4 { WRONG } else { RIGHT });
+        said += 1;
+    }
+    assert_eq!((desk.state(0), said, bought.len()), (UnitState::Verified, 24, 4), "21 against 5, with the two before");
+    assert!(bought.iter().all(|juror| desk.owner.trust().standing(key(*juror)).strikes == 1));
+}
+
+#[test]
+fn a_juror_who_goes_is_replaced_and_whoever_shares_a_network_is_not_asked() {
+    let mut desk = quarrels(1, 0);
+    let juror = desk.leases[0].0;
+    let asked = desk.leases.len();
+    desk.owner.detach(desk.now, key(juror));
+    desk.take();
+    assert_eq!(desk.leases.len(), asked + 1);
+    // All who are left are of one network, and so have one vote.
+    OTHERS.for_each(|worker| desk.owner.meet(key(worker), Some(Prefix(5)), None, false));
+    for (juror, lease) in core::mem::take(&mut desk.leases) {
+        desk.answer(juror, &lease, RIGHT);
+    }
+    assert_eq!((desk.state(0), desk.job().juries, desk.leases.len()), (UnitState::Disputed, 1, 0));
+}
+
+#[test]
+fn the_owner_decides_what_it_can_and_a_jury_that_cannot_agree_leaves_it_to_the_owner() {
+    let mut desk = quarrels(9, 1);
+    assert_eq!(desk.job().juries, 1, "eight may wait for one slot");
+    let unit = desk.leases[0].1.unit.0;
+    assert!(desk.leases.iter().all(|(_, lease)| lease.unit.0 == unit));
+    let mut said = 0;
+    while !desk.leases.is_empty() && desk.leases.iter().any(|(_, lease)| lease.unit.0 == unit) {
+        let at = desk.leases.iter().position(|(_, lease)| lease.unit.0 == unit).unwrap();
+        let (juror, lease) = desk.leases.remove(at);
+        desk.answer(juror, &lease, if said % 2 == 0 { RIGHT } else { WRONG });
+        said += 1;
+    }
+    assert_eq!(desk.state(unit), UnitState::Disputed);
+    assert!((VOTES_PER_UNIT_MAX - 2..=VOTES_PER_UNIT_MAX + 16).contains(&said), "{said}");
+    desk.worker(ME, 64);
+    let mine = desk.lease_of(ME, unit);
+    desk.answer(ME, &mine, RIGHT);
+    assert_eq!(desk.state(unit), UnitState::Verified);
+}
+
+#[test]
+fn few_disputes_wait_for_the_owner_and_so_do_all_where_few_are_proven() {
+    let desk = quarrels(8, 1);
+    assert_eq!((desk.job().juries, desk.leases.len()), (0, 0));
+    let mut desk = quarrels(9, 1);
+    OTHERS.take(10).for_each(|worker| desk.owner.detach(desk.now, key(worker)));
+    desk.take();
+    for (juror, lease) in core::mem::take(&mut desk.leases) {
+        if OTHERS.skip(10).any(|other| other == juror) {
+            desk.answer(juror, &lease, RIGHT);
+        }
+    }
+    desk.leases.clear();
+    desk.pass(Duration::from_secs(1));
+    assert_eq!(desk.job().juries, 0, "the one that was summoned has decided, and no other is");
+}
