@@ -25,7 +25,8 @@ use std::{
     sync::Arc,
 };
 
-/// A job is stopped when this many units are decided and none of them succeeded.
+/// So many units go out first, and the rest when one of them has succeeded: with one alone, a whole grid would wait for one machine that
+/// may be slow. A job is stopped when as many are decided and none of them succeeded.
 const CANARIES: u32 = 3;
 /// As long as none has succeeded, each of these periods doubles how many units may be out: long units hold up nothing, and nor does
 /// a worker that never answers.
@@ -347,11 +348,9 @@ impl OwnJob {
         if self.insisted || self.counts.verified > 0 || self.units.iter().take(CANARIES as usize).any(Unit::has_succeeded) {
             return None;
         }
-        let answered = self.counts.executions > 0 || self.counts.decided() > 0 || !self.failures.is_empty();
-        let first = if answered { CANARIES as usize } else { 1 };
         let periods = self.first_lease.map_or(0, |first| now.since(first).as_secs() / CANARY_PATIENCE.as_secs());
         let patient = 1usize.checked_shl(u32::try_from(periods).unwrap_or(u32::MAX)).filter(|&allowed| allowed > 0)?;
-        Some(patient.max(first))
+        Some(patient.max(CANARIES as usize))
     }
 
     /// When more may be out without anything having happened. The caller knows that too few are allowed now.

@@ -34,6 +34,8 @@ const FRUITLESS_PAUSE: Duration = Duration::from_secs(1);
 /// How long a newcomer with all the units that it may have pending is left alone, unless something happens to it: what decides a unit of
 /// its mostly credits it, and so rouses it.
 const PENDING_PAUSE: Duration = Duration::from_secs(15);
+/// How long whoever gets nothing at all is not looked at, unless something happens to it: hundreds may be convicted.
+const BARRED_PAUSE: Duration = Duration::from_secs(60);
 /// When nothing else is left to hand out, an attempt is backed up after this and [`BACKUP_OVER_TYPICAL`] typical units.
 const BACKUP_AFTER: Duration = Duration::from_secs(5);
 /// An attempt that shows how far it has come is backed up when it has not done so for this: longer than it takes to show it again.
@@ -96,12 +98,13 @@ impl Owner {
 
     /// Workers with room that get work now.
     fn offers(&mut self, now: Instant) -> Vec<Offer> {
-        let mut offers = Vec::new();
-        let mut rested: Option<Instant> = None;
+        let (mut offers, mut barred, mut resting) = (Vec::new(), Vec::new(), Vec::new());
         for (peer, free) in self.roster.hungry() {
             match self.trust.rest(peer) {
-                _ if peer != self.me && (self.trust.is_barred(peer, now) || self.trust.is_excused(peer, now)) => {}
-                Some(until) if until > now => rested = Some(rested.map_or(until, |at| at.min(until))),
+                _ if peer != self.me && (self.trust.is_barred(peer, now) || self.trust.is_excused(peer, now)) => {
+                    barred.push(peer);
+                }
+                Some(until) if until > now => resting.push((peer, until)),
                 Some(_) => offers.push(Offer { peer, free: 1 }),
                 None => {
                     let held = self.roster.leases(peer).len() as u32;
@@ -112,8 +115,12 @@ impl Owner {
                 }
             }
         }
-        if let Some(at) = rested {
-            self.wake_by(at);
+        for peer in barred {
+            self.roster.sate(peer, now.after(BARRED_PAUSE));
+        }
+        for (peer, until) in resting {
+            self.roster.sate(peer, until);
+            self.wake_by(until);
         }
         offers
     }
