@@ -77,9 +77,7 @@ impl OwnJob {
         };
         self.settle(index, phase, (&ballots, &credit), trust, out);
         self.note_checks(index, &ballots);
-        if self.stays_before_jury(index, &ballots) {
-            self.wanted.remove(index);
-        } else if self.bisects(index, decision, &ballots, around, out) {
+        if self.stays_before_jury(index, &ballots) || self.bisects(index, decision, &ballots, around, out) {
             self.wanted.remove(index);
         } else {
             self.want(index, decision, around);
