@@ -48,6 +48,8 @@ pub const PROVEN_UNITS: u64 = 20;
 pub const COLD_BELOW_PROVEN_PEERS: usize = 30;
 /// So many newcomers who agree with one another are overruled by one proven voter more than two.
 pub const NEWCOMERS_PER_PROVEN: usize = 3;
+/// So many proven voters more it takes to overrule newcomers where some voters were seen to conspire.
+pub const PROVEN_MORE_IN_COLLUSION: usize = 2;
 /// The share of units that need one more vote, as long as nobody is caught.
 pub const AUDIT_RATE: f64 = 0.05;
 /// How much each finished unit calms the audit rate again, once convictions have raised it.
@@ -102,6 +104,8 @@ pub struct Rules {
     pub need: usize,
     /// Fewer than [`COLD_BELOW_PROVEN_PEERS`] proven peers are online and nobody was seen to collude.
     pub provisional_allowed: bool,
+    /// Two keys were seen to sign the same wrong value.
+    pub collusion: bool,
     /// Who could be asked whether an instruction set explains a dissent.
     pub reach: Reach,
 }
@@ -197,7 +201,7 @@ pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
         (Some(value), 1, _) => settle(ballots, *value, false, rules),
         (Some(_), _, []) => Judgement::of(Decision::Want(Voter::Proven)),
         (Some(_), _, [leader]) => match tally(ballots, *leader).proven {
-            proven if proven < proven_against_newcomers(ballots, *leader) => Judgement::of(Decision::Want(Voter::Proven)),
+            proven if proven < proven_against_newcomers(ballots, *leader, rules.collusion) => Judgement::of(Decision::Want(Voter::Proven)),
             _ => settle(ballots, *leader, false, rules),
         },
         (Some(_), _, several) => adjudicate(ballots, several, rules),
@@ -206,12 +210,12 @@ pub fn accept(ballots: &[Ballot], rules: Rules) -> Judgement {
 
 /// How many proven voters overrule newcomers who all say something else: two, and one more for every three who agree with one another.
 /// Two who conspire and meet by chance could else have a whole class of honest newcomers convicted; and where the newcomers are the
-/// liars, three of them are convicted by one execution more.
-fn proven_against_newcomers(ballots: &[Ballot], leader: Value) -> usize {
+/// liars, three of them are convicted by one execution more. Where some are known to conspire it takes two more.
+fn proven_against_newcomers(ballots: &[Ballot], leader: Value, collusion: bool) -> usize {
     let mut against: BTreeMap<Value, usize> = BTreeMap::new();
     let dissenting = ballots.iter().filter(|ballot| is_live(ballot) && ballot.value != leader);
     dissenting.for_each(|ballot| *against.entry(ballot.value).or_default() += 1);
-    2 + against.into_values().max().unwrap_or(0) / NEWCOMERS_PER_PROVEN
+    2 + against.into_values().max().unwrap_or(0) / NEWCOMERS_PER_PROVEN + if collusion { PROVEN_MORE_IN_COLLUSION } else { 0 }
 }
 
 /// The ballots in the order of their commitment, one of each worker: its first.

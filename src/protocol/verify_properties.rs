@@ -80,7 +80,8 @@ impl Draw {
             }
         }
         reach.owner = self.one_of(&[None, None, Some(Platform::X86_64), Some(Platform::Aarch64)]);
-        Rules { need: 1 + self.below(3) as usize, provisional_allowed: self.below(2) == 0, reach }
+        let need = 1 + self.below(3) as usize;
+        Rules { need, provisional_allowed: self.below(2) == 0, collusion: self.below(2) == 0, reach }
     }
 }
 

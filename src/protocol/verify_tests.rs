@@ -25,8 +25,8 @@ fn ballot(worker: u8, weight: Weight, ordinal: u32, said: u8) -> Ballot {
 }
 
 const NOBODY: Reach = Reach { owner: None, at_hand: Platforms::NONE, trusted: [Trusted { anchors: 0, proven: 0 }; 5] };
-const WARM: Rules = Rules { need: 2, provisional_allowed: false, reach: NOBODY };
-const COLD: Rules = Rules { need: 2, provisional_allowed: true, reach: NOBODY };
+const WARM: Rules = Rules { need: 2, provisional_allowed: false, collusion: false, reach: NOBODY };
+const COLD: Rules = Rules { need: 2, provisional_allowed: true, collusion: false, reach: NOBODY };
 use Weight::{Newcomer, Owner, Proven, Struck};
 
 fn decide(ballots: &[Ballot], rules: Rules) -> Decision {
@@ -95,6 +95,20 @@ fn newcomer_against_proven_asks_a_second_proven_voter_and_convicts_the_newcomer(
     let judgement = accept(&[two[0], two[1], ballot(3, Proven, 2, 7)], WARM);
     assert!(matches!(judgement.decision, Decision::Accept { .. }));
     assert_eq!(judgement.convict, [PeerId([1; 32])]);
+}
+
+#[test]
+fn where_some_conspire_two_or_three_who_meet_convict_no_newcomer() {
+    let conspired = Rules { collusion: true, ..WARM };
+    let mut ballots = vec![ballot(1, Newcomer, 0, 6)];
+    for proven in 1..=3 {
+        ballots.push(ballot(1 + proven, Proven, u32::from(proven), 7));
+        let judgement = accept(&ballots, conspired);
+        assert_eq!((judgement.decision, judgement.convict), (Decision::Want(Voter::Proven), vec![]), "{proven}");
+    }
+    ballots.push(ballot(5, Proven, 4, 7));
+    assert_eq!(accept(&ballots, conspired).convict, [PeerId([1; 32])]);
+    assert!(matches!(decide(&ballots[1..4], conspired), Decision::Accept { .. }), "where nobody dissents nothing changes");
 }
 
 #[test]

@@ -230,7 +230,7 @@ impl OwnJob {
     pub fn rules(&self, index: UnitIndex, ballots: &[Ballot], trust: &Trust, cold: bool) -> Rules {
         // The owner's vote stands whatever the rules are, and the secret numbers cost a digest each.
         if ballots.is_empty() || ballots.iter().any(|ballot| ballot.weight == Weight::Owner) {
-            return Rules { need: 2, provisional_allowed: false, reach: Reach::default() };
+            return Rules { need: 2, provisional_allowed: false, collusion: false, reach: Reach::default() };
         }
         // The owner's own devices and friends are not audited: two of them alone could finish no job.
         let live = || ballots.iter().filter(|ballot| matches!(ballot.weight, Weight::Proven | Weight::Newcomer));
@@ -242,7 +242,8 @@ impl OwnJob {
             records.min().unwrap_or(0).max(verify::PROVEN_UNITS)
         });
         let need = verify::votes_needed(self.manifest.policy, audited, || self.secret.lottery_number(index), record, self.audit_rate);
-        Rules { need, provisional_allowed: cold && !self.audit.collusion, reach: Reach::default() }
+        let collusion = self.audit.collusion;
+        Rules { need, provisional_allowed: cold && !collusion, collusion, reach: Reach::default() }
     }
 
     /// Brings the unit into `phase`, with all that hangs on it.
