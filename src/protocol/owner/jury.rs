@@ -13,9 +13,11 @@ use super::{
 };
 use crate::protocol::{
     ids::{JobId, PeerId, UnitIndex},
+    time::Instant,
     trust::Trust,
     verify::{Ballot, JURY_LEAD, jurors_missing},
 };
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 /// So many disputes may wait for each slot that the owner lends itself, before juries are asked: a minute or so of short units.
@@ -26,20 +28,26 @@ const PROVEN_PER_JURY: usize = 64;
 const JURIES_MAX: usize = 64;
 /// So many more jurors are asked at once than are missing, for those who are slow or go.
 const SPARE_JURORS: usize = 2;
+/// How often the disputes are looked through for the worst, and so how long one may wait for its jury.
+const LOOKED_THROUGH_EVERY: Duration = Duration::from_secs(1);
 /// How many disputes are compared to find the worst.
 const DISPUTES_LOOKED_AT: usize = 1024;
 
 /// The units of a job that are before a jury, and how many jurors each lacks.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Juries(BTreeMap<UnitIndex, usize>);
+pub(super) struct Juries {
+    missing: BTreeMap<UnitIndex, usize>,
+    /// No other is summoned before.
+    next_look: Option<Instant>,
+}
 
 impl Juries {
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.missing.len()
     }
 
     pub fn has(&self, unit: UnitIndex) -> bool {
-        self.0.contains_key(&unit)
+        self.missing.contains_key(&unit)
     }
 }
 
@@ -47,7 +55,7 @@ impl OwnJob {
     /// The units that want jurors now, with how many.
     pub fn jurors_wanted(&self) -> impl Iterator<Item = (UnitIndex, usize)> {
         let asked = |unit: UnitIndex| self.unit(unit).map_or(0, |unit| usize::from(unit.leased));
-        let wanted = self.juries.0.iter().map(move |(unit, missing)| (*unit, (missing + SPARE_JURORS).saturating_sub(asked(*unit))));
+        let wanted = self.juries.missing.iter().map(move |(unit, missing)| (*unit, (missing + SPARE_JURORS).saturating_sub(asked(*unit))));
         wanted.filter(|(_, wanted)| *wanted > 0)
     }
 
@@ -56,9 +64,9 @@ impl OwnJob {
         let disputed = self.units[unit.0 as usize].phase == Phase::Disputed && ballots.len() < VOTES_PER_UNIT_MAX;
         let missing = if disputed && self.juries.has(unit) { jurors_missing(ballots) } else { 0 };
         if missing == 0 {
-            self.juries.0.remove(&unit);
+            self.juries.missing.remove(&unit);
         } else {
-            self.juries.0.insert(unit, missing);
+            self.juries.missing.insert(unit, missing);
         }
         missing > 0
     }
@@ -82,7 +90,7 @@ impl OwnJob {
 
 impl Owner {
     /// Puts disputes of one of this peer's own jobs before juries, as far as there are too many of them.
-    pub(super) fn summon_juries(&mut self, id: JobId) {
+    pub(super) fn summon_juries(&mut self, now: Instant, id: JobId) {
         let (proven, own_slots, me) = (self.roster.proven_at_last(), self.own_slots(), self.me);
         let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_foreign()) else { return };
         let room = (proven / PROVEN_PER_JURY).min(JURIES_MAX).saturating_sub(job.juries.len());
@@ -90,12 +98,17 @@ impl Owner {
         if room.min(beyond) == 0 {
             return;
         }
+        if let Some(next) = job.juries.next_look.filter(|next| *next > now) {
+            self.wake_by(next);
+            return;
+        }
+        job.juries.next_look = Some(now.after(LOOKED_THROUGH_EVERY));
         let can_decide = |unit: &UnitIndex| job.unit(*unit).is_some_and(|unit| unit.votes.len() + JURY_LEAD < VOTES_PER_UNIT_MAX);
         let summoned: Vec<_> = job.worst_disputes(&self.trust).into_iter().filter(can_decide).take(room.min(beyond)).collect();
         for unit in summoned {
             let missing = jurors_missing(&job.ballots(unit, &self.trust, me));
             job.wanted.remove(unit);
-            job.juries.0.insert(unit, missing);
+            job.juries.missing.insert(unit, missing);
         }
     }
 }

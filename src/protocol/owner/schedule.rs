@@ -75,7 +75,7 @@ impl Owner {
                 self.wake_by(until);
                 continue;
             }
-            self.summon_juries(id);
+            self.summon_juries(now, id);
             let (room, backup_due) = (self.room(now, id), self.is_backup_due(now, id));
             if room == 0 && !backup_due {
                 continue;
@@ -185,7 +185,7 @@ impl Owner {
     }
 
     /// Asks to schedule again then, whatever happens.
-    fn wake_by(&mut self, at: Instant) {
+    pub(super) fn wake_by(&mut self, at: Instant) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
