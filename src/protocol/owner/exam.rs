@@ -23,6 +23,7 @@ use crate::protocol::{
     ids::{JobId, PeerId, UnitIndex},
     verify::Voter,
 };
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 /// With so many workers for each proven one and each of the owner's slots, newcomers are examined in classes.
@@ -41,6 +42,8 @@ const VOTES_LEAST: usize = 4;
 const UNITS_MAX: usize = 28;
 /// Units of a class that are remembered, decided ones included.
 const REMEMBERED_MAX: usize = 2 * UNITS_MAX;
+/// When no class has anything for a proven voter, how long until they are looked through again: there are hundreds.
+const CLASSES_PAUSE: Duration = Duration::from_millis(200);
 /// A class with so many answers known has enough of them.
 const ANSWERS_ENOUGH: usize = 24;
 
@@ -147,6 +150,9 @@ impl Picker<'_> {
             return None;
         }
         let (mut focus, mut finished) = (self.focus.borrow_mut(), true);
+        if focus.no_class_before.is_some_and(|at| self.now < at) {
+            return None;
+        }
         for (class, units) in classes.range(focus.first_class..) {
             if finished {
                 focus.first_class = *class;
@@ -156,6 +162,7 @@ impl Picker<'_> {
                 return Some(found);
             }
         }
+        focus.no_class_before = Some(self.now.after(CLASSES_PAUSE));
         None
     }
 

@@ -13,6 +13,7 @@
 use super::exam::Class;
 use crate::protocol::{
     ids::{Digest, PeerId},
+    time::Instant,
     verify::JobSecret,
 };
 use core::ops::Bound;
@@ -86,6 +87,8 @@ pub(super) struct Focus {
     cursor: Option<Place>,
     /// Before this one all classes are finished.
     pub first_class: Class,
+    /// No class has anything for proven voters before.
+    pub no_class_before: Option<Instant>,
 }
 
 impl Focus {
