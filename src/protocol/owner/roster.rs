@@ -153,6 +153,11 @@ impl Roster {
         !self.hungry.is_empty() || !self.sated.is_empty()
     }
 
+    /// How many with room are not looked at for a while.
+    pub fn sated(&self) -> usize {
+        self.sated.len()
+    }
+
     /// Workers with room, and how much.
     pub fn hungry(&self) -> impl Iterator<Item = (PeerId, u32)> {
         self.hungry.iter().filter_map(|peer| Some((*peer, self.workers.get(peer)?.room())))

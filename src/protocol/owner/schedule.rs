@@ -27,6 +27,8 @@ const LEASE_MIN: Duration = Duration::from_secs(30);
 const LEASE_SLACK: Duration = Duration::from_secs(300);
 /// The most leases in one batch.
 pub const LEASE_BATCH_MAX: usize = 1024;
+/// At the end of a job thousands have nothing to do: so many of them are looked at in each [`FRUITLESS_PAUSE`].
+const LOOKED_AT_PER_PAUSE: usize = 512;
 /// Offers without a suitable unit in a row, after which the rest are left for a second.
 const FRUITLESS_MAX: usize = 256;
 /// When that second is over.
@@ -145,7 +147,7 @@ impl Owner {
             offer.free -= leased as u32;
             let (peer, spent) = (offer.peer, leased < budget || offer.free == 0);
             if leased == 0 {
-                let pause = if self.has_enough_pending(id, peer) { PENDING_PAUSE } else { FRUITLESS_PAUSE };
+                let pause = if self.has_enough_pending(id, peer) { PENDING_PAUSE } else { self.fruitless_pause() };
                 if self.roster.sate(peer, now.after(pause)) {
                     self.wake_by(now.after(pause));
                 }
@@ -156,6 +158,11 @@ impl Owner {
             }
         }
         offers.retain(|offer| offer.free > 0);
+    }
+
+    /// How long whoever there was nothing for is not looked at.
+    fn fruitless_pause(&self) -> Duration {
+        FRUITLESS_PAUSE * (1 + self.roster.sated() / LOOKED_AT_PER_PAUSE) as u32
     }
 
     /// Whether the worker is a newcomer that gets nothing more of this job until something of its is decided.
