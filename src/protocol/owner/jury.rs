@@ -107,8 +107,11 @@ impl Owner {
         let summoned: Vec<_> = job.worst_disputes(&self.trust).into_iter().filter(can_decide).take(room.min(beyond)).collect();
         for unit in summoned {
             let missing = jurors_missing(&job.ballots(unit, &self.trust, me));
-            job.wanted.remove(unit);
-            job.juries.missing.insert(unit, missing);
+            // Where the votes suffice it is something else that the owner must decide: whether an instruction set differs.
+            if missing > 0 {
+                job.wanted.remove(unit);
+                job.juries.missing.insert(unit, missing);
+            }
         }
     }
 }

@@ -72,7 +72,7 @@ fn each_juror_who_sides_with_the_liar_takes_one_more_and_is_convicted_as_well() 
 }
 
 #[test]
-fn a_juror_who_goes_is_replaced_and_whoever_shares_a_network_is_not_asked() {
+fn a_juror_who_goes_is_replaced_and_where_none_is_left_the_owner_decides() {
     let mut desk = quarrels(1, 0);
     let juror = desk.leases[0].0;
     let asked = desk.leases.len();
@@ -85,6 +85,10 @@ fn a_juror_who_goes_is_replaced_and_whoever_shares_a_network_is_not_asked() {
         desk.answer(juror, &lease, RIGHT);
     }
     assert_eq!((desk.state(0), desk.job().juries, desk.leases.len()), (UnitState::Disputed, 1, 0));
+    desk.worker(ME, 1);
+    let mine = desk.lease(ME);
+    desk.answer(ME, &mine, RIGHT);
+    assert_eq!((desk.state(0), desk.job().juries), (UnitState::Verified, 0), "then the owner decides after all");
 }
 
 #[test]

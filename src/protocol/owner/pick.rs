@@ -133,9 +133,10 @@ impl Picker<'_> {
         left.filter_map(waiting).next().filter(|_| trusted || self.newcomer_may_have_more())
     }
 
-    /// The dispute that the owner decides next.
+    /// The dispute that the owner decides next; where none waits for it, one whose jury lacks jurors, since there may be none.
     fn worst_dispute(&self) -> Option<UnitIndex> {
-        self.job.worst_disputes(self.trust).into_iter().find(|unit| self.suits(*unit))
+        let before_juries = self.job.jurors_wanted().map(|(unit, _)| unit);
+        self.job.worst_disputes(self.trust).into_iter().chain(before_juries).find(|unit| self.suits(*unit))
     }
 
     /// A dispute whose jury the worker may join.

@@ -224,7 +224,10 @@ impl Owner {
                     && job.is_independent(index, author, &self.trust));
             lost && good && unit.votes.iter().all(|vote| vote.worker != author)
         };
-        let allowed = worker != self.me && job.nondeterminism.is_none() && kept.ordinal == unit.next_position();
+        // Where votes disagree, one that rests on somebody else counts for nothing.
+        let mut said = unit.votes.iter().filter(|vote| !vote.struck).map(|vote| vote.value);
+        let agreed = said.next().is_none_or(|first| said.all(|value| value == first));
+        let allowed = worker != self.me && agreed && job.nondeterminism.is_none() && kept.ordinal == unit.next_position();
         (allowed && authors.iter().all(fits)).then_some(authors)
     }
 }

@@ -138,6 +138,25 @@ fn the_second_vote_s_own_lost_attempt_is_gone_on_with() {
 }
 
 #[test]
+fn where_votes_disagree_nobody_goes_on_from_anothers_checkpoint() {
+    let mut desk = Desk::new(&[1, 2, 4]).submit(1);
+    for (worker, said) in [(3, 6), (1, 7)] {
+        desk.worker(worker, 1);
+        let lease = desk.lease(worker);
+        desk.answer(worker, &lease, said);
+    }
+    desk.worker(2, 1);
+    let lost = desk.lease(2);
+    desk.show(2, &lost, 600);
+    desk.lose(2);
+    desk.worker(4, 1);
+    let lease = desk.lease(4);
+    assert_eq!(begins(&lease), (None, Authors::NONE), "what rests on another would not count");
+    desk.answer(4, &lease, 7);
+    assert_eq!(desk.state(0), UnitState::Verified);
+}
+
+#[test]
 fn nothing_of_a_convict_is_gone_on_with_and_what_was_falls_with_it() {
     let (mut desk, lease) = handed_on(&[1, 2, 3]);
     desk.answer(2, &lease, 7);

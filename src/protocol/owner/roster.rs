@@ -19,6 +19,10 @@ const COUNT_VALID: Duration = Duration::from_secs(1);
 
 /// Up to so many workers with room are looked at whenever there is something to hand out.
 const ALL_LOOKED_AT_MAX: usize = 32;
+/// The same with more than [`MANY`] workers: something happens to one of those all the time, and so there is somebody to look at.
+const LOOKED_AT_OF_MANY: usize = 4;
+/// See [`LOOKED_AT_OF_MANY`].
+const MANY: usize = 512;
 
 /// A worker that is attached now.
 #[derive(Clone, Debug)]
@@ -102,12 +106,19 @@ impl Roster {
     /// There is nothing for this worker: where many have room it is not looked at again before `until`, or before something happens to
     /// it. Returns whether that is so.
     pub fn sate(&mut self, peer: PeerId, until: Instant) -> bool {
-        let sated = self.hungry.len() > ALL_LOOKED_AT_MAX && self.hungry.remove(&peer);
-        if sated {
+        let looked_at = if self.workers.len() > MANY { LOOKED_AT_OF_MANY } else { ALL_LOOKED_AT_MAX };
+        self.hungry.len() > looked_at && self.set_aside(peer, until)
+    }
+
+    /// This worker, which has room, gets nothing whatever there is: it is not looked at again before `until`, or before something happens
+    /// to it.
+    pub fn set_aside(&mut self, peer: PeerId, until: Instant) -> bool {
+        let was_hungry = self.hungry.remove(&peer);
+        if was_hungry {
             self.sated.insert(peer, until);
             self.by_rousing.insert((until, peer));
         }
-        sated
+        was_hungry
     }
 
     fn unsate(&mut self, peer: PeerId) -> bool {

@@ -118,10 +118,10 @@ impl Owner {
             }
         }
         for peer in barred {
-            self.roster.sate(peer, now.after(BARRED_PAUSE));
+            self.roster.set_aside(peer, now.after(BARRED_PAUSE));
         }
         for (peer, until) in resting {
-            self.roster.sate(peer, until);
+            self.roster.set_aside(peer, until);
             self.wake_by(until);
         }
         offers
@@ -147,7 +147,7 @@ impl Owner {
             offer.free -= leased as u32;
             let (peer, spent) = (offer.peer, leased < budget || offer.free == 0);
             if leased == 0 {
-                let pause = if self.has_enough_pending(id, peer) { PENDING_PAUSE } else { self.fruitless_pause() };
+                let pause = if self.has_enough_pending(id, peer) { PENDING_PAUSE } else { self.fruitless_pause(id) };
                 if self.roster.sate(peer, now.after(pause)) {
                     self.wake_by(now.after(pause));
                 }
@@ -161,7 +161,11 @@ impl Owner {
     }
 
     /// How long whoever there was nothing for is not looked at.
-    fn fruitless_pause(&self) -> Duration {
+    fn fruitless_pause(&self, id: JobId) -> Duration {
+        let job = &self.jobs[&id];
+        if job.wanted.fresh < job.counts.units {
+            return FRUITLESS_PAUSE;
+        }
         FRUITLESS_PAUSE * (1 + self.roster.sated() / LOOKED_AT_PER_PAUSE) as u32
     }
 
@@ -176,7 +180,11 @@ impl Owner {
     /// How many units may be handed out now.
     fn room(&mut self, now: Instant, id: JobId) -> usize {
         let job = &self.jobs[&id];
-        let open = job.wanted.len(job.counts.units) + job.jurors_wanted().map(|(_, wanted)| wanted).sum::<usize>();
+        let mut open = job.wanted.len(job.counts.units);
+        // Where there is plenty nobody need count further.
+        if open < LEASE_BATCH_MAX {
+            open += job.jurors_wanted().map(|(_, wanted)| wanted).sum::<usize>();
+        }
         let Some(allowed) = job.leases_allowed(now) else { return open };
         let room = allowed.saturating_sub(self.leases.of_job(id).take(allowed).count());
         if room < open
