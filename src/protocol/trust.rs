@@ -199,6 +199,16 @@ impl Trust {
         (!self.standing(inviter).is_anchor()).then_some(inviter)
     }
 
+    /// Whether nothing is known that joins the two: neither key, network nor lineage.
+    pub fn are_strangers(&self, one: PeerId, other: PeerId) -> bool {
+        let (prefix, lines) = (self.prefix(one), (self.lineage(one), self.lineage(other)));
+        one != other
+            && (prefix.is_none() || prefix != self.prefix(other))
+            && (lines.0.is_none() || lines.0 != lines.1)
+            && lines.0 != Some(other)
+            && lines.1 != Some(one)
+    }
+
     /// Whether it gets work.
     pub fn is_barred(&self, peer: PeerId, now: Instant) -> bool {
         self.records

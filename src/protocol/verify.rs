@@ -104,7 +104,7 @@ pub struct Rules {
     pub need: usize,
     /// Fewer than [`COLD_BELOW_PROVEN_PEERS`] proven peers are online and nobody was seen to collude.
     pub provisional_allowed: bool,
-    /// Two keys were seen to sign the same wrong value.
+    /// Two keys were seen to sign the same wrong value, and enough proven peers are online to be careful.
     pub collusion: bool,
     /// Who could be asked whether an instruction set explains a dissent.
     pub reach: Reach,

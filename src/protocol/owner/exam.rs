@@ -149,7 +149,7 @@ impl Picker<'_> {
         if classes.is_empty() || 2 * self.proven_online > self.workers_online {
             return None;
         }
-        let (mut focus, mut finished) = (self.focus.borrow_mut(), true);
+        let (mut focus, mut finished, mut waits) = (self.focus.borrow_mut(), true, false);
         if focus.no_class_before.is_some_and(|at| self.now < at) {
             return None;
         }
@@ -161,8 +161,11 @@ impl Picker<'_> {
             if let Some(found) = self.best_of_class(units) {
                 return Some(found);
             }
+            waits |= units.iter().any(|unit| self.votes(*unit) >= VOTES_LEAST && self.waiting(*unit).is_some());
         }
-        focus.no_class_before = Some(self.now.after(CLASSES_PAUSE));
+        if !waits {
+            focus.no_class_before = Some(self.now.after(CLASSES_PAUSE));
+        }
         None
     }
 

@@ -26,8 +26,8 @@ impl Owner {
         if !core::mem::take(&mut self.somebody_left) {
             return Vec::new();
         }
-        let waiting = self.running.iter().flat_map(|id| self.jobs[id].wanted.for_whom_is_here().map(|unit| (*id, unit)));
-        waiting.collect()
+        let waits = |job: &OwnJob| job.wanted.for_whom_is_here().chain(job.juries.units()).collect::<Vec<_>>();
+        self.running.iter().flat_map(|id| waits(&self.jobs[id]).into_iter().map(|unit| (*id, unit))).collect()
     }
 
     /// What follows from a judgement in the job `id`, here and in others. Returns the jobs that are concerned.

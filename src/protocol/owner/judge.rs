@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const FAILURES_BY_PROVEN_MAX: usize = 3;
 /// Failed attempts by anybody after which a unit has failed once all who could be asked have failed on it, so that none is tried for
 /// ever where few are attached.
-const FAILURES_MAX: u32 = 12;
+pub(super) const FAILURES_MAX: u32 = 12;
 /// Failed attempts by newcomers after which proven peers try, so that no swarm of new keys makes units fail.
 const FAILURES_BY_NEWCOMERS_MAX: u32 = 3;
 
@@ -64,7 +64,9 @@ impl OwnJob {
         }
         excuse.into_iter().for_each(|worker| self.excuse(worker, &ballots, out));
         let failed = matches!(self.units[index.0 as usize].phase, Phase::Failed);
-        let exhausted = failed || self.failures.get(&index).is_some_and(|record| self.is_exhausted(record, trust, around));
+        // Two have computed a disputed unit: what jurors say of their machines makes it no failure.
+        let of_others = !matches!(decision, Decision::Disputed);
+        let exhausted = failed || self.failures.get(&index).is_some_and(|record| self.is_exhausted(record, of_others, trust, around));
         let phase = match decision {
             Decision::Accept { value, by_owner } => Phase::Verified { value, by_owner },
             Decision::Provisional { .. } | Decision::Disputed | Decision::SetAside { .. } | Decision::Want(_) if exhausted => Phase::Failed,
@@ -242,8 +244,9 @@ impl OwnJob {
             records.min().unwrap_or(0).max(verify::PROVEN_UNITS)
         });
         let need = verify::votes_needed(self.manifest.policy, audited, || self.secret.lottery_number(index), record, self.audit_rate);
-        let collusion = self.audit.collusion;
-        Rules { need, provisional_allowed: cold && !collusion, collusion, reach: Reach::default() }
+        // Where few are proven there may never be so many.
+        let (provisional_allowed, collusion) = (cold && !self.audit.collusion, !cold && self.audit.collusion);
+        Rules { need, provisional_allowed, collusion, reach: Reach::default() }
     }
 
     /// Brings the unit into `phase`, with all that hangs on it.
@@ -360,11 +363,11 @@ impl OwnJob {
     }
 
     /// Whether a unit has failed on enough machines: one machine alone that always fails must not make the units of others fail.
-    fn is_exhausted(&self, record: &FailureRecord, trust: &Trust, around: &Surroundings<'_>) -> bool {
-        if record.own as usize + record.proven.len() >= FAILURES_BY_PROVEN_MAX {
+    fn is_exhausted(&self, record: &FailureRecord, of_others: bool, trust: &Trust, around: &Surroundings<'_>) -> bool {
+        if record.own as usize + if of_others { record.proven.len() } else { 0 } >= FAILURES_BY_PROVEN_MAX {
             return true;
         }
-        if record.seen.count < FAILURES_MAX {
+        if record.seen.count < FAILURES_MAX || !of_others {
             return false;
         }
         // Where proven ones are within reach, nobody else is asked any more.

@@ -12,7 +12,7 @@ const HONEST: u8 = 2;
 const OTHERS: core::ops::Range<u8> = 10..80;
 
 /// A coordinator with this many slots of its own, and proven voters who disagree on all of so many units.
-fn quarrels(units: u32, own_slots: u32) -> Desk {
+fn quarrels(units: u32, own_slots: u32, others: core::ops::Range<u8>) -> Desk {
     let known: Vec<u8> = [LIAR, HONEST].into_iter().chain(OTHERS).collect();
     let mut desk = Desk::new(&known).submit(units);
     for (worker, said) in [(LIAR, WRONG), (HONEST, RIGHT)] {
@@ -27,18 +27,31 @@ fn quarrels(units: u32, own_slots: u32) -> Desk {
     assert_eq!(desk.job().counts.disputed, units);
     if own_slots > 0 {
         assert!(desk.owner.attach(key(ME), "v1", Platform::X86_64, own_slots));
+        desk.owner.window(key(ME), own_slots);
+        desk.take();
     }
-    for worker in OTHERS {
+    for worker in others {
         assert!(desk.owner.attach(key(worker), "v1", Platform::X86_64, 1));
         desk.owner.window(key(worker), 1);
     }
-    desk.take();
+    desk.pass(Duration::from_secs(1));
     desk
+}
+
+/// The next lease of a unit to anybody but the owner, after some seconds if need be.
+fn next_juror(desk: &mut Desk, unit: u32) -> Option<(u8, Lease)> {
+    for _ in 0..3 {
+        if let Some(at) = desk.leases.iter().position(|(to, lease)| *to != ME && lease.unit.0 == unit) {
+            return Some(desk.leases.remove(at));
+        }
+        desk.pass(Duration::from_secs(1));
+    }
+    None
 }
 
 #[test]
 fn where_the_owner_lends_no_slots_a_jury_is_asked_at_once_and_the_liar_convicted() {
-    let mut desk = quarrels(1, 0);
+    let mut desk = quarrels(1, 0, OTHERS);
     // One spoke for each side already.
     assert_eq!((desk.leases.len(), desk.job().juries), (JURY_LEAD + 2, 1));
     for voted in 1..=JURY_LEAD {
@@ -57,10 +70,10 @@ fn where_the_owner_lends_no_slots_a_jury_is_asked_at_once_and_the_liar_convicted
 
 #[test]
 fn each_juror_who_sides_with_the_liar_takes_one_more_and_is_convicted_as_well() {
-    let mut desk = quarrels(1, 0);
+    let mut desk = quarrels(1, 0, OTHERS);
     let (mut said, mut bought) = (0, Vec::new());
     while desk.state(0) == UnitState::Disputed {
-        let (juror, lease) = desk.leases.remove(0);
+        let (juror, lease) = next_juror(&mut desk, 0).unwrap();
         if said % 5 == 4 {
             bought.push(juror);
         }
@@ -73,11 +86,11 @@ fn each_juror_who_sides_with_the_liar_takes_one_more_and_is_convicted_as_well() 
 
 #[test]
 fn a_juror_who_goes_is_replaced_and_where_none_is_left_the_owner_decides() {
-    let mut desk = quarrels(1, 0);
+    let mut desk = quarrels(1, 0, OTHERS);
     let juror = desk.leases[0].0;
     let asked = desk.leases.len();
     desk.owner.detach(desk.now, key(juror));
-    desk.take();
+    desk.pass(Duration::from_secs(1));
     assert_eq!(desk.leases.len(), asked + 1);
     // All who are left are of one network, and so have one vote.
     OTHERS.for_each(|worker| desk.owner.meet(key(worker), Some(Prefix(5)), None, false));
@@ -92,39 +105,73 @@ fn a_juror_who_goes_is_replaced_and_where_none_is_left_the_owner_decides() {
 }
 
 #[test]
+fn whoever_makes_room_is_not_for_that_a_juror() {
+    let mut desk = quarrels(1, 0, OTHERS);
+    let jurors: BTreeSet<u8> = desk.leases.iter().map(|(to, _)| *to).collect();
+    assert_eq!(jurors.len(), JURY_LEAD + 2);
+    OTHERS.filter(|worker| !jurors.contains(worker)).for_each(|worker| desk.owner.window(key(worker), 5));
+    desk.pass(Duration::from_secs(1));
+    assert_eq!(desk.leases.len(), JURY_LEAD + 2, "all seats are taken");
+    desk.pass(Duration::from_secs(70));
+    let later: BTreeSet<u8> = desk.leases.iter().map(|(to, _)| *to).collect();
+    assert_eq!(later.len(), 2 * (JURY_LEAD + 2), "those who do not answer are replaced, once");
+}
+
+#[test]
+fn jurors_who_fail_make_no_unit_fail_and_many_of_them_leave_it_to_the_owner() {
+    let mut desk = quarrels(1, 0, OTHERS);
+    for failed in 1..=12 {
+        assert_eq!((desk.state(0), desk.job().juries), (UnitState::Disputed, 1), "{failed}");
+        let (juror, lease) = next_juror(&mut desk, 0).unwrap();
+        desk.fail(juror, &lease);
+    }
+    assert_eq!((desk.state(0), desk.job().juries), (UnitState::Disputed, 0));
+    desk.leases.clear();
+    desk.pass(Duration::from_secs(1000));
+    desk.worker(ME, 1);
+    let mine = desk.lease_of(ME, 0);
+    desk.answer(ME, &mine, RIGHT);
+    assert_eq!((desk.state(0), desk.owner.trust().standing(key(LIAR)).strikes), (UnitState::Verified, 1));
+}
+
+#[test]
 fn the_owner_decides_what_it_can_and_a_jury_that_cannot_agree_leaves_it_to_the_owner() {
-    let mut desk = quarrels(9, 1);
-    assert_eq!(desk.job().juries, 1, "eight may wait for one slot");
-    let unit = desk.leases[0].1.unit.0;
-    assert!(desk.leases.iter().all(|(_, lease)| lease.unit.0 == unit));
+    let mut desk = quarrels(10, 1, OTHERS);
+    assert_eq!(desk.job().juries, 1, "the owner has one, and eight may wait for its slot");
+    let unit = desk.leases.iter().find(|(to, _)| *to != ME).unwrap().1.unit.0;
     let mut said = 0;
-    while !desk.leases.is_empty() && desk.leases.iter().any(|(_, lease)| lease.unit.0 == unit) {
-        let at = desk.leases.iter().position(|(_, lease)| lease.unit.0 == unit).unwrap();
-        let (juror, lease) = desk.leases.remove(at);
+    while desk.job().juries == 1 {
+        let (juror, lease) = next_juror(&mut desk, unit).unwrap();
         desk.answer(juror, &lease, if said % 2 == 0 { RIGHT } else { WRONG });
         said += 1;
     }
-    assert_eq!(desk.state(unit), UnitState::Disputed);
-    assert!((VOTES_PER_UNIT_MAX - 2..=VOTES_PER_UNIT_MAX + 16).contains(&said), "{said}");
-    desk.worker(ME, 64);
-    let mine = desk.lease_of(ME, unit);
+    assert_eq!((desk.state(unit), said), (UnitState::Disputed, VOTES_PER_UNIT_MAX - 2));
+    // The spare jurors never answer, and their leases run out.
+    let mine = desk.lease(ME);
     desk.answer(ME, &mine, RIGHT);
+    desk.leases.clear();
+    desk.pass(Duration::from_secs(100));
+    for _ in 0..10 {
+        let mine = desk.lease(ME);
+        desk.answer(ME, &mine, RIGHT);
+        if mine.unit.0 == unit {
+            break;
+        }
+    }
     assert_eq!(desk.state(unit), UnitState::Verified);
 }
 
 #[test]
-fn few_disputes_wait_for_the_owner_and_so_do_all_where_few_are_proven() {
-    let desk = quarrels(8, 1);
-    assert_eq!((desk.job().juries, desk.leases.len()), (0, 0));
-    let mut desk = quarrels(9, 1);
-    OTHERS.take(10).for_each(|worker| desk.owner.detach(desk.now, key(worker)));
-    desk.take();
-    for (juror, lease) in core::mem::take(&mut desk.leases) {
-        if OTHERS.skip(10).any(|other| other == juror) {
-            desk.answer(juror, &lease, RIGHT);
-        }
-    }
-    desk.leases.clear();
+fn few_disputes_wait_for_the_owner_and_so_do_all_where_few_are_proven_or_it_lends_slots_no_more() {
+    let mut desk = quarrels(9, 1, OTHERS);
+    assert_eq!((desk.job().juries, desk.leases.len()), (0, 1), "the owner's");
+    desk.owner.window(key(ME), 0);
     desk.pass(Duration::from_secs(1));
-    assert_eq!(desk.job().juries, 0, "the one that was summoned has decided, and no other is");
+    assert_eq!(desk.job().juries, 1, "its slots count while it lends them");
+    // With the two who disagree these are 63.
+    let mut desk = quarrels(20, 0, 10..71);
+    assert_eq!((desk.job().juries, desk.leases.len()), (0, 0));
+    desk.worker(71, 1);
+    desk.pass(Duration::from_secs(1));
+    assert_eq!(desk.job().juries, 1);
 }

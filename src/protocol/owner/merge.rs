@@ -236,7 +236,7 @@ impl Owner {
         let struck = self.is_vote_struck(worker, vote.rests_on, now);
         let Some(job) = self.jobs.get_mut(&id) else { return Err(MergeRejected::UnknownJob) };
         job.push_vote(&vote, struck);
-        let superseded = self.leases.supersede(id, unit);
+        let superseded = if job.juries.has(unit) { 0 } else { self.leases.supersede(id, unit) };
         let leased = &mut job.units[unit.0 as usize].leased;
         *leased = leased.saturating_sub(superseded);
         if self.trust.lineage_is_due(worker) {

@@ -319,6 +319,7 @@ impl Owner {
             self.release(&key);
         }
         self.trust.answered(from);
+        self.roster.rouse(from);
         match report.outcome {
             // Handed back by a worker that takes no more, which says nothing about the unit.
             Outcome::Failed(AttemptFailure::Killed) if live && self.roster.get(from).is_some_and(|worker| worker.window == 0) => {}

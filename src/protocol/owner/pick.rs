@@ -133,15 +133,14 @@ impl Picker<'_> {
         left.filter_map(waiting).next().filter(|_| trusted || self.newcomer_may_have_more())
     }
 
-    /// The dispute that the owner decides next; where none waits for it, one whose jury lacks jurors, since there may be none.
+    /// The dispute that the owner decides next; where none waits for it, one that is before a jury, which may find no jurors.
     fn worst_dispute(&self) -> Option<UnitIndex> {
-        let before_juries = self.job.jurors_wanted().map(|(unit, _)| unit);
-        self.job.worst_disputes(self.trust).into_iter().chain(before_juries).find(|unit| self.suits(*unit))
+        self.job.worst_disputes(self.trust).into_iter().chain(self.job.juries.units()).find(|unit| self.suits(*unit))
     }
 
-    /// A dispute whose jury the worker may join.
+    /// A dispute whose jury the worker was drawn for.
     fn unit_of_jury(&self) -> Option<(UnitIndex, Option<Want>)> {
-        let unit = self.job.jurors_wanted().map(|(unit, _)| unit).find(|unit| self.suits(*unit));
+        let unit = self.job.juries.units_of(self.worker).find(|unit| self.suits(*unit));
         unit.map(|unit| (unit, Some(Want::Another(Voter::Proven))))
     }
 

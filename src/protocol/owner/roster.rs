@@ -165,6 +165,11 @@ impl Roster {
         !self.hungry.is_empty() || !self.sated.is_empty()
     }
 
+    /// Whether it has room, and is looked at.
+    pub fn is_hungry(&self, peer: PeerId) -> bool {
+        self.hungry.contains(&peer)
+    }
+
     /// How many with room are not looked at for a while.
     pub fn sated(&self) -> usize {
         self.sated.len()

@@ -77,7 +77,7 @@ impl Owner {
                 self.wake_by(until);
                 continue;
             }
-            self.summon_juries(now, id);
+            self.seat_juries(now, id);
             let (room, backup_due) = (self.room(now, id), self.is_backup_due(now, id));
             if room == 0 && !backup_due {
                 continue;
@@ -146,7 +146,7 @@ impl Owner {
             let leased = self.lease_to(now, id, offer.peer, budget, batches);
             offer.free -= leased as u32;
             let (peer, spent) = (offer.peer, leased < budget || offer.free == 0);
-            if leased == 0 {
+            if leased == 0 && peer != self.me {
                 let pause = if self.has_enough_pending(id, peer) { PENDING_PAUSE } else { self.fruitless_pause(id) };
                 if self.roster.sate(peer, now.after(pause)) {
                     self.wake_by(now.after(pause));
@@ -183,7 +183,7 @@ impl Owner {
         let mut open = job.wanted.len(job.counts.units);
         // Where there is plenty nobody need count further.
         if open < LEASE_BATCH_MAX {
-            open += job.jurors_wanted().map(|(_, wanted)| wanted).sum::<usize>();
+            open += job.juries.unasked() + usize::from(job.juries.len() > 0 && self.roster.is_hungry(self.me));
         }
         let Some(allowed) = job.leases_allowed(now) else { return open };
         let room = allowed.saturating_sub(self.leases.of_job(id).take(allowed).count());
@@ -195,7 +195,7 @@ impl Owner {
         room.min(open)
     }
 
-    fn draw(&mut self, below: usize) -> usize {
+    pub(super) fn draw(&mut self, below: usize) -> usize {
         self.rng.next_u32() as usize % below.max(1)
     }
 
@@ -264,6 +264,7 @@ impl Owner {
             None => job.wanted.fresh = index.0 + 1,
         }
         job.note_lease(now);
+        job.juries.note_asked(index, worker);
         let unit = &mut job.units[index.0 as usize];
         unit.leased = unit.leased.saturating_add(1);
         let attempt = unit.take_attempt();

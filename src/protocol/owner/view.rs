@@ -189,7 +189,7 @@ impl Owner {
             author: job.is_foreign().then_some(job.manifest.owner),
             state: job.state,
             counts: job.counts,
-            awaiting: job.wanted.awaiting(),
+            awaiting: job.wanted.awaiting() + job.juries.len() as u32,
             juries: job.juries.len() as u32,
             running,
             workers: contributors.len() as u32,
@@ -251,7 +251,7 @@ impl Owner {
         if self.roster.proven_at_last() == 0 && job.wanted.awaiting() > 0 {
             return Some(WaitReason::NeedsProvenVoter);
         }
-        (job.wanted.awaiting() > 0).then_some(WaitReason::NeedsIndependentVoter)
+        (job.wanted.awaiting() > 0 || job.juries.len() > 0).then_some(WaitReason::NeedsIndependentVoter)
     }
 
     /// Units from `first` on, at most `max`.

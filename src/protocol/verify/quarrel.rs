@@ -1,12 +1,13 @@
 //! Proven voters stand behind several values: who decides.
 
-use super::{Ballot, Decision, Judgement, Platforms, Rules, Tally, Trusted, Value, Voter, Weight, independent, is_live, settle, tally};
+use super::{Ballot, Decision, Judgement, Platforms, Rules, Tally, Trusted, Value, Voter, Weight, independent, settle, tally};
 use crate::protocol::{platform::Platform, verify::Reach};
 use core::cmp::Reverse;
+use std::collections::BTreeSet;
 
 /// So many proven voters more than all who contradict them decide a dispute without the owner. Where a share f of the proven conspires, and
 /// one of them spoke first, the wrong side comes so far with a probability of about (f / (1 - f)) to the 15th (the ruin of a gambler):
-/// 3e-6 for the 30 % of a coup, 1e-9 for a fifth. That is far below what two or three equal votes let pass.
+/// 3e-6 for the 30 % of a coup, 1e-9 for a fifth; a few times that where they vote before all others. That is far below what two or three equal votes let pass.
 ///
 /// All of them may be asked at once, although votes count only in sequence elsewhere: whoever conspires against a unit that is in dispute
 /// already can ask its fellows whether they have lied about it.
@@ -24,11 +25,12 @@ pub(super) fn lead(ballots: &[Ballot], value: Value) -> usize {
     agreeing.len().saturating_sub(proven().filter(|ballot| ballot.value != value).count())
 }
 
-/// How many more proven voters it would take at least to decide the dispute, if all said the same.
+/// How many more proven voters it would take at least to decide between values that proven voters hold, if all said the same; none where
+/// they hold one value at most, which is nothing for a jury.
 pub fn jurors_missing(ballots: &[Ballot]) -> usize {
-    let proven = ballots.iter().filter(|ballot| is_live(ballot) && ballot.weight == Weight::Proven);
-    let best = proven.map(|ballot| lead(ballots, ballot.value)).max().unwrap_or(0);
-    JURY_LEAD.saturating_sub(best)
+    let held: BTreeSet<Value> = ballots.iter().filter(|ballot| ballot.weight == Weight::Proven).map(|ballot| ballot.value).collect();
+    let best = held.iter().map(|value| lead(ballots, *value)).max().unwrap_or(0);
+    if held.len() > 1 { JURY_LEAD.saturating_sub(best) } else { 0 }
 }
 
 /// Whether a jury has decided for `value`.
