@@ -1,8 +1,9 @@
 //! Disputes that the owner's machine has no time for: many proven voters decide them.
 //!
-//! A tenth of ten thousand workers who conspire are hundreds of disputes for each owner, whose two slots would need longer for them than the
-//! whole grid for the job. So where more disputes wait than the owner decides in a while, those whose voters have most others are put before
-//! juries: proven workers are asked, all at once, until [`JURY_LEAD`](crate::protocol::verify::JURY_LEAD) more say one thing than another.
+//! A tenth of ten thousand workers who conspire are hundreds of disputes for each owner, whose two slots would need longer for them than
+//! the whole grid for the job. So where more disputes wait than the owner decides in a while, those whose voters have most others are put
+//! before juries: proven workers are asked, all at once, until [`JURY_LEAD`](crate::protocol::verify::JURY_LEAD) more say one thing than
+//! another.
 //!
 //! Jurors are drawn from all proven workers, whoever has room just then: else conspirators could make room at the right moment and fill a
 //! jury. A seat is kept until its worker has answered, goes, or lets the jury wait for too long.

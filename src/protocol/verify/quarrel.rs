@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 /// So many proven voters more than all who contradict them decide a dispute without the owner. Where a share f of the proven conspires, and
 /// one of them spoke first, the wrong side comes so far with a probability of about (f / (1 - f)) to the 15th (the ruin of a gambler):
-/// 3e-6 for the 30 % of a coup, 1e-9 for a fifth; a few times that where they vote before all others. That is far below what two or three equal votes let pass.
+/// 3e-6 for the 30 % of a coup, 1e-9 for a fifth; a few times that where they vote before all others. That is far below what two or three
+/// equal votes let pass.
 ///
 /// All of them may be asked at once, although votes count only in sequence elsewhere: whoever conspires against a unit that is in dispute
 /// already can ask its fellows whether they have lied about it.
