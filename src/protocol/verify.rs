@@ -106,6 +106,8 @@ pub struct Rules {
     pub provisional_allowed: bool,
     /// Two keys were seen to sign the same wrong value, and enough proven peers are online to be careful.
     pub collusion: bool,
+    /// Jurors who were drawn for the unit and gave no answer: as if each had contradicted whichever side leads.
+    pub absent: usize,
     /// Who could be asked whether an instruction set explains a dissent.
     pub reach: Reach,
 }
@@ -373,7 +375,7 @@ fn tally(ballots: &[Ballot], value: Value) -> Tally {
 /// Which of the ballots, which are in the order of their commitment, count for `value`.
 pub fn counted_ballots(ballots: &[Ballot], value: Value) -> Vec<usize> {
     let mut counted: Vec<usize> = Vec::new();
-    let by_jury = jury_decided(ballots, value);
+    let by_jury = jury_decided(ballots, value, 0);
     for (at, ballot) in ballots.iter().enumerate() {
         if ballot.value != value || !is_live(ballot) {
             continue;

@@ -81,7 +81,7 @@ impl Draw {
         }
         reach.owner = self.one_of(&[None, None, Some(Platform::X86_64), Some(Platform::Aarch64)]);
         let need = 1 + self.below(3) as usize;
-        Rules { need, provisional_allowed: self.below(2) == 0, collusion: self.below(2) == 0, reach }
+        Rules { need, provisional_allowed: self.below(2) == 0, collusion: self.below(2) == 0, absent: 0, reach }
     }
 }
 
@@ -335,13 +335,14 @@ fn without_the_owner_a_dispute_is_decided_by_a_lead_of_so_many_independent_prove
         let proven = |said: u8| ballots.iter().filter(move |b| b.weight == Weight::Proven && b.value == value(said));
         let networks: BTreeSet<Prefix> = proven(7).filter_map(|ballot| ballot.prefix).collect();
         let agreeing = proven(7).filter(|ballot| ballot.prefix.is_none()).count() + networks.len();
-        let enough = agreeing >= JURY_LEAD + proven(6).count();
-        let judgement = accept(&ballots, draw.rules());
+        let absent = draw.below(3) as usize;
+        let enough = agreeing >= JURY_LEAD + absent + proven(6).count();
+        let judgement = accept(&ballots, Rules { absent, ..draw.rules() });
         assert_eq!(accepted(&judgement), enough.then_some((value(7), false)), "{ballots:?}");
         let liars: BTreeSet<PeerId> = ballots.iter().filter(|ballot| ballot.value == value(6)).map(|ballot| ballot.worker).collect();
         let convicted: BTreeSet<PeerId> = judgement.convict.into_iter().collect();
         assert_eq!(convicted, if enough { liars } else { BTreeSet::new() });
-        assert_eq!(jurors_missing(&ballots) == 0, enough, "{ballots:?}");
+        assert_eq!(jurors_missing(&ballots, absent) == 0, enough, "{ballots:?}");
         decided += usize::from(enough);
     }
     assert!((ROUNDS / 40..ROUNDS / 5).contains(&decided), "{decided}");

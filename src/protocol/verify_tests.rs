@@ -25,8 +25,8 @@ fn ballot(worker: u8, weight: Weight, ordinal: u32, said: u8) -> Ballot {
 }
 
 const NOBODY: Reach = Reach { owner: None, at_hand: Platforms::NONE, trusted: [Trusted { anchors: 0, proven: 0 }; 5] };
-const WARM: Rules = Rules { need: 2, provisional_allowed: false, collusion: false, reach: NOBODY };
-const COLD: Rules = Rules { need: 2, provisional_allowed: true, collusion: false, reach: NOBODY };
+const WARM: Rules = Rules { need: 2, provisional_allowed: false, collusion: false, absent: 0, reach: NOBODY };
+const COLD: Rules = Rules { need: 2, provisional_allowed: true, collusion: false, absent: 0, reach: NOBODY };
 use Weight::{Newcomer, Owner, Proven, Struck};
 
 fn decide(ballots: &[Ballot], rules: Rules) -> Decision {

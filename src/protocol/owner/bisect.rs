@@ -21,6 +21,7 @@ use crate::protocol::{
     chain::{End, Link, Links, Segment},
     ids::{JobId, PeerId, UnitIndex},
     outcome::Value,
+    platform::Platform,
     time::Instant,
     verify::{Ballot, Decision, NOBODY, Weight},
 };
@@ -141,20 +142,20 @@ pub(super) struct Bisections {
     open: BTreeMap<UnitIndex, Bisection>,
     /// Units which the owner runs whole, since it did not work.
     given_up: BTreeSet<UnitIndex>,
-    /// Values that the owner's check has upheld. Forgotten when the node restarts, which costs another vote at most.
-    upheld: BTreeMap<UnitIndex, Value>,
+    /// Values that the owner's check has upheld, and on which instruction set. Forgotten when the node restarts, which costs another vote at most.
+    upheld: BTreeMap<UnitIndex, (Value, Platform)>,
 }
 
 impl OwnJob {
     /// The owner's check of a segment as a ballot for the value that it upheld, as long as somebody stands for that.
     pub fn check(&self, index: UnitIndex, ballots: &[Ballot], owner: PeerId) -> Option<Ballot> {
-        let value = *self.bisections.upheld.get(&index)?;
+        let (value, platform) = *self.bisections.upheld.get(&index)?;
         let standing = |ballot: &&Ballot| ballot.value == value && matches!(ballot.weight, Weight::Proven | Weight::Newcomer);
         let backed = *ballots.iter().find(standing)?;
         let ran = ballots.iter().any(|ballot| ballot.worker == owner);
         let place = u32::try_from(ballots.len()).unwrap_or(u32::MAX);
         let check = Ballot { worker: owner, weight: Weight::Proven, anchor: true, prefix: None, lineage: None, rests_on: NOBODY, ..backed };
-        (!ran).then_some(Ballot { ordinal: place, position: place, ..check })
+        (!ran).then_some(Ballot { ordinal: place, position: place, platform, ..check })
     }
 
     /// Whether a unit that was judged so is being bisected, or is to be.
@@ -289,22 +290,27 @@ impl Owner {
                 self.judge_all(now, VecDeque::from([(id, unit)]));
             }
             Step::Decided { wrong, upheld } => {
+                let parties = bisection.parties;
                 job.bisections.open.remove(&unit);
                 job.bisections.upheld.remove(&unit);
-                job.bisections.upheld.extend(upheld.map(|value| (unit, value)));
-                self.convict_all(now, id, unit, &wrong);
+                // Both parties are of the owner's instruction set, see `parties`.
+                let votes = &job.units[unit.0 as usize].votes;
+                let Some(platform) = votes.iter().find(|vote| vote.worker == parties[0].peer).map(|vote| vote.platform) else { return };
+                job.bisections.upheld.extend(upheld.map(|value| (unit, (value, platform))));
+                self.convict_all(now, id, unit, &wrong, platform);
             }
         }
     }
 
-    /// Convicts whoever vouched for these values of a unit.
-    fn convict_all(&mut self, now: Instant, id: JobId, unit: UnitIndex, wrong: &[Value]) {
+    /// Convicts whoever vouched for these values of a unit on the owner's instruction set. What another could explain is judged as ever.
+    fn convict_all(&mut self, now: Instant, id: JobId, unit: UnitIndex, wrong: &[Value], platform: Platform) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let of_value = |value: &Value| {
             let votes = job.units[unit.0 as usize].votes.iter();
             // Who went on from somebody else's checkpoint may be right about what it did itself.
             let own = |vote: &&UnitVote| vote.worker != self.me && !job.rests.contains_key(&(unit, vote.worker));
-            votes.filter(|vote| vote.value == *value).filter(own).map(|vote| vote.worker).collect::<BTreeSet<_>>()
+            let alike = |vote: &&UnitVote| vote.platform == platform && !job.bars(vote.worker, platform);
+            votes.filter(|vote| vote.value == *value).filter(own).filter(alike).map(|vote| vote.worker).collect::<BTreeSet<_>>()
         };
         let liars: Vec<BTreeSet<PeerId>> = wrong.iter().map(of_value).collect();
         // Two keys signed the same wrong thing.

@@ -137,6 +137,35 @@ fn the_check_is_one_more_vote_and_no_more() {
 }
 
 #[test]
+fn whoever_says_the_same_on_another_instruction_set_is_not_convicted_by_one_segment() {
+    let ((honest, right), (lying, wrong)) = (run(None, 0), run(Some(200), 7));
+    let mut desk = disputed(&[(1, wrong), (2, right)], Policy::Standard);
+    let vote = |worker: u8, platform: Platform| Vote {
+        unit: UnitIndex(0),
+        worker: key(worker),
+        attempt: Attempt(u32::from(worker)),
+        ordinal: 1,
+        position: u32::from(worker),
+        platform,
+        value: wrong,
+        output_bytes: 4,
+        origin: Origin::Collected { output: true },
+        rests_on: crate::protocol::checkpoint::Authors::NONE,
+        proof: Arc::from([1]),
+    };
+    let also = [vote(3, Platform::Aarch64), vote(4, Platform::X86_64)].map(|vote| Collected { vote, output: Output::Held });
+    assert_eq!(desk.owner.merge(desk.now, JOB, also.to_vec()).taken, 2);
+    desk.asked();
+    desk.links(1, &lying);
+    desk.links(2, &honest);
+    desk.owner.state_ready(desk.now, key(1), JOB, UnitIndex(0), true);
+    desk.ran(Some(honest_end(200 * FINEST_INTERVAL)));
+    assert_eq!([1, 2, 3, 4].map(|worker| desk.is_convicted(worker)), [true, false, false, true]);
+    assert_eq!(desk.state(0), UnitState::Disputed, "the owner's machine says whether the other instruction set explains it");
+    desk.leases.clear();
+}
+
+#[test]
 fn two_liars_are_both_convicted_and_the_unit_begins_anew() {
     let ((one, first), (other, second)) = (run(Some(100), 7), run(Some(100), 8));
     let mut desk = disputed(&[(1, first), (2, second)], Policy::Standard);

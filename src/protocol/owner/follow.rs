@@ -3,12 +3,14 @@
 use super::{
     Owner, OwnerAction,
     own_job::{Consequences, OwnJob},
+    unit::Want,
 };
 use crate::protocol::{
     fact::Fact,
     ids::{JobId, PeerId, UnitIndex},
     time::Instant,
     trust::Trust,
+    verify::Voter,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -21,12 +23,17 @@ impl Owner {
         }
     }
 
-    /// Units that wait for a worker of some instruction set, or for the owner's machine, when such a one has just gone.
-    pub(super) fn stranded(&mut self) -> Vec<(JobId, UnitIndex)> {
-        if !core::mem::take(&mut self.somebody_left) {
+    /// Units that wait for a worker of some instruction set, or for the owner's machine, when such a one has just gone; and for somebody
+    /// proven, when few of those are here any more.
+    pub(super) fn stranded(&mut self, cold: bool) -> Vec<(JobId, UnitIndex)> {
+        let turned_cold = !core::mem::replace(&mut self.cold, cold) && cold;
+        if !core::mem::take(&mut self.somebody_left) && !turned_cold {
             return Vec::new();
         }
-        let waits = |job: &OwnJob| job.wanted.for_whom_is_here().chain(job.juries.units()).collect::<Vec<_>>();
+        let waits = |job: &OwnJob| {
+            let proven = job.wanted.set(Want::Another(Voter::Proven)).iter().filter(|_| turned_cold);
+            job.wanted.for_whom_is_here().chain(job.juries.units()).chain(proven.copied()).collect::<Vec<_>>()
+        };
         self.running.iter().flat_map(|id| waits(&self.jobs[id]).into_iter().map(|unit| (*id, unit))).collect()
     }
 
@@ -86,7 +93,7 @@ impl Owner {
         self.roster.set_window(worker, 0);
         self.withdraw(worker, None, queue);
         self.somebody_left = true;
-        queue.extend(self.stranded());
+        queue.extend(self.stranded(self.cold));
     }
 
     /// What the worker holds, of this job or of all, is offered to others.

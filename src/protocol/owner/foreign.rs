@@ -8,6 +8,7 @@
 
 use super::{
     Owner, OwnerAction,
+    merge::is_possible,
     own_job::{Consequences, OwnJob},
     unit::UnitVote,
 };
@@ -155,8 +156,7 @@ pub(super) fn sift(saved: &mut SavedJob, me: PeerId) -> BTreeSet<UnitIndex> {
         Origin::Collected { .. } => {
             let count = taken.entry(vote.unit).or_default();
             *count += 1;
-            let possible = vote.ordinal <= vote.position && vote.position <= super::POSITION_MAX;
-            vote.worker != me && !vote.proof.is_empty() && possible && *count <= super::VOTES_PER_UNIT_MAX
+            vote.worker != me && !vote.proof.is_empty() && is_possible(vote) && *count <= super::VOTES_PER_UNIT_MAX
         }
     });
     let mut votes: BTreeMap<UnitIndex, Vec<&Vote>> = BTreeMap::new();
@@ -214,8 +214,9 @@ impl Owner {
         if !self.jobs.get(&id).is_some_and(OwnJob::is_foreign) {
             return false;
         }
-        self.revoke_all(id);
+        // What does not run needs no checkpoints.
         self.running.remove(&id);
+        self.revoke_all(id);
         self.stop_recovery(id);
         self.jobs.remove(&id);
         self.schedule_due = true;

@@ -158,10 +158,13 @@ fn an_adopted_job_that_is_handed_back_leaves_nothing_behind() {
     let mut desk = adopt(Desk::new(&[1]), saved(20, vec![], vec![]));
     desk.worker(1, 4);
     assert!(!desk.leases.is_empty() && desk.owner.has_open_units());
+    let begun = desk.leases[0].1.clone();
+    let shown = desk.show(1, &begun, 500);
     assert!(!desk.owner.adopt(desk.now, saved(20, vec![], vec![])), "it is here already");
     assert!(desk.owner.forsake(JOB) && !desk.owner.forsake(JOB));
     desk.take();
     assert_eq!((&*desk.revoked, desk.owner.leased(), desk.owner.has_open_units()), (&[1][..], 0, false));
+    assert_eq!(desk.dropped, [shown], "nor a checkpoint");
     let late = desk.leases.remove(0).1;
     assert!(desk.owner.job_view(JOB).is_none() && desk.owner.unit_views(JOB, late.unit, 1).is_empty());
     assert!(!desk.owner.adopt(desk.now, SavedJob { state: JobState::Done, ..saved(20, vec![], vec![]) }), "it has ended");

@@ -113,7 +113,7 @@ impl OwnJob {
         }
         let owner = around.roster.get(around.owner).filter(|_| around.roster.is_working(around.owner)).map(|worker| worker.platform);
         let mut reach = Reach { owner, ..Reach::default() };
-        let gas = self.gas_estimate();
+        let (gas, gas_here) = (self.gas_estimate(), self.gas_of(index));
         // Those who are away now are known by their votes: what a split of the network hides must not decide which machines stay.
         let mut trusted: BTreeMap<PeerId, Platform> = BTreeMap::new();
         for (peer, units) in &self.voted_on {
@@ -124,7 +124,7 @@ impl OwnJob {
             let Some(worker) = around.roster.get(peer) else { continue };
             trusted.insert(peer, worker.platform);
             let failed = self.failures.get(&index).is_some_and(|record| record.workers.contains(&peer));
-            let may_vote = peer != around.owner && self.trusts(peer, gas, trust) && !self.bars(peer, worker.platform);
+            let may_vote = peer != around.owner && self.trusts(peer, gas_here, trust) && !self.bars(peer, worker.platform);
             if may_vote && !failed && trust.rest(peer).is_none() && self.is_independent(index, peer, trust) {
                 reach.at_hand.insert(worker.platform);
             }
@@ -178,11 +178,18 @@ impl OwnJob {
         }
     }
 
+    /// What the unit takes, for the weight of records. The lowest claim counts where nothing is known: a liar's high one must not devalue
+    /// everybody's record.
+    pub fn gas_of(&self, index: UnitIndex) -> u64 {
+        let votes = self.unit(index).map(|unit| &*unit.votes).unwrap_or_default();
+        self.gas_estimate().max(votes.iter().map(|vote| vote.value.gas).min().unwrap_or(0))
+    }
+
     /// The votes with what is known about the voters now.
     pub fn ballots(&self, index: UnitIndex, trust: &Trust, owner: PeerId) -> Vec<Ballot> {
         let votes = self.unit(index).map(|unit| &*unit.votes).unwrap_or_default();
-        // The lowest claim counts where nothing is known: a liar's high one must not devalue everybody's record.
-        let gas = self.gas_estimate().max(votes.iter().map(|vote| vote.value.gas).min().unwrap_or(0));
+        let gas = self.gas_of(index);
+        let checked = votes.iter().any(|vote| vote.worker == owner);
         let ballot = |vote: &UnitVote| {
             let known = self.voter(vote.worker, gas, trust);
             let weight = match vote {
@@ -190,11 +197,16 @@ impl OwnJob {
                 UnitVote { struck: true, .. } => Weight::Struck,
                 vote if self.set_aside().contains(vote.platform) => Weight::SetAside,
                 vote if self.excused.contains_key(&vote.worker) => Weight::Excused,
-                // Whoever collected them could make up newcomers: they count beside a vote that was taken here.
+                // Whoever collected them could make up newcomers: they count beside a vote that was taken here. And it could withhold the
+                // rest: what is not compared with others is held against nobody, unless the owner knows better.
                 UnitVote { origin: Origin::Collected { .. }, value, .. }
                     if known.weight == Weight::Newcomer && !taken_here(votes, *value) =>
                 {
-                    Weight::Excused
+                    if checked {
+                        Weight::Excused
+                    } else {
+                        Weight::SetAside
+                    }
                 }
                 _ => known.weight,
             };
@@ -232,7 +244,7 @@ impl OwnJob {
     pub fn rules(&self, index: UnitIndex, ballots: &[Ballot], trust: &Trust, cold: bool) -> Rules {
         // The owner's vote stands whatever the rules are, and the secret numbers cost a digest each.
         if ballots.is_empty() || ballots.iter().any(|ballot| ballot.weight == Weight::Owner) {
-            return Rules { need: 2, provisional_allowed: false, collusion: false, reach: Reach::default() };
+            return Rules { need: 2, provisional_allowed: false, collusion: false, absent: 0, reach: Reach::default() };
         }
         // The owner's own devices and friends are not audited: two of them alone could finish no job.
         let live = || ballots.iter().filter(|ballot| matches!(ballot.weight, Weight::Proven | Weight::Newcomer));
@@ -246,7 +258,7 @@ impl OwnJob {
         let need = verify::votes_needed(self.manifest.policy, audited, || self.secret.lottery_number(index), record, self.audit_rate);
         // Where few are proven there may never be so many.
         let (provisional_allowed, collusion) = (cold && !self.audit.collusion, !cold && self.audit.collusion);
-        Rules { need, provisional_allowed, collusion, reach: Reach::default() }
+        Rules { need, provisional_allowed, collusion, absent: self.juries.absent(index, ballots), reach: Reach::default() }
     }
 
     /// Brings the unit into `phase`, with all that hangs on it.

@@ -159,3 +159,56 @@ fn a_unit_that_is_handed_back_is_leased_again_at_once_and_has_not_failed() {
     assert_eq!(desk.state(0), UnitState::Running);
     desk.nothing_else();
 }
+
+/// Workers with records of many small units, in this many of a size.
+fn of_small_units(workers: core::ops::Range<u8>, size: u64) -> Desk {
+    let standing = Standing { verified_gas: 100 * size, ..proven() };
+    Desk::restored(Saved { standings: workers.map(|worker| (key(worker), standing)).collect(), ..Saved::default() })
+}
+
+/// Everybody votes who is asked; returns how many did.
+fn all_vote(desk: &mut Desk, gas: u64) -> usize {
+    let mut votes = 0;
+    while !desk.leases.is_empty() {
+        let (worker, lease) = desk.leases.remove(0);
+        desk.try_report(worker, &lease, Outcome::Value(Value { gas, ..value(7) })).unwrap();
+        votes += 1;
+    }
+    votes
+}
+
+#[test]
+fn where_units_are_much_larger_than_those_of_all_records_newcomers_agree_provisionally_and_not_everybody_is_asked() {
+    let mut desk = of_small_units(1..41, GAS / 20).submit(1);
+    (1..41).for_each(|worker| desk.worker(worker, 1));
+    let first = all_vote(&mut desk, GAS);
+    desk.pass(Duration::from_secs(10));
+    assert_eq!(first + all_vote(&mut desk, GAS), 2);
+    assert_eq!(desk.state(0), UnitState::Provisional);
+    desk.worker(ME, 1);
+    assert_eq!(all_vote(&mut desk, GAS), 1);
+    assert_eq!(desk.state(0), UnitState::Verified);
+}
+
+#[test]
+fn for_a_unit_much_larger_than_the_others_whoever_is_proven_for_that_is_asked_and_not_everybody_else() {
+    let mut desk = of_small_units(1..41, GAS).submit(12);
+    desk.worker(1, 12);
+    while let Some(at) = desk.leases.iter().position(|(_, lease)| lease.unit.0 != 5) {
+        let (worker, lease) = desk.leases.remove(at);
+        desk.answer(worker, &lease, 7);
+    }
+    let huge = desk.lease(1);
+    desk.worker(2, 12);
+    all_vote(&mut desk, GAS);
+    (3..6).for_each(|worker| desk.worker(worker, 1));
+    all_vote(&mut desk, GAS);
+    // One who lies about what it takes keeps nobody from saying otherwise.
+    desk.try_report(1, &huge, Outcome::Value(Value { gas: u64::MAX, ..value(6) })).unwrap();
+    (6..41).for_each(|worker| desk.worker(worker, 1));
+    let asked = all_vote(&mut desk, 1000 * GAS);
+    assert!((2..=3).contains(&asked) && desk.state(5) == UnitState::AwaitingVote, "{asked} {:?}", desk.state(5));
+    desk.worker(ME, 1);
+    all_vote(&mut desk, 1000 * GAS);
+    assert_eq!(desk.state(5), UnitState::Verified);
+}

@@ -85,13 +85,13 @@ fn each_juror_who_sides_with_the_liar_takes_one_more_and_is_convicted_as_well() 
 }
 
 #[test]
-fn a_juror_who_goes_is_replaced_and_where_none_is_left_the_owner_decides() {
+fn a_juror_who_goes_is_replaced_by_two_and_where_none_is_left_the_owner_decides() {
     let mut desk = quarrels(1, 0, OTHERS);
     let juror = desk.leases[0].0;
     let asked = desk.leases.len();
     desk.owner.detach(desk.now, key(juror));
     desk.pass(Duration::from_secs(1));
-    assert_eq!(desk.leases.len(), asked + 1);
+    assert_eq!(desk.leases.len(), asked + 2, "one in its place, and one against whom it might have sided with");
     // All who are left are of one network, and so have one vote.
     OTHERS.for_each(|worker| desk.owner.meet(key(worker), Some(Prefix(5)), None, false));
     for (juror, lease) in core::mem::take(&mut desk.leases) {
@@ -104,17 +104,72 @@ fn a_juror_who_goes_is_replaced_and_where_none_is_left_the_owner_decides() {
     assert_eq!((desk.state(0), desk.job().juries), (UnitState::Verified, 0), "then the owner decides after all");
 }
 
+/// So many jurors who have not answered.
+fn let_them_wait(desk: &mut Desk) {
+    desk.pass(Duration::from_secs(70));
+    desk.pass(Duration::from_secs(1));
+}
+
 #[test]
-fn whoever_makes_room_is_not_for_that_a_juror() {
+fn whoever_makes_room_is_not_for_that_a_juror_and_a_jury_that_most_are_absent_from_leaves_it_to_the_owner() {
     let mut desk = quarrels(1, 0, OTHERS);
     let jurors: BTreeSet<u8> = desk.leases.iter().map(|(to, _)| *to).collect();
     assert_eq!(jurors.len(), JURY_LEAD + 2);
     OTHERS.filter(|worker| !jurors.contains(worker)).for_each(|worker| desk.owner.window(key(worker), 5));
     desk.pass(Duration::from_secs(1));
-    assert_eq!(desk.leases.len(), JURY_LEAD + 2, "all seats are taken");
-    desk.pass(Duration::from_secs(70));
-    let later: BTreeSet<u8> = desk.leases.iter().map(|(to, _)| *to).collect();
-    assert_eq!(later.len(), 2 * (JURY_LEAD + 2), "those who do not answer are replaced, once");
+    assert_eq!((desk.leases.len(), desk.job().juries), (JURY_LEAD + 2, 1), "all seats are taken");
+    let_them_wait(&mut desk);
+    assert_eq!((desk.leases.len(), desk.job().juries), (JURY_LEAD + 2, 0), "eighteen do not come");
+    // Those who come late are one too few for the lead that it takes now.
+    for (juror, lease) in core::mem::take(&mut desk.leases) {
+        desk.answer(juror, &lease, if jurors.first() == Some(&juror) { WRONG } else { RIGHT });
+    }
+    assert_eq!((desk.state(0), desk.job().juries), (UnitState::Verified, 0), "they come late: eighteen against two");
+}
+
+#[test]
+fn each_juror_who_does_not_answer_takes_one_more_and_nothing_is_won_by_being_there_sooner() {
+    let mut desk = quarrels(1, 0, OTHERS);
+    let slow: Vec<(u8, Lease)> = desk.leases.drain(..4).collect();
+    for (juror, lease) in core::mem::take(&mut desk.leases) {
+        desk.answer(juror, &lease, WRONG);
+    }
+    // Fourteen have said so, with the first, and one contradicts.
+    assert_eq!((desk.state(0), desk.job().juries), (UnitState::Disputed, 1));
+    let_them_wait(&mut desk);
+    assert_eq!(desk.leases.len(), 2 + 4 + 2, "two were missing, four more are for the absent, and two to spare");
+    for (juror, lease) in core::mem::take(&mut desk.leases).into_iter().take(5) {
+        desk.answer(juror, &lease, WRONG);
+    }
+    assert_eq!(desk.state(0), UnitState::Disputed, "nineteen against one and four who are not there");
+    for (juror, lease) in slow {
+        desk.answer(juror, &lease, RIGHT);
+    }
+    assert_eq!((desk.state(0), desk.owner.trust().standing(key(HONEST)).strikes), (UnitState::Disputed, 0));
+}
+
+#[test]
+fn jurors_who_conspire_to_fail_make_no_unit_fail_when_the_dispute_ends_otherwise() {
+    let mut desk = quarrels(2, 0, OTHERS);
+    let (tried, other) = (desk.leases[0].1.unit.0, 1 - desk.leases[0].1.unit.0);
+    for _ in 0..3 {
+        let (juror, lease) = next_juror(&mut desk, tried).unwrap();
+        desk.fail(juror, &lease);
+    }
+    let late: Vec<_> = (0..3).map(|_| next_juror(&mut desk, tried).unwrap()).collect();
+    // The liar is caught by what another unit shows.
+    let found = OwnRun { unit: UnitIndex(other), value: value(RIGHT), output_bytes: 4, output: None, wall: Duration::from_millis(1) };
+    assert!(desk.owner.checked(desk.now, JOB, found, Platform::X86_64));
+    desk.take();
+    assert_eq!(desk.owner.trust().standing(key(LIAR)).strikes, 1);
+    assert_ne!((desk.state(tried), desk.job().counts.failed), (UnitState::Failed, 1));
+    for (juror, lease) in late {
+        desk.fail(juror, &lease);
+    }
+    assert_eq!((desk.job().counts.failed, desk.job().juries), (0, 0));
+    let (juror, lease) = next_juror(&mut desk, tried).unwrap();
+    desk.answer(juror, &lease, RIGHT);
+    assert_eq!(desk.state(tried), UnitState::Verified);
 }
 
 #[test]
@@ -128,6 +183,8 @@ fn jurors_who_fail_make_no_unit_fail_and_many_of_them_leave_it_to_the_owner() {
     assert_eq!((desk.state(0), desk.job().juries), (UnitState::Disputed, 0));
     desk.leases.clear();
     desk.pass(Duration::from_secs(1000));
+    desk.pass(Duration::from_secs(1));
+    assert_eq!((desk.leases.len(), desk.job().juries), (0, 0), "no other jury is asked");
     desk.worker(ME, 1);
     let mine = desk.lease_of(ME, 0);
     desk.answer(ME, &mine, RIGHT);

@@ -118,7 +118,9 @@ pub(super) struct Leases {
 }
 
 impl Leases {
+    /// A lease goes out. None of this name is.
     pub fn insert(&mut self, key: LeaseKey, held: Held) {
+        self.remove(&key);
         self.by_key.insert(key, held);
         self.by_expiry.insert((held.expiry, key));
     }

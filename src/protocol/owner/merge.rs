@@ -32,6 +32,9 @@ pub const COLLECTED_AUDIT_RATE: f64 = 0.10;
 pub const VOTES_PER_UNIT_MAX: usize = 32;
 /// The last place that a vote from elsewhere may claim among a unit's votes. A higher one would leave no place behind it.
 pub const POSITION_MAX: u32 = 1024;
+/// The last attempt that a vote from elsewhere may claim to be. The next lease gets a higher number than all, and none may run out of
+/// numbers: two leases of one number are one.
+pub const ATTEMPT_MAX: u32 = 1 << 24;
 
 /// A vote that somebody else has taken, and what is here of its output.
 #[derive(Clone, PartialEq, Debug)]
@@ -104,8 +107,8 @@ pub enum MergeRejected {
     /// Nobody has signed it.
     #[error("nobody has signed it")]
     Unsigned,
-    /// It claims to have been leased behind votes that came after it, or a place that no unit has.
-    #[error("it claims an impossible place among the votes")]
+    /// It claims to have been leased behind votes that came after it, or a place or an attempt that no unit has.
+    #[error("it claims an impossible place among the votes or attempts")]
     Implausible,
     /// The unit has enough votes from elsewhere.
     #[error("too many votes from elsewhere on one unit")]
@@ -176,7 +179,7 @@ impl Owner {
         if vote.worker == self.me {
             return Err(MergeRejected::InOwnName);
         }
-        if vote.position > POSITION_MAX || vote.ordinal > vote.position {
+        if !is_possible(vote) {
             return Err(MergeRejected::Implausible);
         }
         Ok(())
@@ -196,7 +199,9 @@ impl Owner {
         match own {
             true => {}
             false if !self.recovers_from_elsewhere(id) => return Err(MergeRejected::NotLeased),
-            false if ordinal > POSITION_MAX || known.next_position() > POSITION_MAX => return Err(MergeRejected::Implausible),
+            false if ordinal.max(known.next_position()) > POSITION_MAX || attempt.0 > ATTEMPT_MAX => {
+                return Err(MergeRejected::Implausible);
+            }
             false => {}
         }
         let is_free = known.votes.iter().all(|vote| vote.position != ordinal);
@@ -265,6 +270,11 @@ impl Owner {
             self.actions.push(OwnerAction::KeepOutput { job: id, digest: value.output, bytes });
         }
     }
+}
+
+/// Whether a vote that somebody else has taken claims no place and no attempt that it cannot have had.
+pub(super) fn is_possible(vote: &Vote) -> bool {
+    vote.ordinal <= vote.position && vote.position <= POSITION_MAX && vote.attempt.0 <= ATTEMPT_MAX
 }
 
 impl OwnJob {

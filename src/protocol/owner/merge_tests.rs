@@ -1,6 +1,7 @@
 //! Votes from elsewhere. There is no keeper yet: another coordinator with another secret takes its place, and lists are what it would
 //! hand over.
 
+use super::super::merge::ATTEMPT_MAX;
 use super::*;
 use crate::protocol::{checkpoint::Authors, trust::Prefix};
 
@@ -169,6 +170,46 @@ fn whoever_contradicts_itself_in_two_lists_is_convicted_and_shown_to_others() {
     let again = merge(&mut desk, [vote(1, 0, 0, 6)]);
     assert_eq!(again.refused, [(MergeRejected::Contradicts, 1)].into());
     assert_eq!((desk.owner.trust().standing(key(1)).strikes, &*desk.accused), (1, &[(1, 0, true)][..]));
+}
+
+#[test]
+fn no_vote_from_elsewhere_takes_the_numbers_of_later_attempts() {
+    let mut desk = Desk::new(&[1, 2, 3, 4]).submit(1);
+    let last = |number: u32| Vote { attempt: Attempt(number), ..vote(1, 0, 0, 7) };
+    assert_eq!(merge(&mut desk, [last(u32::MAX)]).refused, [(MergeRejected::Implausible, 1)].into());
+    desk.owner.begin_recovery_from_elsewhere(desk.now, JOB);
+    let Vote { unit, ordinal, rests_on, platform, value, output_bytes, proof, .. } = last(0);
+    let (attempt, token, output) = (Attempt(u32::MAX), LeaseToken([9; 16]), Output::Held);
+    let receipt = Recovered { unit, attempt, ordinal, token, rests_on, value, output_bytes, output, platform, proof };
+    let recovered = desk.owner.recover(desk.now, key(1), JOB, vec![receipt]);
+    assert_eq!(recovered.refused, [(MergeRejected::Implausible, 1)].into());
+    assert_eq!(merge(&mut desk, [last(ATTEMPT_MAX)]).taken, 1);
+    // Two leases of the unit at once are two.
+    desk.pass(Duration::from_secs(10));
+    desk.worker(2, 1);
+    desk.worker(3, 1);
+    desk.pass(Duration::from_secs(3600));
+    desk.pass(Duration::from_secs(3600));
+    let attempts: BTreeSet<Attempt> = desk.leases.iter().map(|(_, lease)| lease.attempt).collect();
+    assert!(desk.leases.len() > 1 && attempts.len() == desk.leases.len(), "{:?}", desk.leases);
+}
+
+#[test]
+fn newcomers_whom_a_keeper_collected_are_not_convicted_by_whom_it_chose_to_show() {
+    let mut desk = Desk::new(&[1, 2]).submit(1);
+    merge(&mut desk, [vote(8, 0, 0, 7), vote(9, 0, 1, 7), vote(1, 0, 2, 6), vote(2, 0, 3, 6)]);
+    let strikes = |desk: &Desk| [8, 9, 1, 2].map(|worker| desk.owner.trust().standing(key(worker)).strikes);
+    assert_eq!(strikes(&desk), [0; 4]);
+    let found = OwnRun { unit: UnitIndex(0), value: value(7), output_bytes: 4, output: None, wall: Duration::from_millis(1) };
+    assert!(desk.owner.checked(desk.now, JOB, found, Platform::X86_64));
+    desk.take();
+    assert_eq!(strikes(&desk), [0, 0, 1, 1], "the owner knows");
+    let mut desk = Desk::new(&[1, 2]).submit(1);
+    merge(&mut desk, [vote(8, 0, 0, 6)]);
+    let found = OwnRun { unit: UnitIndex(0), value: value(7), output_bytes: 4, output: None, wall: Duration::from_millis(1) };
+    assert!(desk.owner.checked(desk.now, JOB, found, Platform::X86_64));
+    desk.take();
+    assert_eq!(strikes(&desk)[0], 1);
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub use merge::{COLLECTED_AUDIT_RATE, Collected, MergeRejected, Merged, Output, 
 pub use own_job::{Contribution, Counts};
 pub use resume::Offer;
 pub use unit::LeaseToken;
-use unit::Unit;
+use unit::{Unit, Want};
 pub use view::{Disagreement, JobView, UnitState, UnitView, VoteView, WaitReason};
 
 use crate::protocol::{
@@ -85,6 +85,8 @@ pub struct Owner {
     acquitted: BTreeSet<PeerId>,
     /// Somebody went, or rests: units may wait for nobody now.
     somebody_left: bool,
+    /// Few proven peers were attached at the last judgement: newcomers who agree are provisional then.
+    cold: bool,
     /// Something changed that may let a unit be leased.
     schedule_due: bool,
     /// When a unit may be leased although nothing changes until then.
@@ -112,6 +114,7 @@ impl Owner {
             touched: BTreeSet::new(),
             acquitted: BTreeSet::new(),
             somebody_left: false,
+            cold: true,
             schedule_due: true,
             wake: None,
         };
@@ -138,7 +141,9 @@ impl Owner {
             self.judge_all(now, VecDeque::new());
         }
         if core::mem::take(&mut self.schedule_due) {
-            self.proven_online(now);
+            if !self.cold && self.is_cold(now) {
+                self.judge_all(now, VecDeque::new());
+            }
             self.schedule(now);
         }
         for worker in core::mem::take(&mut self.touched) {
@@ -314,6 +319,7 @@ impl Owner {
         let key = LeaseKey { job: id, unit, attempt: report.attempt };
         // After a restart another may hold the attempt of this number.
         let held = self.leases.get(&key).filter(|held| held.worker == from);
+        let juror = from != self.me && held.is_some_and(|held| held.want == Want::Owner);
         let (live, resumed) = (held.is_some(), !report.rests_on.is_empty() || held.is_some_and(|held| held.resumed));
         if live {
             self.release(&key);
@@ -324,7 +330,7 @@ impl Owner {
             // Handed back by a worker that takes no more, which says nothing about the unit.
             Outcome::Failed(AttemptFailure::Killed) if live && self.roster.get(from).is_some_and(|worker| worker.window == 0) => {}
             // Said once for each lease: whoever repeats it, or says it when the lease is over, makes no unit fail.
-            Outcome::Failed(failure) if live => self.on_failure(now, id, unit, from, failure),
+            Outcome::Failed(failure) if live => self.on_failure(now, id, unit, (from, juror), failure),
             Outcome::Value(value) if voted.is_none() => self.on_value(now, id, from, value, report, resumed),
             Outcome::Value(value) if voted.is_some_and(|(said, struck)| said != value && !struck) => {
                 self.on_contradiction(now, id, from, value, report);
@@ -336,9 +342,14 @@ impl Owner {
         Ok(())
     }
 
-    fn on_failure(&mut self, now: Instant, id: JobId, unit: UnitIndex, from: PeerId, failure: AttemptFailure) {
+    fn on_failure(&mut self, now: Instant, id: JobId, unit: UnitIndex, (from, juror): (PeerId, bool), failure: AttemptFailure) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let weight = if from == self.me { Weight::Owner } else { job.voter(from, job.gas_estimate(), &self.trust).weight };
+        let weight = match from {
+            _ if from == self.me => Weight::Owner,
+            // Two have computed the unit, and of many who are asked at once a few may conspire to say that it fails.
+            _ if juror => Weight::Newcomer,
+            _ => job.voter(from, job.gas_estimate(), &self.trust).weight,
+        };
         let fact = job.record_failure(now, unit, from, weight, failure);
         self.actions.push(OwnerAction::Persist(fact));
     }
@@ -378,9 +389,9 @@ impl Owner {
 
     /// The same, where something has happened to these jobs before.
     fn judge_on(&mut self, now: Instant, mut queue: VecDeque<(JobId, UnitIndex)>, mut touched: BTreeSet<JobId>) {
-        let cold = self.proven_online(now) < COLD_BELOW_PROVEN_PEERS;
+        let cold = self.is_cold(now);
         let proven_within_reach = self.proven_within_reach();
-        queue.extend(self.stranded());
+        queue.extend(self.stranded(cold));
         loop {
             while let Some((id, unit)) = queue.pop_front() {
                 let Some(job) = self.jobs.get_mut(&id) else { continue };
@@ -449,6 +460,11 @@ impl Owner {
     fn proven_online(&mut self, now: Instant) -> usize {
         let Self { roster, trust, jobs, running, me, .. } = self;
         roster.proven(now, *me, trust, || largest_unit(running, jobs))
+    }
+
+    /// Whether so few are proven that newcomers who agree are shown as provisional.
+    fn is_cold(&mut self, now: Instant) -> bool {
+        self.proven_online(now) < COLD_BELOW_PROVEN_PEERS
     }
 
     /// A standing has changed, and with it perhaps who is proven and who may be given more.

@@ -92,6 +92,8 @@ pub(super) struct OwnJob {
     pub checkpoints: Checkpoints,
     gas_of_verified: u128,
     verified_values: u32,
+    /// Of all votes.
+    lowest_claim: Option<u64>,
 }
 
 /// How many units a worker voted on that are not decided.
@@ -195,6 +197,7 @@ impl OwnJob {
             checkpoints: Checkpoints::default(),
             gas_of_verified: 0,
             verified_values: 0,
+            lowest_claim: None,
         }
     }
 
@@ -202,10 +205,16 @@ impl OwnJob {
         self.units.get(unit.0 as usize)
     }
 
-    /// The typical gas of this job's units, for estimates and for the weight of records. Rests on what is verified, since any
-    /// other claim may be a lie; zero before.
-    pub fn gas_estimate(&self) -> u64 {
+    /// The typical gas of this job's units, for estimates of time. Rests on what is verified, since any other claim may be a lie; zero
+    /// before.
+    pub fn verified_gas(&self) -> u64 {
         (self.gas_of_verified / u128::from(self.verified_values.max(1))) as u64
+    }
+
+    /// The same for the weight of records. Before anything is verified the lowest claim counts: nobody's record is devalued by a lie, and
+    /// where all units are much larger than those of the records, nobody is taken for proven.
+    pub fn gas_estimate(&self) -> u64 {
+        if self.verified_values == 0 { self.lowest_claim.unwrap_or(0) } else { self.verified_gas() }
     }
 
     /// Records a vote at its place. The caller has checked the lease's token, and that the worker has not voted on the unit yet.
@@ -228,6 +237,7 @@ impl OwnJob {
             self.touch_up_to(vote.unit);
         }
         self.counts.executions += 1;
+        self.lowest_claim = Some(self.lowest_claim.map_or(value.gas, |lowest| lowest.min(value.gas)));
         let contribution = self.contributions.entry(vote.worker).or_default();
         contribution.votes += 1;
         contribution.gas = contribution.gas.saturating_add(vote.value.gas);

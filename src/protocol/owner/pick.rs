@@ -20,6 +20,8 @@ pub const NEWCOMER_PENDING_MAX: u32 = 20;
 const CANDIDATES_MAX: usize = 16;
 /// How many of a newcomer's votes are looked at: more than may wait for a decision.
 const VOTES_LOOKED_AT: usize = 32;
+/// When so many who are proven for a job's other units have said what one takes, only those who are proven for that are asked for more.
+const CLAIMS_BELIEVED: usize = 3;
 /// How long a worker that failed on a unit is not asked again while there are others who did not.
 const SAME_WORKER_AGAIN: Duration = Duration::from_secs(10);
 
@@ -85,12 +87,13 @@ impl Picker<'_> {
             };
         }
         if self.proven {
-            let witness = from(Want::Another(Voter::OnPlatform(self.platform)));
-            let wanted = witness
+            let carries = |want: Want| self.best_such(want, |unit| self.carries_verdict(unit)).map(|unit| (unit, Some(want)));
+            let found = |found: &(UnitIndex, Option<Want>)| self.carries_verdict(found.0);
+            let wanted = carries(Want::Another(Voter::OnPlatform(self.platform)))
                 .or_else(|| self.unit_of_jury())
-                .or_else(|| self.unit_of_any_class())
-                .or_else(|| self.unit_in_focus())
-                .or_else(|| from(proven))
+                .or_else(|| self.unit_of_any_class().filter(found))
+                .or_else(|| self.unit_in_focus().filter(found))
+                .or_else(|| carries(proven))
                 .or_else(|| from(any));
             return wanted.or_else(|| from(Want::First)).or_else(fresh);
         }
@@ -112,11 +115,21 @@ impl Picker<'_> {
             _ if self.worker == self.me => true,
             Want::Owner => false,
             _ if self.job.bars(self.worker, self.platform) => false,
-            Want::Another(Voter::Proven) => self.proven,
-            Want::Another(Voter::OnPlatform(platform)) => self.proven && self.platform == platform,
+            Want::Another(Voter::Proven) => self.carries_verdict(unit),
+            Want::Another(Voter::OnPlatform(platform)) => self.carries_verdict(unit) && self.platform == platform,
             Want::First | Want::Another(Voter::Anyone) => self.proven || self.newcomer_may_have_more(),
         };
         allowed && self.suits(unit)
+    }
+
+    /// Whether the worker is proven for what this unit takes, which may be much more than others of the job do: else its vote would be
+    /// one more that does not tell. That it takes so much a few must have said who are proven for the others.
+    fn carries_verdict(&self, index: UnitIndex) -> bool {
+        let votes = self.job.unit(index).map_or(&[][..], |unit| &unit.votes);
+        let claims = || votes.iter().filter(|vote| !vote.struck && self.job.trusts(vote.worker, self.gas, self.trust));
+        let known = votes.len() >= CLAIMS_BELIEVED && claims().count() >= CLAIMS_BELIEVED;
+        let gas = if known { claims().map(|vote| vote.value.gas).min().unwrap_or(0) } else { 0 };
+        self.proven && (gas <= self.gas || self.job.trusts(self.worker, gas, self.trust))
     }
 
     fn newcomer_may_have_more(&self) -> bool {
@@ -141,7 +154,7 @@ impl Picker<'_> {
     /// A dispute whose jury the worker was drawn for.
     fn unit_of_jury(&self) -> Option<(UnitIndex, Option<Want>)> {
         let unit = self.job.juries.units_of(self.worker).find(|unit| self.suits(*unit));
-        unit.map(|unit| (unit, Some(Want::Another(Voter::Proven))))
+        unit.map(|unit| (unit, Some(Want::Owner)))
     }
 
     /// A suitable unit of a set, beginning at a random place.

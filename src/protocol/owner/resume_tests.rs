@@ -19,7 +19,7 @@ fn authors(workers: &[u8]) -> Authors {
 
 impl Desk {
     /// A worker shows how far it has come.
-    fn show(&mut self, worker: u8, lease: &Lease, gas: u64) -> Digest {
+    pub(super) fn show(&mut self, worker: u8, lease: &Lease, gas: u64) -> Digest {
         let offer = offer(worker, lease, gas);
         let state = offer.checkpoint.state;
         assert!(self.owner.is_offer_welcome(self.now, key(worker), JOB, &offer));

@@ -284,7 +284,7 @@ impl Owner {
     fn lease_duration(&self, id: JobId, worker: PeerId) -> Duration {
         let job = &self.jobs[&id];
         let longest = job.manifest.limits.wall.saturating_add(LEASE_SLACK);
-        let (speed, gas) = (self.trust.standing(worker).gas_per_second, job.gas_estimate());
+        let (speed, gas) = (self.trust.standing(worker).gas_per_second, job.verified_gas());
         let seconds = if speed > 0.0 && gas > 0 { Some(gas as f64 / speed) } else { job.unit_seconds.map(|known| known * UNKNOWN_SPEED) };
         let (Some(seconds), Some(state)) = (seconds, self.roster.get(worker)) else { return longest };
         let queue = 1.0 + state.leases.len() as f64 / f64::from(state.slots.max(1));
@@ -302,8 +302,9 @@ impl Owner {
         let mut next: Option<Instant> = None;
         for (key, held) in self.leases.of_job(id) {
             let unit = &job.units[key.unit.0 as usize];
-            // A unit that fails is tried with care, one attempt after the other.
-            if held.superseded || unit.phase.is_decided() || job.failures.contains_key(&key.unit) {
+            // A unit that fails is tried with care, one attempt after the other; and jurors are drawn, not taken since they have room.
+            let careful = job.failures.contains_key(&key.unit) || job.juries.has(key.unit);
+            if held.superseded || unit.phase.is_decided() || careful {
                 continue;
             }
             let leased = unit.leased;

@@ -112,6 +112,7 @@ pub(super) struct Wanted {
 pub(super) enum Want {
     First,
     Another(Voter),
+    /// Proven voters disagree: the owner's, or the votes of jurors.
     Owner,
 }
 

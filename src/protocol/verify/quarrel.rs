@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 /// 3e-6 for the 30 % of a coup, 1e-9 for a fifth; a few times that where they vote before all others. That is far below what two or three
 /// equal votes let pass.
 ///
+/// A juror who was drawn and does not answer counts as one who contradicts: else conspirators would only have to answer sooner than others.
+///
 /// All of them may be asked at once, although votes count only in sequence elsewhere: whoever conspires against a unit that is in dispute
 /// already can ask its fellows whether they have lied about it.
 pub const JURY_LEAD: usize = 16;
@@ -27,23 +29,23 @@ pub(super) fn lead(ballots: &[Ballot], value: Value) -> usize {
 }
 
 /// How many more proven voters it would take at least to decide between values that proven voters hold, if all said the same; none where
-/// they hold one value at most, which is nothing for a jury.
-pub fn jurors_missing(ballots: &[Ballot]) -> usize {
+/// they hold one value at most, which is nothing for a jury. `absent` jurors gave no answer, see [`Rules::absent`].
+pub fn jurors_missing(ballots: &[Ballot], absent: usize) -> usize {
     let held: BTreeSet<Value> = ballots.iter().filter(|ballot| ballot.weight == Weight::Proven).map(|ballot| ballot.value).collect();
     let best = held.iter().map(|value| lead(ballots, *value)).max().unwrap_or(0);
-    if held.len() > 1 { JURY_LEAD.saturating_sub(best) } else { 0 }
+    if held.len() > 1 { (JURY_LEAD + absent).saturating_sub(best) } else { 0 }
 }
 
-/// Whether a jury has decided for `value`.
-pub(super) fn jury_decided(ballots: &[Ballot], value: Value) -> bool {
-    ballots.len() >= JURY_LEAD && lead(ballots, value) >= JURY_LEAD
+/// Whether a jury has decided for `value`, of whom so many gave no answer.
+pub(super) fn jury_decided(ballots: &[Ballot], value: Value, absent: usize) -> bool {
+    ballots.len() >= JURY_LEAD && lead(ballots, value) >= JURY_LEAD + absent
 }
 
 /// Proven voters stand behind several values: the owner decides, or a jury of very many. Where the owner's machine runs nothing, and no
 /// instruction set has proven voters on two sides, fewer votes can: of the side whose instruction sets have more proven workers here, which
 /// must be confirmed by somebody who was drawn when the quarrel was known, so that no two who happened to meet decide it.
 pub(super) fn adjudicate(ballots: &[Ballot], held: &[Value], rules: Rules) -> Judgement {
-    if let Some(value) = held.iter().find(|value| jury_decided(ballots, **value)) {
+    if let Some(value) = held.iter().find(|value| jury_decided(ballots, **value, rules.absent)) {
         return settle(ballots, *value, false, rules);
     }
     let sides: Vec<Side> = held.iter().map(|value| Side::new(ballots, *value, &rules.reach)).collect();
