@@ -9,7 +9,7 @@ use super::{
     disputes::{Disputes, Done},
     drain::Drain,
     handle::{End, Handle, Look, Request},
-    keeping::Keeping,
+    keeping::{Keeping, adopting::Loaded},
     kept::KeptBuffer,
     net::{Identity, NetEvent, NetHandle, Outbound, PeerHello},
     runs::Runs,
@@ -128,6 +128,7 @@ enum Input {
     Request(Request),
     Fetched,
     Disputed(Done),
+    Loaded(Loaded),
     Timer,
     Pump,
     /// The disk is to be tried again.
@@ -195,6 +196,7 @@ impl Node {
             Some(event) = inputs.slots.recv() => Input::Slots(event),
             () = self.fetches.ready() => Input::Fetched,
             done = self.disputes.next() => Input::Disputed(done),
+            loaded = self.keeping.loaded() => Input::Loaded(loaded),
             Some(event) = inputs.net.recv() => Input::Net(event),
             () = sleep_until(deadline) => Input::Timer,
             () = tokio::time::sleep(PUMP_AFTER), if pump => Input::Pump,
@@ -240,6 +242,7 @@ impl Node {
             }
             Input::Fetched => self.on_fetched(),
             Input::Disputed(done) => self.on_dispute_work(done),
+            Input::Loaded(loaded) => self.on_loaded(loaded),
             Input::Timer => self.event(Event::Timer),
             Input::DiskDue => {
                 // It notes itself how that went.

@@ -5,7 +5,7 @@ use super::{
     border::Fetches,
     disputes::Disputes,
     handle::{End, Handle, NodeFacts, REQUESTS_MAX},
-    keeping::{Keeping, keeper::believe_signed},
+    keeping::{Keeping, adopting::believe_signed},
     kept::KeptBuffer,
     leftovers::{self, Leftovers},
     net::{

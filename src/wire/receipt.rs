@@ -22,7 +22,7 @@ use crate::protocol::{
     platform::Platform,
 };
 use iroh::SecretKey;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 const LEAF: &[u8] = b"manyhands.receipt.v1";
 /// The leaf of a value with a hash chain, which it covers.
@@ -215,9 +215,13 @@ pub fn check(proof: &[u8], worker: PeerId, job: JobId, claim: &Claim) -> Result<
     CheckedRoots::default().check(proof, worker, job, claim)
 }
 
-/// Roots whose signatures were found good: claims that were signed together cost one verification.
+/// Roots whose signatures were checked, and whether they are good: claims that were signed together cost one verification, and so do those
+/// that were not signed at all.
 #[derive(Clone, Debug, Default)]
-pub struct CheckedRoots(BTreeSet<(PeerId, u16, Digest, [u8; SIGNATURE_BYTES])>);
+pub struct CheckedRoots(BTreeMap<SignedRoot, Result<(), ReceiptError>>);
+
+/// A root with who signed it, over how many receipts, and how.
+type SignedRoot = (PeerId, u16, Digest, [u8; SIGNATURE_BYTES]);
 
 impl CheckedRoots {
     /// Checks that `worker` signed `claim` about a unit of `job`.
@@ -229,11 +233,7 @@ impl CheckedRoots {
         };
         let root = proof.root(leaf).ok_or(ReceiptError::Malformed)?;
         let signed = (worker, proof.count, root, proof.signature);
-        if !self.0.contains(&signed) {
-            verify_root(worker, proof.count, root, &proof.signature)?;
-            self.0.insert(signed);
-        }
-        Ok(())
+        self.0.entry(signed).or_insert_with(|| verify_root(worker, proof.count, root, &proof.signature)).clone()
     }
 }
 

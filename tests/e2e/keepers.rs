@@ -121,9 +121,12 @@ fn what_a_keeper_that_is_a_liar_collects_is_judged_by_the_author() {
     kept.kill_the_submitter();
     let (liar, honest) = (kept.keepers[0], kept.keepers[1]);
     let liars_key = kept.grid.run(liar, &["status", "-o", "id"]).ok().trim().to_owned();
+    // Both begin at about the same time, else one ends the job before the other has computed anything.
+    kept.grid.kill(honest);
     kept.grid.kill(liar);
     kept.grid.spawn(liar, &[("MANYHANDS_FAULT", "corrupt")]);
     kept.grid.wait_until_up(liar);
+    kept.grid.start(honest);
     let _ = kept.ends_at(&[honest]);
     assert_eq!(kept.grid.run(honest, &["results", &kept.job]).ok(), expected(), "what the honest keeper computed itself stands there");
     until("the liar shows a wrong result", || {

@@ -20,7 +20,7 @@ use crate::{
     wire::{
         bounds::BATCH_MAX,
         keep::{HandedVote, KeepMessage, KeeperMessage, SignedKeepers},
-        kept::check_collected,
+        kept::{CollectedError, check_collected},
         peer as pb,
         receipt::CheckedRoots,
         work::{CoordinatorMessage, JobDescription},
@@ -30,6 +30,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Instant,
 };
+
+/// The most votes that a keeper hands in for each unit of a job: more than any unit gets, even before a jury.
+const HANDED_PER_UNIT_MAX: usize = 64;
 
 /// The peers that keep own jobs.
 #[derive(Debug, Default)]
@@ -49,8 +52,8 @@ pub(in crate::node) struct Keepers {
 struct Keeper {
     outbox: Outbox<pb::KeepMessage, CopyAt>,
     jobs: BTreeMap<JobId, Pace>,
-    /// Jobs whose votes it is asked for.
-    recalled: BTreeSet<JobId>,
+    /// Jobs whose votes it is asked for, and how many it has handed in.
+    recalled: BTreeMap<JobId, usize>,
     said: Instant,
 }
 
@@ -158,7 +161,7 @@ impl Node {
         if self.keeping.keepers.streams.contains_key(&to) {
             return true;
         }
-        let keeper = Keeper { outbox: Outbox::new(None), jobs: BTreeMap::new(), recalled: BTreeSet::new(), said: Instant::now() };
+        let keeper = Keeper { outbox: Outbox::new(None), jobs: BTreeMap::new(), recalled: BTreeMap::new(), said: Instant::now() };
         self.keeping.keepers.streams.insert(to, keeper);
         self.keeping.due.get_or_insert_with(tokio::time::Instant::now);
         if self.net.open_keep(to).is_err() {
@@ -180,7 +183,7 @@ impl Node {
         if self.open_keeper(to)
             && let Some(keeper) = self.keeping.keepers.streams.get_mut(&to)
         {
-            keeper.recalled.insert(job);
+            keeper.recalled.insert(job, 0);
             keeper.outbox.push(Item::Message(KeepMessage::Recall(job).into(), 0));
         }
     }
@@ -327,12 +330,17 @@ impl Node {
                     self.release(job);
                 }
             }
-            KeeperMessage::HandBack { job, .. } if !keeper.recalled.contains(&job) => return Err("votes that nobody asked for".into()),
             KeeperMessage::HandBack { job, votes, done } => {
+                let Some(handed) = keeper.recalled.get_mut(&job) else { return Err("votes that nobody asked for".into()) };
+                *handed += votes.len();
+                let units = self.peer.owner().manifest(job).map_or(0, |manifest| manifest.units() as usize);
+                if *handed > HANDED_PER_UNIT_MAX.saturating_mul(units) {
+                    return Err("more votes than the job can have".into());
+                }
                 if done {
                     keeper.recalled.remove(&job);
                 }
-                self.take_back(from, job, votes);
+                self.take_back(from, job, votes)?;
                 if done {
                     self.event(Event::HandedBack { from, job });
                 }
@@ -341,19 +349,26 @@ impl Node {
         Ok(())
     }
 
-    /// Hands in votes that a keeper took, as far as their workers have signed them.
-    fn take_back(&mut self, from: PeerId, job: JobId, votes: Vec<HandedVote>) {
+    /// Hands in votes that a keeper took. One that its worker did not sign is the keeper's doing, which checked it when it took it.
+    fn take_back(&mut self, from: PeerId, job: JobId, votes: Vec<HandedVote>) -> Result<(), String> {
         let inputs = tokio::task::block_in_place(|| self.store.input_digests(job, votes.iter().map(|handed| handed.vote.unit)));
         let inputs = match inputs {
             Ok(inputs) => inputs,
-            Err(error) => return tracing::error!(%error, "the inputs of units cannot be read"),
+            Err(error) => {
+                tracing::error!(%error, "the inputs of units cannot be read");
+                return Ok(());
+            }
         };
         let mut collected = Vec::with_capacity(votes.len());
         let mut checked = CheckedRoots::default();
         for (HandedVote { vote, output }, input) in votes.into_iter().zip(inputs) {
-            if let Err(reason) = check_collected(&vote, job, input, &self.validation_class, &mut checked) {
-                tracing::info!(peer = %from.short(), job = %job.short(), %reason, "a vote that a keeper took is not believed");
-                continue;
+            match check_collected(&vote, job, input, &self.validation_class, &mut checked) {
+                Ok(()) => {}
+                Err(CollectedError::Receipt(error)) => return Err(error.to_string()),
+                Err(reason) => {
+                    tracing::info!(peer = %from.short(), job = %job.short(), %reason, "a vote that a keeper took is not believed");
+                    continue;
+                }
             }
             let output = match output {
                 Some(bytes) => Output::Bytes(bytes),
@@ -365,6 +380,7 @@ impl Node {
         if !collected.is_empty() {
             self.event(Event::Collected { job, votes: collected });
         }
+        Ok(())
     }
 
     pub(super) fn pump_keepers(&mut self) {

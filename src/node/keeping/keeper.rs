@@ -1,4 +1,5 @@
 //! The keeper's side: what authors send is checked, stored with this turn's facts, and acknowledged when it is durable.
+//! What becomes of a job whose author is not heard is in `adopting`.
 
 use super::{
     After,
@@ -12,26 +13,25 @@ use crate::{
         run_loop::Node,
     },
     protocol::{
-        fact::{Fact, JobState, Origin, SavedJob, Verdict},
-        ids::{Digest, JobId, PeerId, UnitIndex},
+        fact::{Fact, JobState},
+        ids::{Digest, JobId, PeerId},
         job::{INPUT_BYTES_MAX, MODULE_BYTES_MAX, Manifest},
         keeping::{Keepers as KeeperList, KeptJob},
         peer::Event,
     },
-    store::{BOUND_VOTE_BYTES, BoundSheaf, NewKept, Role, Store, StoreError, Write},
+    store::{BOUND_VOTE_BYTES, BoundSheaf, NewKept, Role, StoreError, Write},
     wire::{
         keep::{KeepMessage, KeeperMessage, Record},
-        kept::check_collected,
         peer as pb,
-        receipt::CheckedRoots,
         sheaf::Sheaf,
         work::JobDescription,
     },
 };
 use bytes::Bytes;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 /// What kept jobs may take of the disk together: a quarter of what other people's blobs may.
@@ -40,6 +40,10 @@ pub(crate) const KEPT_BYTES_MAX: u64 = 1 << 30;
 const RECORD_BYTES: u64 = 256;
 /// Answers that wait for an author who does not read them, in bytes: some ten thousand.
 const ANSWERS_BYTES_MAX: usize = 1 << 20;
+/// The most votes on each unit of a job that come on one stream of its author: more than any unit gets, even before a jury.
+const VOTES_OF_UNIT_MAX: u64 = 64;
+/// How often it is counted what kept jobs take: it takes a while, and what comes meanwhile is added.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
 /// Missing blobs of a copy that are fetched together.
 const FETCHED_AT_ONCE: u32 = 256;
 
@@ -47,8 +51,9 @@ const FETCHED_AT_ONCE: u32 = 256;
 #[derive(Debug, Default)]
 pub(in crate::node) struct Authors {
     streams: BTreeMap<PeerId, Author>,
-    /// Bytes that kept jobs take, since they were last counted.
+    /// Bytes that kept jobs take, and when they were last counted.
     bytes: u64,
+    counted_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -68,6 +73,8 @@ struct Arriving {
     again: bool,
     /// Blobs on their way here.
     fetching: usize,
+    /// Votes that came on this stream.
+    votes: u64,
 }
 
 impl Authors {
@@ -196,14 +203,16 @@ impl Node {
         if manifest.owner != from || !keepers.names(self.peer.me()) {
             return Err("a job of somebody else, or for other keepers".into());
         }
-        let read = tokio::task::block_in_place(|| Ok((self.store.role(job)?, self.store.bytes_kept_for_others()?)));
-        let (role, bytes) = read.map_err(|error: StoreError| error.to_string())?;
-        self.keeping.authors.bytes = bytes;
+        let read = tokio::task::block_in_place(|| {
+            self.count_kept()?;
+            self.store.role(job)
+        });
+        let role = read.map_err(|error: StoreError| error.to_string())?;
         let refusal = match role {
             Some(Role::Own) => Some("it is this peer's own"),
             _ if self.is_being_removed(job) => Some("it was dismissed a moment ago"),
             Some(_) => None,
-            None if bytes >= KEPT_BYTES_MAX => Some("no room for other people's jobs"),
+            None if self.keeping.authors.bytes >= KEPT_BYTES_MAX => Some("no room for other people's jobs"),
             None if !self.may_keep(from, job) => Some("too many jobs of others"),
             None => None,
         };
@@ -221,8 +230,17 @@ impl Node {
         self.keeping.writes.push(Write::Arrive(Box::new(NewKept { id: job, manifest: encoded, signature, keepers })));
         let Some(author) = self.keeping.authors.streams.get_mut(&from) else { return Ok(()) };
         let manifest = Arc::new(manifest);
-        let complete = author.jobs.remove(&job).is_some_and(|before| before.complete);
-        author.jobs.insert(job, Arriving { manifest, keepers: list, complete, again, fetching: 0 });
+        let (complete, votes) = author.jobs.remove(&job).map_or((false, 0), |before| (before.complete, before.votes));
+        author.jobs.insert(job, Arriving { manifest, keepers: list, complete, again, fetching: 0, votes });
+        Ok(())
+    }
+
+    fn count_kept(&mut self) -> Result<(), StoreError> {
+        let authors = &mut self.keeping.authors;
+        if authors.counted_at.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
+            authors.bytes = self.store.bytes_kept_for_others()?;
+            authors.counted_at = Some(Instant::now());
+        }
         Ok(())
     }
 
@@ -243,6 +261,10 @@ impl Node {
                 return Err("a unit that the job does not have".into());
             }
             let count = u32::try_from(bound.count()).unwrap_or(u32::MAX);
+            arriving.votes += u64::from(count);
+            if arriving.votes > VOTES_OF_UNIT_MAX * u64::from(arriving.manifest.units()) {
+                return Err("more votes than the job can have".into());
+            }
             bytes += u64::from(count) * BOUND_VOTE_BYTES + sheaf.len() as u64;
             writes.push(Write::Sheaf { job, sheaf: BoundSheaf { count, again: arriving.again, bytes: sheaf } });
         }
@@ -314,6 +336,9 @@ impl Node {
     /// A copy has ended: everything that it names is to be here before it counts.
     pub(super) fn complete_copy(&mut self, from: PeerId, job: JobId) {
         let Ok(arriving) = self.arriving(from, job) else { return };
+        if arriving.complete {
+            return self.say(from, KeeperMessage::Accepted(job));
+        }
         if arriving.fetching > 0 {
             return;
         }
@@ -397,31 +422,6 @@ impl Node {
         }
     }
 
-    /// Draws a secret for a job whose author is not heard; the rest follows when that is durable.
-    pub(in crate::node) fn adopt(&mut self, job: JobId) {
-        let mut secret = [0; 32];
-        if let Err(error) = getrandom::fill(&mut secret) {
-            return tracing::error!(%error, "no randomness for the secret of an adopted job");
-        }
-        tracing::info!(job = %job.short(), "the author of a kept job is not heard: this peer goes on with it");
-        self.keeping.writes.push(Write::Role { job, role: Role::Adopted, secret: Some(secret) });
-        self.keeping.after.push(After::Adopted(job));
-    }
-
-    pub(super) fn adopted(&mut self, job: JobId) {
-        let load = || {
-            self.store.unbind_blocking(job)?;
-            let mut saved = self.store.saved_job(job)?;
-            saved.iter_mut().try_for_each(|saved| believe_signed(&self.store, saved, &self.validation_class))?;
-            Ok::<_, StoreError>(saved)
-        };
-        match tokio::task::block_in_place(load) {
-            Ok(Some(saved)) => self.event(Event::Adopted(Box::new(saved))),
-            Ok(None) => self.event(Event::KeptNoMore { job }),
-            Err(error) => tracing::error!(%error, "a kept job cannot be read"),
-        }
-    }
-
     /// A job is adopted no more; when that is durable its votes go back to its author.
     pub(in crate::node) fn hand_back(&mut self, to: PeerId, job: JobId) {
         self.keeping.writes.push(Write::Role { job, role: Role::Kept, secret: None });
@@ -449,21 +449,3 @@ impl Node {
 
 /// Jobs of one author that may be on their way here at a time.
 const ARRIVING_MAX: usize = 8;
-
-/// Leaves out, of what an author said that it has collected, what its workers did not sign. Where the author has decided a unit, and
-/// nothing was taken here, the votes do not matter.
-pub(in crate::node) fn believe_signed(store: &Store, saved: &mut SavedJob, class: &str) -> Result<(), StoreError> {
-    let decided: BTreeSet<UnitIndex> =
-        saved.verdicts.iter().filter(|(_, verdict)| *verdict != Verdict::Open).map(|(unit, _)| *unit).collect();
-    let is_collected = |origin: Origin| matches!(origin, Origin::Collected { .. });
-    let taken: BTreeSet<UnitIndex> = saved.votes.iter().filter(|vote| !is_collected(vote.origin)).map(|vote| vote.unit).collect();
-    let id = saved.id;
-    let inputs = store.input_digests(id, saved.votes.iter().map(|vote| vote.unit))?;
-    let (mut inputs, mut checked) = (inputs.into_iter(), CheckedRoots::default());
-    saved.votes.retain(|vote| {
-        let input = inputs.next().flatten();
-        let matters = !decided.contains(&vote.unit) || taken.contains(&vote.unit);
-        !is_collected(vote.origin) || !matters || check_collected(vote, id, input, class, &mut checked).is_ok()
-    });
-    Ok(())
-}

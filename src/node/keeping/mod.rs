@@ -1,8 +1,11 @@
 //! Keepers of own jobs, and jobs that are kept for others: the shell's part of [`crate::protocol::keeping`].
 //!
 //! `gather` binds together what is durable, and `pace` says how far a keeper is behind. `author` sends it to the keepers, holds
-//! acknowledgements back until they have it too, and takes in what they hand back. `keeper` checks and stores what authors send. `copying`
+//! acknowledgements back until they have it too, and takes in what they hand back. `keeper` checks and stores what authors send, and
+//! `adopting` loads a job whose author is not heard any more. `copying`
 //! reads jobs page by page; `outbox` is what waits for a stream; `reading` answers whoever may read a job's results.
+
+pub(super) mod adopting;
 
 pub(super) mod author;
 
@@ -26,6 +29,7 @@ use crate::{
     },
     store::Write,
 };
+use adopting::Loaded;
 use author::Keepers;
 use keeper::Authors;
 use std::time::Duration;
@@ -53,6 +57,8 @@ pub(super) struct Keeping {
     due: Option<Instant>,
     /// What takes apart jobs whose authors have gone: they may be adopted soon.
     unbinding: JoinSet<()>,
+    /// Jobs that are being loaded, to be adopted: few, since the core adopts few.
+    loading: JoinSet<Loaded>,
 }
 
 /// What follows when something is durable.
@@ -66,8 +72,8 @@ pub(super) enum After {
     Fetch { author: PeerId, job: JobId, blobs: Vec<crate::protocol::ids::Digest> },
     /// Tell an author that its job is kept, and the core.
     Accept { author: PeerId, job: JobId },
-    /// Hand the core what is kept of a job that is adopted from now on.
-    Adopted(JobId),
+    /// Load what is kept of a job that is adopted from now on, for the core.
+    Load(JobId),
     /// Hand votes back to the author.
     HandBack { author: PeerId, job: JobId },
     /// Tell the core.
@@ -90,6 +96,17 @@ impl Keeping {
         std::mem::take(&mut self.removals)
     }
 
+    /// Waits for a job that is being loaded; for ever where none is.
+    pub async fn loaded(&mut self) -> Loaded {
+        loop {
+            match self.loading.join_next().await {
+                Some(Ok(loaded)) => return loaded,
+                Some(Err(error)) => tracing::error!(%error, "a kept job was not loaded"),
+                None => core::future::pending().await,
+            }
+        }
+    }
+
     /// When it is to be looked after, if ever.
     pub fn due(&self) -> Option<Instant> {
         self.due.into_iter().chain(self.keepers.due()).min()
@@ -110,7 +127,7 @@ impl Node {
                 After::Complete { author, job } => self.complete_copy(author, job),
                 After::Fetch { author, job, blobs } => self.fetch_for_kept(author, job, blobs),
                 After::Accept { author, job } => self.accept(author, job),
-                After::Adopted(job) => self.adopted(job),
+                After::Load(job) => self.load_adopted(job),
                 After::HandBack { author, job } => self.begin_hand_back(author, job),
                 After::Tell(event) => self.event(*event),
             }

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 /// Another keeper that announces a job and decides none of its units for so many times the silence is not listened to any more: it must
 /// not hold the job up for ever.
 const STALLED_SILENCES: u32 = 30;
+/// And however much it says that it decides, its word is not enough any more when the author was away for so long.
+const OTHERS_HEARD_FOR: Duration = Duration::from_hours(7 * 24);
 /// Another keeper says that the job has ended, and its author does not come back to say the same: after this the word of one keeper is
 /// not enough any more.
 const CLOSED_FOR: Duration = Duration::from_hours(24);
@@ -33,6 +35,8 @@ struct Entry {
     job: KeptJob,
     /// When a coordinator was last heard.
     heard_at: Instant,
+    /// When the author was.
+    author_at: Instant,
     /// The last announcement of this job by each who counts; one that is said again says nothing new.
     heard: BTreeMap<PeerId, u64>,
     /// When the shell was asked to load the job, to be adopted.
@@ -54,7 +58,8 @@ pub enum Heard {
 
 impl Entry {
     fn new(now: Instant, job: KeptJob) -> Self {
-        Self { job, heard_at: now, heard: BTreeMap::new(), asked_at: None, closed_at: None, progress: (u32::MAX, now) }
+        let heard = BTreeMap::new();
+        Self { job, heard_at: now, author_at: now, heard, asked_at: None, closed_at: None, progress: (u32::MAX, now) }
     }
 
     fn rank(&self, me: PeerId) -> u32 {
@@ -71,7 +76,7 @@ impl Entry {
     }
 
     fn hear_author(&mut self, now: Instant) {
-        (self.heard_at, self.closed_at, self.progress) = (now, None, (u32::MAX, now));
+        (self.heard_at, self.author_at, self.closed_at, self.progress) = (now, now, None, (u32::MAX, now));
     }
 
     /// Whether this announcement is newer than the last one of the same peer.
@@ -166,14 +171,15 @@ impl Keeper {
             return Heard::Author(job);
         }
         match open {
-            None => entry.closed_at = Some(now),
+            // Whoever says it again says nothing new.
+            None => drop(entry.closed_at.get_or_insert(now)),
             // It coordinates the job no longer.
             Some(0) => {}
             Some(units) => {
                 if units < entry.progress.0 {
                     entry.progress = (units, now);
                 }
-                if now.since(entry.progress.1) < stalled {
+                if now.since(entry.progress.1) < stalled && now.since(entry.author_at) < OTHERS_HEARD_FOR {
                     entry.heard_at = now;
                 }
             }

@@ -145,6 +145,27 @@ fn another_keeper_that_announces_and_decides_nothing_holds_nothing_up_for_ever()
 }
 
 #[test]
+fn nothing_that_another_keeper_says_holds_a_job_up_for_longer_than_a_week() {
+    let hour = Duration::from_hours(1);
+    let says: [(&str, u64, &dyn Fn(u64) -> Announcement); 2] = [
+        ("again and again that it has ended", 24, &closed),
+        ("each time that it has decided one unit more", 7 * 24, &|number| open(number, u32::MAX - number as u32)),
+    ];
+    for (what, hours, say) in says {
+        let mut keeper = keeper(&[OTHER, ME]);
+        let steps = SILENCE.min(hour);
+        let (mut now, mut number) = (NOW, 0);
+        while !adopts(&mut keeper, now) {
+            number += 1;
+            keeper.hear(now, OTHER, &say(number));
+            now = now.after(steps);
+            assert!(now.since(NOW) <= hour * (hours as u32 + 1), "{what}");
+        }
+        assert!(now.since(NOW) >= hour * hours as u32, "{what}");
+    }
+}
+
+#[test]
 fn an_author_that_is_back_before_the_job_is_loaded_keeps_it() {
     let mut keeper = keeper(&[ME]);
     let due = NOW.after(SILENCE);

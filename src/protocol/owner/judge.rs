@@ -410,7 +410,7 @@ impl OwnJob {
                 again.push(index);
             }
         }
-        self.audit.convicted += u32::from(was_proven && any);
+        self.audit.convicted = self.audit.convicted.saturating_add(u32::from(was_proven && any));
         any |= self.strike_what_rests_on(worker, &mut again);
         any.then_some(again)
     }

@@ -6,6 +6,7 @@ use super::{
     focus::{Entrants, Focus},
     foreign::Foreign,
     jury::Juries,
+    merge::ATTEMPT_MAX,
     resume::Checkpoints,
     unit::{FailureRecord, Phase, Unit, UnitVote, Want, Wanted},
 };
@@ -228,7 +229,7 @@ impl OwnJob {
         if !vote.rests_on.is_empty() {
             self.rests.insert((vote.unit, worker), vote.rests_on);
         }
-        unit.next_attempt = unit.next_attempt.max(vote.attempt.0.saturating_add(1));
+        unit.next_attempt = unit.next_attempt.max(vote.attempt.0.min(ATTEMPT_MAX) + 1);
         let phase = unit.phase;
         self.count_undecided(vote.worker, phase, |count| *count += 1);
         self.voted_on.entry(vote.worker).or_default().push(vote.unit);
