@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     protocol::{
-        chain::{End, LINKS_MAX, Link, Links},
+        chain::{End, FINEST_INTERVAL, LINKS_MAX, Link, Links},
         ids::{JobId, PeerId, UnitIndex},
         job::Manifest,
-        outcome::Outcome,
+        outcome::{Outcome, UnitLimits},
         peer::Event,
         worker::RunId,
     },
@@ -210,7 +210,9 @@ impl Node {
 
     /// A coordinator asks for a state of a unit that was run here for it.
     pub(super) fn on_state_wanted(&mut self, from: PeerId, job: JobId, unit: UnitIndex, gas: u64, input: Option<UnitInput>) {
-        let known = self.disputes.kept.contains_key(&(from, job, unit)) && !self.peer.worker().is_paused();
+        // Nothing but what was shown to be a state of that unit, and so no more work than the unit was.
+        let links = self.disputes.kept.get(&(from, job, unit)).map_or(&[][..], Links::as_slice);
+        let known = links.iter().any(|link| link.gas == gas) && !self.peer.worker().is_paused();
         let of_others = |work: &&Work| matches!(work.purpose, Purpose::State { .. });
         let room = self.disputes.waiting.iter().filter(of_others).count() < WAITING_FOR_OTHERS_MAX;
         let manifest = self.runs.manifest(from, job).filter(|manifest| known && room && self.holds(manifest.module));
@@ -218,6 +220,9 @@ impl Node {
             return self.send_to_coordinator(from, WorkerMessage::State { job, unit, bytes: 0 });
         };
         let source = input.map_or(TaskSource::Nothing, TaskSource::Given);
+        // What it is given now may be something else, on which it would never end.
+        let limits = UnitLimits { gas: manifest.limits.gas.min(gas.saturating_add(FINEST_INTERVAL)), ..manifest.limits };
+        let manifest = Arc::new(Manifest { limits, ..(*manifest).clone() });
         self.disputes.waiting.push_back(Work { purpose: Purpose::State { to: from, job, unit, gas }, manifest, source });
     }
 
@@ -260,7 +265,10 @@ impl Node {
         let began = from.map_or(0, |link| link.gas);
         tracing::info!(job = %job.short(), unit = unit.0, began, until, "one segment of a unit in dispute is run here");
         let source = if manifest.has_table() { TaskSource::OwnTable } else { TaskSource::Nothing };
-        self.disputes.waiting.push_back(Work { purpose: Purpose::Segment { job, unit, from, until }, manifest, source });
+        // Before what is wanted by others.
+        let own = |work: &Work| matches!(work.purpose, Purpose::Segment { .. });
+        let at = self.disputes.waiting.iter().take_while(|work| own(work)).count();
+        self.disputes.waiting.insert(at, Work { purpose: Purpose::Segment { job, unit, from, until }, manifest, source });
     }
 
     /// A piece of work for a dispute is done.

@@ -201,6 +201,7 @@ impl Node {
 
     /// A lease goes on where another execution stood: its state is fetched first. Where it cannot be had the unit begins anew.
     pub(super) fn resume_run(&mut self, run: RunId, from: Arc<Checkpoint>, input: Option<UnitInput>) {
+        // What was here before is not this run's to drop: it may be anything that the coordinator can name.
         if self.holds(from.state) {
             return self.begin_at(run, from, input);
         }
@@ -214,8 +215,6 @@ impl Node {
 
     fn begin_at(&mut self, run: RunId, from: Arc<Checkpoint>, input: Option<UnitInput>) {
         tracing::info!(job = %run.job.short(), unit = run.unit.0, gas = from.gas, bytes = from.bytes, "a unit goes on from a checkpoint");
-        let me = self.peer.me();
-        self.runs.saving.hold(me, run, from.state);
         self.runs.saving.from.insert(run, from);
         self.begin_run(run, input);
     }
@@ -223,7 +222,10 @@ impl Node {
     pub(super) fn on_resume_fetched(&mut self, run: RunId, result: Result<(), String>) {
         let Some((from, input)) = self.runs.saving.fetching.remove(&run) else { return };
         match result {
-            Ok(()) => self.begin_at(run, from, input),
+            Ok(()) => {
+                self.runs.saving.hold(self.peer.me(), run, from.state);
+                self.begin_at(run, from, input);
+            }
             Err(reason) => {
                 tracing::info!(job = %run.job.short(), unit = run.unit.0, reason, "a checkpoint cannot be had; the unit begins anew");
                 self.begin_run(run, input);

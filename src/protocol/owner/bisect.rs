@@ -142,7 +142,8 @@ pub(super) struct Bisections {
     open: BTreeMap<UnitIndex, Bisection>,
     /// Units which the owner runs whole, since it did not work.
     given_up: BTreeSet<UnitIndex>,
-    /// Values that the owner's check has upheld, and on which instruction set. Forgotten when the node restarts, which costs another vote at most.
+    /// Values that the owner's check has upheld, and on which instruction set.
+    /// Forgotten when the node restarts, which costs another vote at most.
     upheld: BTreeMap<UnitIndex, (Value, Platform)>,
 }
 

@@ -23,6 +23,8 @@ const BYTES_MAX: u64 = 1 << 30;
 const BYTES_PER_AUTHOR_MAX: u64 = 256 << 20;
 /// The most checkpoints that are held; with their chains 40 MB of memory.
 const HELD_MAX: usize = 1024;
+/// The most of one worker, which would fill all places with tiny ones else.
+const HELD_OF_AUTHOR_MAX: usize = 256;
 /// The most of one unit, each of another worker, so that one is left when a liar's is dropped.
 const PER_UNIT_MAX: usize = 3;
 
@@ -126,7 +128,7 @@ impl Owner {
         before.is_none_or(|before| before.gas < checkpoint.gas)
             && self.checkpoint_bytes - replaced + checkpoint.bytes <= BYTES_MAX
             && of_author - replaced + checkpoint.bytes <= BYTES_PER_AUTHOR_MAX
-            && (before.is_some() || all().count() < HELD_MAX)
+            && (before.is_some() || (all().count() < HELD_MAX && all().filter(|kept| kept.author == from).count() < HELD_OF_AUTHOR_MAX))
     }
 
     /// Takes in how far a worker has come; the state is held.
