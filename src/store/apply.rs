@@ -266,8 +266,8 @@ impl Writer {
             }
             Fact::JobState(job, state) => {
                 let number = self.place(*job)?.number;
-                let mut update = self.connection.prepare_cached("UPDATE job SET state = ?2 WHERE number = ?1")?;
-                update.execute(params![number, number::of_job_state(*state)])?;
+                let sql = "UPDATE job SET state = ?2, ended_unix = CASE WHEN ?3 THEN ifnull(ended_unix, unixepoch()) END WHERE number = ?1";
+                self.connection.prepare_cached(sql)?.execute(params![number, number::of_job_state(*state), state.has_ended()])?;
                 Ok(())
             }
             Fact::Findings(job, findings) => self.insert_findings(*job, findings),
@@ -278,6 +278,7 @@ impl Writer {
 
     fn insert_vote(&mut self, job: JobId, vote: &Vote) -> Result<(), StoreError> {
         let place = self.place(job)?;
+        self.voters.take_if(|(number, _)| *number == place.number);
         let key = schema::key(place.number, place.next_vote);
         let next_vote = place.next_vote.checked_add(1).ok_or(StoreError::BadRow { what: "number of votes" })?;
         let (exit_kind, exit_detail) = number::of_exit(vote.value.exit);

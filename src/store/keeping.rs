@@ -68,6 +68,19 @@ pub struct NewKept {
     pub keepers: SignedKeepers,
 }
 
+/// What a job of somebody else takes of the disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptSize {
+    /// Its name.
+    pub id: JobId,
+    /// Whose it is.
+    pub author: PeerId,
+    /// Bytes, about.
+    pub bytes: u64,
+    /// When this machine learnt that it has ended, in seconds since 1970.
+    pub ended_unix: Option<u64>,
+}
+
 /// A blob that a job needs.
 #[derive(Clone, Debug)]
 pub struct BlobRow {
@@ -124,21 +137,32 @@ impl Store {
         })
     }
 
-    /// Bytes that kept jobs take, about: their blobs, and half a kibibyte for each vote, what is bound included.
-    pub fn bytes_kept_for_others(&self) -> Result<u64, StoreError> {
+    /// What each job of others takes, about: its blobs, half a kibibyte for each vote, what is bound included, and for itself.
+    pub fn kept_for_others(&self) -> Result<Vec<KeptSize>, StoreError> {
+        const ROW_BYTES: i64 = 512;
         self.read(|connection| {
-            let mut jobs = connection.prepare_cached("SELECT number FROM job WHERE role <> ?1")?;
-            let numbers = jobs.query_map([Role::Own.number()], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-            let mut bytes = 0_i64;
-            for number in numbers {
-                bytes += bound_bytes(connection, number)?;
+            let mut jobs = connection.prepare_cached("SELECT * FROM job WHERE role <> ?1")?;
+            let mut rows = jobs.query([Role::Own.number()])?;
+            let mut kept = vec![];
+            while let Some(row) = rows.next()? {
+                let number: i64 = row.get("number")?;
+                let encoded = i64::try_from(row.get_ref("manifest")?.as_bytes().map_or(0, <[u8]>::len)).unwrap_or(i64::MAX);
+                let mut bytes = bound_bytes(connection, number)?.saturating_add(ROW_BYTES).saturating_add(encoded);
                 let sql = "SELECT ifnull(sum(size), 0) FROM blob JOIN pin ON pin.digest = blob.digest WHERE pin.job = ?1";
                 bytes += connection.prepare_cached(sql)?.query_row([number], |row| row.get::<_, i64>(0))?;
                 let (first, last) = schema::keys(number);
                 let sql = "SELECT 512 * count(*) FROM vote WHERE key BETWEEN ?1 AND ?2";
                 bytes += connection.prepare_cached(sql)?.query_row([first, last], |row| row.get::<_, i64>(0))?;
+                let (id, manifest) = load_manifest(row)?;
+                let ended_unix: Option<i64> = row.get("ended_unix")?;
+                kept.push(KeptSize {
+                    id,
+                    author: manifest.owner,
+                    bytes: bytes.cast_unsigned(),
+                    ended_unix: ended_unix.map(i64::cast_unsigned),
+                });
             }
-            Ok(bytes.cast_unsigned())
+            Ok(kept)
         })
     }
 
@@ -400,7 +424,9 @@ impl Writer {
                 AND NOT EXISTS (SELECT 1 FROM origin WHERE origin.key = vote.key))";
             self.connection.prepare_cached(sql)?.execute([first, last])?;
             let state = number::of_job_state(JobState::Running);
-            self.connection.prepare_cached("UPDATE job SET state = ?2 WHERE number = ?1")?.execute(params![number, state])?;
+            self.connection
+                .prepare_cached("UPDATE job SET state = ?2, ended_unix = NULL WHERE number = ?1")?
+                .execute(params![number, state])?;
         }
         Ok(())
     }

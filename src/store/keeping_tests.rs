@@ -127,5 +127,29 @@ fn blobs_of_a_job_come_page_by_page_and_missing_ones_are_known() {
     found.sort();
     assert_eq!(found, bytes);
     assert_eq!(store.missing_blobs(job, None, 10).unwrap(), [missing]);
-    assert_eq!(store.bytes_kept_for_others().unwrap(), 500);
+    let kept = store.kept_for_others().unwrap();
+    assert!(kept.len() == 1 && (1000..2000).contains(&kept[0].bytes), "{kept:?}");
+}
+
+#[test]
+fn when_a_job_ended_is_known_and_forgotten_when_it_runs_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let job = arrives(&store, 1);
+    let state = |state| store.commit_blocking(vec![Write::Fact(Fact::JobState(job, state))]).unwrap();
+    let ended = || store.kept_for_others().unwrap()[0].ended_unix;
+    assert_eq!((ended(), store.kept_for_others().unwrap()[0].author), (None, PeerId([1; 32])));
+    state(JobState::Done);
+    let first = ended().unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    assert!((now - 60..=now).contains(&first), "{first}");
+    let long_ago = "UPDATE job SET ended_unix = 5";
+    drop(store);
+    rusqlite::Connection::open(dir.path().join("facts.sqlite")).unwrap().execute(long_ago, []).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let state = |state| store.commit_blocking(vec![Write::Fact(Fact::JobState(job, state))]).unwrap();
+    state(JobState::Done);
+    assert_eq!(store.kept_for_others().unwrap()[0].ended_unix, Some(5), "it ended once");
+    state(JobState::Running);
+    assert_eq!(store.kept_for_others().unwrap()[0].ended_unix, None);
 }

@@ -59,7 +59,7 @@ pub use apply::{NOTE_BYTES_MAX, NOTE_KEY_BYTES_MAX, Write};
 pub use blobs::READ_BYTES_MAX;
 pub use error::StoreError;
 pub use files::{BlobWriter, SMALL_BYTES_MAX, StagedBlob};
-pub use keeping::{BlobRow, NewKept, Role};
+pub use keeping::{BlobRow, KeptSize, NewKept, Role};
 pub use load::SignedManifest;
 pub use pages::VOTES_PAGE_MAX;
 pub use receipts::{KEPT_BYTES_MAX, KEPT_FOR};

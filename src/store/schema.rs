@@ -69,6 +69,7 @@ const STEPS: &[&str] = &[
     ALTER TABLE job ADD COLUMN keepers BLOB NOT NULL DEFAULT x'';
     ALTER TABLE job ADD COLUMN keepers_signature BLOB;
     ALTER TABLE vote ADD COLUMN rests_on BLOB;
+    ALTER TABLE job ADD COLUMN ended_unix INTEGER;
     CREATE TABLE sheaf (
         key INTEGER PRIMARY KEY, count INTEGER NOT NULL, again INTEGER NOT NULL, bytes BLOB NOT NULL, sum INTEGER NOT NULL
     ) STRICT;

@@ -66,7 +66,7 @@ fn what_was_bound_is_found_when_it_is_taken_apart_in_the_order_in_which_it_came(
     store.commit_blocking(vec![bound(job, false, vec![open(1), Part::Batch(batch(job, &[0, 1, 2])), failed])]).unwrap();
     store.commit_blocking(vec![bound(job, false, vec![open(2), log])]).unwrap();
     assert_eq!((store.votes_end(job).unwrap(), store.has_votes(job).unwrap(), rows(&store)), (0, true, 2));
-    let before = store.bytes_kept_for_others().unwrap();
+    let before = store.kept_for_others().unwrap()[0].bytes;
     drop(store);
     let store = Store::open(dir.path()).unwrap();
     store.unbind_blocking(job).unwrap();
@@ -85,7 +85,7 @@ fn what_was_bound_is_found_when_it_is_taken_apart_in_the_order_in_which_it_came(
     assert_eq!(store.log(job, UnitIndex(7)).unwrap().as_deref(), Some(&b"warning"[..]));
     assert_eq!(store.read_blob(value.output).unwrap().as_deref(), Some(&b"42"[..]));
     assert!(store.missing_blobs(job, None, 9).unwrap().is_empty());
-    let after = store.bytes_kept_for_others().unwrap();
+    let after = store.kept_for_others().unwrap()[0].bytes;
     assert!(before >= 3 * BOUND_VOTE_BYTES && after >= 3 * BOUND_VOTE_BYTES, "{before} and {after}");
     store.unbind_blocking(JobId([9; 32])).unwrap();
 }
@@ -101,6 +101,22 @@ fn what_comes_again_is_stored_once() {
     store.unbind_blocking(job).unwrap();
     assert_eq!(store.votes_end(job).unwrap(), 4);
     assert_eq!(store.verdict_counts(job).unwrap(), (4, 0, 0));
+}
+
+#[test]
+fn what_comes_again_in_many_rows_is_stored_once_even_if_a_vote_comes_otherwise_in_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let job = arrives(&store, 1);
+    let rows_in_all = ROWS_AT_ONCE + 20;
+    let sheaf = |unit: u32| bound(job, true, vec![Part::Batch(batch(job, &[unit % 200, 1000 + unit]))]);
+    store.commit_blocking((0..rows_in_all).map(sheaf).collect()).unwrap();
+    store.commit_blocking(vec![Write::Unbind(job)]).unwrap();
+    assert_eq!((rows(&store), store.votes_end(job).unwrap()), (20, 200 + ROWS_AT_ONCE));
+    let (vote, _) = batch(job, &[1000 + ROWS_AT_ONCE]).unbind(job, &[]).unwrap().remove(0);
+    store.commit_blocking(vec![Write::Fact(Fact::Vote(job, vote))]).unwrap();
+    store.unbind_blocking(job).unwrap();
+    assert_eq!((rows(&store), store.votes_end(job).unwrap()), (0, 200 + rows_in_all));
 }
 
 #[test]

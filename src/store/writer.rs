@@ -11,7 +11,7 @@ use super::{
     files::Files,
     schema,
 };
-use crate::protocol::ids::{Digest, JobId};
+use crate::protocol::ids::{Digest, JobId, PeerId, UnitIndex};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -137,6 +137,8 @@ pub(super) struct Writer {
     pub(super) files: Arc<Files>,
     /// Own jobs that were written about; refilled from the database after a failure.
     pub(super) places: BTreeMap<JobId, Place>,
+    /// The number of a job whose sheaves are being taken apart, and who has voted on what of it.
+    pub(super) voters: Option<(i64, BTreeSet<(UnitIndex, PeerId)>)>,
     pub(super) pending: Pending,
     /// Submissions under way; what arrives late for others is refused, so that nothing is left behind their sweeping.
     pub(super) live: BTreeSet<i64>,
@@ -163,6 +165,7 @@ impl Writer {
             connection,
             files,
             places,
+            voters: None,
             pending,
             live,
             unpinned_bytes: 0,
@@ -285,6 +288,7 @@ impl Writer {
             }
         }
         self.places.clear();
+        self.voters = None;
         // Where even counting fails the old count stays, and the cache is a little too small or too large.
         drop(self.count_unpinned());
     }

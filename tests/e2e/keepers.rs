@@ -138,3 +138,30 @@ fn what_a_keeper_that_is_a_liar_collects_is_judged_by_the_author() {
     assert_eq!(kept.grid.run(0, &["results", &kept.job]).ok(), expected());
     until("the author knows who lied", || crate::liar::is_found_out_at(&kept.grid, 0, &liars_key).then_some(()));
 }
+
+#[test]
+fn what_is_kept_of_a_job_that_ended_long_ago_goes_when_another_comes() {
+    let mut grid = Grid::new();
+    for _ in 0..2 {
+        grid.add_with_arguments(1, &["--keeper-silence", "4s"]);
+    }
+    grid.join_own_devices();
+    let module = grid.file("slow.wasm", slow_echo(1000));
+    let submit = |grid: &Grid, range: &str| grid.submit(0, &[&module, "--keep", "1", "--range", range, "--per-unit", "1", "--", "{index}"]);
+    let holds = |grid: &Grid, job: &str| grid.job(0, job).keepers.iter().any(|keeper| keeper.holds);
+    let is_kept = |grid: &Grid, job: &str| grid.run(1, &["jobs", "-o", "id"]).ok().contains(job);
+    let old = submit(&grid, "0..20");
+    let _ = grid.wait(0, &old);
+    until("the job is kept", || (holds(&grid, &old) && is_kept(&grid, &old)).then_some(()));
+    until("its keeper knows that it has ended", || (grid.job(1, &old).state() == manyhands::wire::control::JobState::Done).then_some(()));
+    grid.kill(1);
+    let database = rusqlite::Connection::open(grid.directory().join("node-1").join("facts.sqlite")).unwrap();
+    assert_eq!(database.execute("UPDATE job SET ended_unix = 5 WHERE role = 1 AND ended_unix IS NOT NULL", []).unwrap(), 1);
+    drop(database);
+    grid.start(1);
+    assert!(is_kept(&grid, &old), "as long as nothing else comes");
+    let new = submit(&grid, "0..30");
+    until("the new job is kept instead", || (is_kept(&grid, &new) && !is_kept(&grid, &old)).then_some(()));
+    until("the author knows", || (!holds(&grid, &old)).then_some(()));
+    assert_eq!(grid.run(0, &["results", &old]).ok(), (0..20).map(|unit| format!("{unit}\n")).collect::<String>());
+}

@@ -5,6 +5,7 @@ use super::{
     After,
     copying::HandBackAt,
     outbox::{Item, Outbox},
+    room::{self, Room},
 };
 use crate::{
     node::{
@@ -31,11 +32,9 @@ use bytes::Bytes;
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
-/// What kept jobs may take of the disk together: a quarter of what other people's blobs may.
-pub(crate) const KEPT_BYTES_MAX: u64 = 1 << 30;
 /// What half a vote, a verdict and their like take of that, about.
 const RECORD_BYTES: u64 = 256;
 /// Answers that wait for an author who does not read them, in bytes: some ten thousand.
@@ -44,6 +43,8 @@ const ANSWERS_BYTES_MAX: usize = 1 << 20;
 const VOTES_OF_UNIT_MAX: u64 = 64;
 /// How often it is counted what kept jobs take: it takes a while, and what comes meanwhile is added.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
+/// The same, where it looks as if there were no room.
+const COUNT_TIGHT_EVERY: Duration = Duration::from_secs(1);
 /// Missing blobs of a copy that are fetched together.
 const FETCHED_AT_ONCE: u32 = 256;
 
@@ -51,8 +52,8 @@ const FETCHED_AT_ONCE: u32 = 256;
 #[derive(Debug, Default)]
 pub(in crate::node) struct Authors {
     streams: BTreeMap<PeerId, Author>,
-    /// Bytes that kept jobs take, and when they were last counted.
-    bytes: u64,
+    /// What kept jobs take, and when that was last counted.
+    room: Room,
     counted_at: Option<Instant>,
 }
 
@@ -203,18 +204,15 @@ impl Node {
         if manifest.owner != from || !keepers.names(self.peer.me()) {
             return Err("a job of somebody else, or for other keepers".into());
         }
-        let read = tokio::task::block_in_place(|| {
-            self.count_kept()?;
-            self.store.role(job)
-        });
+        self.count_kept(COUNT_EVERY);
+        let read = tokio::task::block_in_place(|| self.store.role(job));
         let role = read.map_err(|error: StoreError| error.to_string())?;
         let refusal = match role {
             Some(Role::Own) => Some("it is this peer's own"),
             _ if self.is_being_removed(job) => Some("it was dismissed a moment ago"),
             Some(_) => None,
-            None if self.keeping.authors.bytes >= KEPT_BYTES_MAX => Some("no room for other people's jobs"),
             None if !self.may_keep(from, job) => Some("too many jobs of others"),
-            None => None,
+            None => self.keeping.authors.room.refusal_of_another(from),
         };
         if let Some(reason) = refusal {
             self.say(from, KeeperMessage::Refused { job, reason: reason.to_owned() });
@@ -235,13 +233,22 @@ impl Node {
         Ok(())
     }
 
-    fn count_kept(&mut self) -> Result<(), StoreError> {
-        let authors = &mut self.keeping.authors;
-        if authors.counted_at.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
-            authors.bytes = self.store.bytes_kept_for_others()?;
-            authors.counted_at = Some(Instant::now());
+    /// Counts what kept jobs take, if that was so long ago, and lets go what is kept no longer.
+    fn count_kept(&mut self, every: Duration) {
+        if self.keeping.authors.counted_at.is_some_and(|at| at.elapsed() < every) {
+            return;
         }
-        Ok(())
+        match tokio::task::block_in_place(|| self.store.kept_for_others()) {
+            Ok(mut kept) => {
+                let outdated = room::outdated(&kept, UNIX_EPOCH.elapsed().unwrap_or_default().as_secs());
+                for job in kept.extract_if(.., |job| outdated.contains(&job.id)) {
+                    self.refuse_job(job.author, job.id, "it has ended, and is kept no longer");
+                }
+                self.keeping.authors.room = Room::of(&kept);
+                self.keeping.authors.counted_at = Some(Instant::now());
+            }
+            Err(error) => tracing::error!(%error, "kept jobs cannot be counted"),
+        }
     }
 
     /// Whether there is room for one more job of this author, in number.
@@ -313,9 +320,14 @@ impl Node {
 
     /// Counts what a job takes; one that takes too much is not kept any more.
     fn weigh(&mut self, author: PeerId, job: JobId, bytes: u64) {
-        self.keeping.authors.bytes = self.keeping.authors.bytes.saturating_add(bytes);
-        if self.keeping.authors.bytes > KEPT_BYTES_MAX {
-            self.refuse_job(author, job, "no room for other people's jobs");
+        self.keeping.authors.room.add(author, bytes);
+        if self.keeping.authors.room.refusal(author).is_none() {
+            return;
+        }
+        // Something may have gone meanwhile.
+        self.count_kept(COUNT_TIGHT_EVERY);
+        if let Some(reason) = self.keeping.authors.room.refusal(author) {
+            self.refuse_job(author, job, reason);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `gather` binds together what is durable, and `pace` says how far a keeper is behind. `author` sends it to the keepers, holds
 //! acknowledgements back until they have it too, and takes in what they hand back. `keeper` checks and stores what authors send, and
-//! `adopting` loads a job whose author is not heard any more. `copying`
+//! `adopting` loads a job whose author is not heard any more; `room` says what they may take of the disk, and what goes. `copying`
 //! reads jobs page by page; `outbox` is what waits for a stream; `reading` answers whoever may read a job's results.
 
 pub(super) mod adopting;
@@ -20,6 +20,8 @@ mod outbox;
 mod pace;
 
 pub(super) mod reading;
+
+mod room;
 
 use super::run_loop::Node;
 use crate::{

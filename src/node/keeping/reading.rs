@@ -8,8 +8,9 @@ use crate::{
     protocol::{
         fact::Verdict,
         ids::{JobId, UnitIndex},
+        job::Manifest,
     },
-    store::{Role, Store, StoreError},
+    store::{Role, SignedManifest, Store, StoreError},
     wire::{
         bounds::{BATCH_INLINE_BYTES_MAX, INLINE_BYTES_MAX},
         manifest, peer as pb, progress,
@@ -60,11 +61,13 @@ async fn answer(
     outbound: Outbound<pb::ReadJobPart>,
 ) -> Result<(), Left> {
     let ReadRequest { job, permission, first_unit, head_only } = request;
-    store.unbind(job).await?;
-    let head = store.blocking(move |store| Ok::<_, Left>(head(store, job, seen))).await??;
-    if read::check_permission(head.manifest.owner, job, &permission).is_err() {
+    // Whoever may not read it makes no work.
+    let (signed, manifest) = store.blocking(move |store| Ok::<_, Left>(described(store, job))).await??;
+    if read::check_permission(manifest.owner, job, &permission).is_err() {
         return Err(Left);
     }
+    store.unbind(job).await?;
+    let head = store.blocking(move |store| Ok::<_, Left>(head(store, job, signed, manifest, seen))).await??;
     put(&outbound, ReadPart::Head(Box::new(head))).await?;
     let mut first = Some(first_unit);
     while let Some(from) = first.filter(|_| !head_only) {
@@ -93,16 +96,20 @@ async fn put(outbound: &Outbound<pb::ReadJobPart>, part: ReadPart) -> Result<(),
     Err(Left)
 }
 
+fn described(store: &Store, job: JobId) -> Result<(SignedManifest, Manifest), Left> {
+    let signed = store.signed_manifest(job)?.ok_or(Left)?;
+    let manifest = manifest::decode(&signed.encoded).map_err(|_| Left)?;
+    Ok((signed, manifest))
+}
+
 /// What is said first; `seen` are the counts of a job that is coordinated here.
-fn head(store: &Store, job: JobId, seen: Option<pb::JobProgress>) -> Result<ReadHead, Left> {
+fn head(store: &Store, job: JobId, signed: SignedManifest, manifest: Manifest, seen: Option<pb::JobProgress>) -> Result<ReadHead, Left> {
     let word = match store.role(job)?.ok_or(Left)? {
         Role::Own => Word::Author,
         Role::Kept => Word::Copy,
         Role::Adopted => Word::Keeper,
         Role::Arriving => return Err(Left),
     };
-    let signed = store.signed_manifest(job)?.ok_or(Left)?;
-    let manifest = manifest::decode(&signed.encoded).map_err(|_| Left)?;
     let (state, _) = store.state_and_findings(job)?;
     let mut counts = match seen {
         Some(seen) => seen,
