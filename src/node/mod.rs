@@ -29,6 +29,7 @@ mod streams;
 
 mod look;
 
+mod inputs;
 mod outbox;
 mod runs;
 mod saving;

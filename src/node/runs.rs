@@ -5,6 +5,7 @@
 
 use super::{
     border::{Fetch, Goal},
+    inputs::{Full, Inputs},
     net::Wanted,
     run_loop::Node,
     saving::{Saving, save_every},
@@ -71,8 +72,7 @@ pub(super) struct Runs {
     described: BTreeMap<PeerId, VecDeque<(JobId, Arc<Manifest>)>>,
     /// Inputs that came with leases which the core has not looked at yet.
     offered: BTreeMap<RunId, Option<UnitInput>>,
-    /// Inputs of runs that wait, of those that have one.
-    inputs: BTreeMap<RunId, UnitInput>,
+    inputs: Inputs,
     /// Runs whose input is on its way here.
     fetching: BTreeSet<RunId>,
     /// What is known here of checkpoints.
@@ -90,7 +90,7 @@ impl Runs {
             jobs,
             described,
             offered,
-            inputs: BTreeMap::new(),
+            inputs: Inputs::default(),
             fetching: BTreeSet::new(),
             saving: Saving::default(),
             slots,
@@ -143,7 +143,7 @@ impl Runs {
         if let Some(job) = self.jobs.get_mut(&(run.coordinator, run.job)) {
             job.waiting.retain(|waiting| *waiting != run);
         }
-        self.inputs.remove(&run);
+        self.inputs.take(run);
         self.fetching.remove(&run);
         self.saving.end(self.me, run);
         self.slots.stop(run);
@@ -156,7 +156,7 @@ impl Runs {
         waiting.extend(self.saving.take_waiting());
         waiting.extend(self.slots.cancel_waiting());
         for run in &waiting {
-            self.inputs.remove(run);
+            self.inputs.take(*run);
         }
         waiting
     }
@@ -224,7 +224,7 @@ impl Runs {
     }
 
     fn task(&mut self, run: RunId, manifest: &Manifest) -> UnitTask {
-        let source = match self.inputs.remove(&run) {
+        let source = match self.inputs.take(run) {
             Some(input) => TaskSource::Given(input),
             None if run.coordinator == self.me && manifest.has_table() => TaskSource::OwnTable,
             None => TaskSource::Nothing,
@@ -257,10 +257,10 @@ impl Node {
         }
         match input {
             Some(input) if input.inline.is_none() && !self.holds(input.digest) => self.fetch_input(run, input),
-            Some(input) => {
-                self.runs.inputs.insert(run, input);
-                self.queue_run(run);
-            }
+            Some(input) => match self.runs.inputs.hold(run, input) {
+                Ok(()) => self.queue_run(run),
+                Err(Full) => self.fail_run(run, AttemptFailure::MissingBlob),
+            },
             None => self.queue_run(run),
         }
     }
@@ -305,8 +305,8 @@ impl Node {
     fn fetch_input(&mut self, run: RunId, input: UnitInput) {
         let wanted = Wanted { digest: input.digest, length: Some(input.size), at_most: input.size };
         let fetch = Fetch { wanted, holders: self.holders(run.coordinator), goal: Goal::Input { run } };
-        if self.fetches.push(fetch) {
-            self.runs.inputs.insert(run, input);
+        // It is not carried inside of the lease, so there is room for it.
+        if self.runs.inputs.hold(run, input).is_ok() && self.fetches.push(fetch) {
             self.runs.fetching.insert(run);
         } else {
             self.fail_run(run, AttemptFailure::MissingBlob);
@@ -344,7 +344,7 @@ impl Node {
     }
 
     pub(super) fn fail_run(&mut self, run: RunId, failure: AttemptFailure) {
-        self.runs.inputs.remove(&run);
+        self.runs.inputs.take(run);
         self.runs.saving.forget(run);
         let nothing: Arc<[u8]> = Arc::from([]);
         let outcome = Outcome::Failed(failure);
