@@ -1,4 +1,4 @@
-//! `manyhands cancel`: stops a job for good.
+//! `manyhands cancel`: stops a job. `retry` goes on with it.
 
 use super::{
     context::{Context, Format},

@@ -88,12 +88,12 @@ pub struct JobOptions {
     #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-10..=10))]
     pub priority: Option<i32>,
 
-    /// What volunteers may choose by; can be given more than once
+    /// A field of work, announced with the job; nothing chooses by it yet. Can be given more than once
     #[arg(long, value_name = "TAG", help_heading = "The job")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tag: Vec<String>,
 
-    /// What the job is for, as volunteers read it
+    /// What the job is for, announced with it; nothing shows it yet
     #[arg(long, value_name = "TEXT", help_heading = "The job")]
     pub purpose: Option<String>,
 

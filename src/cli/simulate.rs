@@ -31,7 +31,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(2);
 /// Simulate a whole grid here: thousands of peers, with faults and attackers
 ///
 /// Runs the code of real nodes, without their network and sandbox, in virtual time. One seed always gives the same run. Exit code 1
-/// when something wrong is shown at the end, an honest peer is convicted, or not everything ends.
+/// when something wrong is verified at the end, an honest peer is convicted, or not everything ends.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:
   manyhands simulate --peers 200 --units 10_000
@@ -203,6 +203,12 @@ fn print(report: &Report, campaign: &Campaign, took: Duration, again: &str, cont
 fn verdict(report: &Report, again: &str, context: &mut Context) -> Result<Exit, Failure> {
     if let Some(failure) = &report.failure {
         return Err(scenario_file::violated(format!("after {:?}: {}", failure.after, failure.violation)).hint(again));
+    }
+    if report.wrong_settled > 0 {
+        let units = human::count(report.wrong_settled, "unit");
+        return Err(
+            scenario_file::violated(format!("{units} ended with a wrong value, which the policy economy does not rule out")).hint(again)
+        );
     }
     if report.honest_convicted() > 0 {
         let honest = human::count(report.honest_convicted(), "honest peer");

@@ -19,8 +19,8 @@ const SAMPLE_DEFAULT: u32 = 10;
 
 /// Check a job's results on this machine
 ///
-/// Compares everything that is kept with its signatures and digests, and runs a sample of units again. Units in dispute are always
-/// run. What is computed here stands: it settles the unit, and whoever said otherwise is convicted.
+/// Compares everything that is kept with its signatures and digests, and runs a sample of units again; beside a sample, up to a
+/// thousand units in dispute. What is computed here stands: it settles the unit, and whoever said otherwise is convicted.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   manyhands verify @last

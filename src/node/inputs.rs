@@ -6,7 +6,8 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// The most bytes of inputs that wait: twice as many as all coordinators together send that keep to their windows.
+/// The most bytes of inputs that wait: twice the largest window of one coordinator, full of the largest inputs. Windows are shares of
+/// the same slots, so those of many coordinators are hardly more together.
 const BYTES_MAX: usize = 2 * WINDOW_MAX as usize * INLINE_BYTES_MAX;
 
 /// Inputs of runs that wait, of those that have one.

@@ -55,11 +55,11 @@ pub enum Subject {
 pub struct JobOpen {
     /// Which.
     pub job: JobId,
-    /// The number of the coordinator's reign; a larger one replaces a smaller.
+    /// The number of the coordinator's reign: zero is the author's. For people; nothing is decided by it.
     pub generation: u32,
-    /// Its module, so that those who have it compiled may ask first.
+    /// Its module. Nothing is decided by it yet.
     pub module: Digest,
-    /// Shown to donors.
+    /// One line for donors.
     pub purpose: String,
     /// Fields of work.
     pub tags: Vec<String>,

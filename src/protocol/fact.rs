@@ -174,7 +174,7 @@ pub struct Standing {
     pub verified_gas: u64,
     /// Convictions.
     pub strikes: u32,
-    /// Leases that ended without a result, for lower priority; never lowers trust.
+    /// Leases that ended without a result. Counted, never held against anybody's trust.
     pub drops: u32,
     /// Smoothed gas per second; zero while unknown.
     pub gas_per_second: f64,

@@ -8,7 +8,7 @@ use super::{
     outcome::UnitLimits,
 };
 
-/// The most units that one job may have. Each costs its coordinator about 100 bytes of memory.
+/// The most units that one job may have. Each costs its coordinator about 100 bytes of memory, and 400 once it has two votes.
 pub const UNITS_MAX: u32 = 10_000_000;
 /// The most bytes of a module. Larger ones take minutes to compile on a slow volunteer.
 pub const MODULE_BYTES_MAX: u64 = 64 << 20;
@@ -18,7 +18,7 @@ pub const ARGS_MAX: usize = 64;
 pub const ARG_BYTES_MAX: usize = 4096;
 /// The most bytes of a job's name.
 pub const NAME_BYTES_MAX: usize = 80;
-/// The most bytes of the purpose shown to donors.
+/// The most bytes of the purpose.
 pub const PURPOSE_BYTES_MAX: usize = 120;
 /// The most tags of a job.
 pub const TAGS_MAX: usize = 8;
@@ -52,9 +52,9 @@ pub struct Manifest {
     pub policy: Policy,
     /// From -10 to 10; larger is sooner, among one owner's jobs.
     pub priority: i8,
-    /// Fields of work, by which donors choose.
+    /// Fields of work. Announced; nothing chooses by them yet.
     pub tags: Vec<String>,
-    /// One line for donors.
+    /// One line for donors. Announced; nothing shows it yet.
     pub purpose: String,
     /// What becomes of the outputs.
     pub reduce: Reduce,
@@ -100,7 +100,7 @@ impl UnitRange {
     }
 }
 
-/// How many must agree before a result counts (TRUST.md).
+/// How many must agree before a result counts (`src/TRUST.md`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Policy {
     /// One proven vote, and a second with a probability that falls with the voter's record.

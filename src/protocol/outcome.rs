@@ -1,7 +1,7 @@
 //! What an attempt ended in.
 //!
 //! The line that matters is between a *value*, which any honest machine reproduces bit for bit and which is therefore voted
-//! on, and an *attempt failure*, which says something about one machine at one moment and is never a vote (TRUST.md).
+//! on, and an *attempt failure*, which says something about one machine at one moment and is never a vote.
 
 use super::ids::Digest;
 use core::{fmt, time::Duration};

@@ -260,7 +260,7 @@ impl Trust {
         };
     }
 
-    /// A lease of its ended without a result: lowers priority, never trust.
+    /// A lease of its ended without a result: counted, and never held against its trust.
     pub fn drop_lease(&mut self, peer: PeerId) {
         let standing = &mut self.remember(peer).standing;
         standing.drops = standing.drops.saturating_add(1);

@@ -1,4 +1,4 @@
-//! When a unit's result counts: `accept`, a pure function of ballots and rules (TRUST.md, "Rules").
+//! When a unit's result counts: `accept`, a pure function of ballots and rules (`src/TRUST.md`, "Rules").
 //!
 //! # What instruction sets may explain
 //!
@@ -50,7 +50,7 @@ pub const COLD_BELOW_PROVEN_PEERS: usize = 30;
 pub const NEWCOMERS_PER_PROVEN: usize = 3;
 /// So many proven voters more it takes to overrule newcomers where some voters were seen to conspire.
 pub const PROVEN_MORE_IN_COLLUSION: usize = 2;
-/// The share of units that need one more vote, as long as nobody is caught.
+/// The share of units that need one more vote, as long as nobody is caught. The policy strict asks for three of every unit, audited or not.
 pub const AUDIT_RATE: f64 = 0.05;
 /// How much each finished unit calms the audit rate again, once convictions have raised it.
 const AUDIT_DECAY_PER_UNIT: f64 = 1e-4;

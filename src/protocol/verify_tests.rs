@@ -1,4 +1,4 @@
-//! Cases of TRUST.md that concern one unit.
+//! What `accept` makes of the votes on one unit.
 
 use super::*;
 use crate::protocol::outcome::Exit;

@@ -1,4 +1,4 @@
-//! Case 22 of TRUST.md: instruction sets that make something else of the same unit, and liars who hide behind a claim of one.
+//! Case 22 of `src/TRUST.md`: instruction sets that make something else of the same unit, and liars who hide behind a claim of one.
 
 use super::*;
 use crate::protocol::{

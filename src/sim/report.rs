@@ -105,9 +105,9 @@ impl Report {
         self.convicted.iter().filter(|of_kind| of_kind.kind == HONEST).map(|of_kind| of_kind.convicted).sum()
     }
 
-    /// Whether everything ended, nothing wrong is shown at the end and no honest peer was convicted.
+    /// Whether everything ended, nothing wrong is verified at the end and no honest peer was convicted.
     pub fn is_clean(&self) -> bool {
-        self.failure.is_none() && self.honest_convicted() == 0
+        self.failure.is_none() && self.wrong_settled == 0 && self.honest_convicted() == 0
     }
 }
 

@@ -23,7 +23,7 @@ const UNBOUND_AT_ONCE: u32 = 8192;
 /// Rows that are read for that at most; one has a vote at least.
 const ROWS_AT_ONCE: u32 = 256;
 
-/// Bytes that a vote will take when it is taken apart, with its decision; see [`Store::bytes_kept_for_others`].
+/// Bytes that a vote will take when it is taken apart, with its decision; see [`Store::kept_for_others`].
 pub const BOUND_VOTE_BYTES: u64 = 512;
 
 /// A sheaf that was checked, as it came.

@@ -5,8 +5,8 @@
 //! leaves. Whoever has one claim, its [proof](Receipts::proof) and the worker's key can check it alone, for ever: that is what
 //! is stored with each vote. A batch of 1,024 costs one signature and one verification.
 //!
-//! A claim covers everything that a vote says, the ordinal of the lease and the output's size included, so that a keeper can
-//! neither forge nor reorder votes.
+//! A claim covers everything that a worker says, the ordinal of its lease and the output's size included, so that a keeper can forge
+//! nothing of it. In which order votes came is the word of who took them.
 
 use super::{
     bounds::{BATCH_MAX, INSTRUCTION_SET_BYTES_MAX, Rejection, SIGNATURE_BYTES},

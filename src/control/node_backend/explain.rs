@@ -157,7 +157,7 @@ fn differing_machines(view: &JobView) -> Option<Reason> {
 fn audits(view: &JobView) -> Option<Reason> {
     let clean = view.clean_audits;
     let collusion = view.findings.audit.collusion.then(|| {
-        let text = "two keys signed the same wrong value: every unit gets one more vote than usual, and nothing is provisional";
+        let text = "two keys signed the same wrong value: every unit is audited, and nothing is provisional";
         reason("COLLUSION", text, &["manyhands peers"])
     });
     let percent = 300.0 / f64::from(clean.max(1));

@@ -91,7 +91,7 @@ fn of_loop(node: &Node) -> Status {
         paused: node.is_paused(),
         units_run: node.units_run(),
         gas_given: node.gas_given(),
-        jobs_open_here: count(open().count()),
+        jobs_open_here: count(open().filter(|job| !peer.owner().has_adopted(*job)).count()),
         jobs_heard: count(peer.board().open_jobs(now).count()),
         grid_peers_estimate: estimate.peers,
         grid_slots_estimate: estimate.slots,

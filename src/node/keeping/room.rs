@@ -1,8 +1,8 @@
 //! Room for other people's jobs: what they take of the disk, whose they are, and which of them go. Pure: the store counts what is
 //! there, and the keeper removes what is named here.
 //!
-//! A job is kept as long as it runs. What is kept of one that has ended is a convenience, since its author has it too: it goes after
-//! [`ENDED_KEPT_FOR`], or earlier where the room is needed.
+//! A job is kept as long as it runs, unless its author takes too much. What is kept of one that has ended is a convenience, since its
+//! author has it too: it goes after [`ENDED_KEPT_FOR`], or earlier where the room is needed.
 
 use crate::{
     protocol::ids::{JobId, PeerId},
@@ -10,7 +10,8 @@ use crate::{
 };
 use std::{collections::BTreeMap, time::Duration};
 
-/// What kept jobs may take of the disk together: a quarter of what other people's blobs may.
+/// When kept jobs take so much of the disk together no further ones are taken: a quarter of what other people's blobs may. Those that run
+/// may go on growing, by as much as this again at most, since it meets who has more than an equal share.
 const BYTES_MAX: u64 = 1 << 30;
 /// What those of one author may take of it, so that none takes all.
 const OF_AUTHOR_BYTES_MAX: u64 = BYTES_MAX / 4 * 3;
@@ -22,7 +23,8 @@ const JOBS_MAX: usize = 4096;
 const ENDED_OF_AUTHOR_MAX: usize = 64;
 /// How long what is kept of a job stays when it has ended: an author may be on holiday, or its readers.
 const ENDED_KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long it stays at least, so that nobody pushes out what others still read.
+/// How long it stays at least, so that nobody pushes out what others still read; unless its author has more than
+/// [`ENDED_OF_AUTHOR_MAX`] of them.
 const ENDED_KEPT_AT_LEAST: Duration = Duration::from_secs(24 * 3600);
 
 const NO_ROOM: &str = "no room for other people's jobs";

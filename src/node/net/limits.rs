@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 /// 1 MiB of inline data and its framing.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
-/// The longest gossip message, in bytes. The largest honest one is a digest: 1,024 ids of 32 bytes and their framing.
+/// The longest gossip message, in bytes. The largest honest one is a window of an archive, 512 ids of 16 bytes and their framing; the rest
+/// is room for later versions.
 pub const MAX_GOSSIP_BYTES: usize = 64 << 10;
 
 /// Bytes per blob chunk, and so the unit of progress and of verification of a transfer's pace.

@@ -54,10 +54,10 @@ pub use message::{
 };
 pub use quota::{Quota, Rate};
 
-/// The network that a peer is connected from, as the shell sees it: an IPv4 /16, an IPv6 /32, or the relay that it comes through.
+/// The network that a peer is connected from, as the shell sees it: an IPv4 /24 or an IPv6 /48.
 ///
 /// The machine compares prefixes and gives them no meaning. The shell names none for loopback and private networks, where many peers
-/// of one prefix are the normal case.
+/// of one prefix are the normal case, and none behind a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix(pub u64);
 

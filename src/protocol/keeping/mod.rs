@@ -3,7 +3,8 @@
 //! The *author* of a job (whose key signed the manifest, and who coordinates it normally) chooses *keepers* among the workers that it
 //! trusts most. The shell copies to each of them whatever is durable about the job, and lets no worker forget an outcome before its
 //! live keepers have it too. A keeper that hears no coordinator of the job for a while *adopts* it: it leases what is undecided under
-//! its own name, judges with its own trust, and believes no vote that it did not see (the author's decisions stand as they are). When
+//! its own name, judges with its own trust, and believes of what the author collected only what its workers signed (the author's decisions
+//! stand as they are, as its word). When
 //! the author is back it *recalls* the job: the keeper stops, hands back the votes it took, and the author merges and judges them
 //! (`owner/merge.rs`). Two coordinators at once cost executions, never a wrong or a lost result, so nothing here needs consensus.
 //!
@@ -38,7 +39,8 @@ pub const KEPT_JOBS_PER_AUTHOR_MAX: usize = 32;
 pub const ADOPTED_JOBS_MAX: usize = 16;
 /// The most of one author.
 pub const ADOPTED_JOBS_PER_AUTHOR_MAX: usize = 8;
-/// The most units that adopted jobs have in all, at some 200 bytes of memory each. A larger job is adopted when nothing else is.
+/// The most units that adopted jobs have in all, at some 400 bytes of memory each once they have votes. A larger job is adopted when
+/// nothing else is.
 pub const ADOPTED_UNITS_MAX: u32 = 1 << 20;
 
 /// Who keeps a job, as its author has signed it.

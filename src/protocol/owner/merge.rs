@@ -4,7 +4,8 @@
 //! The border has checked every signature. What a keeper says beyond that (in which order votes came, whom it leased what) is only
 //! its word: it can neither add a vote that nobody signed nor make two votes independent that are not, since key, network, lineage and
 //! record are looked at here and now. What it can do is let conspirators know of one another. So units that rest on such votes are
-//! audited twice as often as others, and nobody's record grows by them.
+//! audited twice as often as others (which the policies economy and strict do not need), and nobody's record grows by those that a
+//! keeper collected.
 
 use super::{
     LeaseToken, Owner, OwnerAction,

@@ -1,5 +1,5 @@
-//! The cases of TRUST.md that are about a single rule: 2 to 5, 7 to 10 and 21. Case 6 is
-//! `judge::proven_against_proven_is_decided_by_the_owner_and_the_liar_convicted`. Cases about whole populations are in `sim::trust_cases`.
+//! The cases of `src/TRUST.md` that are about a single rule: 2 to 5, 7 to 10 and 21. Case 6 is
+//! `judge_tests::proven_against_proven…`. Cases about whole populations are in `sim::trust_cases`.
 
 use super::*;
 use crate::protocol::verify::{AUDIT_RATE, AuditState};

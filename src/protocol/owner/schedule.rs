@@ -44,7 +44,7 @@ const BACKUP_AFTER: Duration = Duration::from_secs(5);
 const SEEN_PATIENCE: Duration = Duration::from_secs(15);
 /// See [`BACKUP_AFTER`].
 const BACKUP_OVER_TYPICAL: f64 = 3.0;
-/// The most leases of one unit at once: the attempt and two backups.
+/// A unit with so many leases gets no further backup: the attempt and two backups. A jury has more from the beginning.
 const LEASES_PER_UNIT_MAX: u8 = 3;
 /// With more leases out than this a job is not at its end, and nothing is backed up.
 const TAIL_LEASES_MAX: usize = 1024;

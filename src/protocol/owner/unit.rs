@@ -87,7 +87,7 @@ pub(super) struct FailureRecord {
     pub workers: BTreeSet<PeerId>,
 }
 
-/// Enough to try other machines first; a unit has failed for good long before.
+/// Enough to try other machines first. A unit on which so many failed, in twelve attempts or more, has failed for good.
 pub(super) const FAILED_WORKERS_KEPT: usize = 16;
 
 /// The units that want a vote and are not leased, by what they want. A unit is in at most one of the sets.

@@ -1,7 +1,7 @@
-//! The simulation cases of TRUST.md, each with its number, by the real coordinator or whole grids, from fixed seeds.
+//! The cases of `src/TRUST.md`, each with its number, by the real coordinator or whole grids, from fixed seeds.
 //!
-//! Cases 2 to 10 and 21 are about single rules and lie beside them, in `protocol/owner/rule_cases.rs`. Those here are about populations.
-//! Each runs in two sizes: a small one always, and the full size of TRUST.md when asked for:
+//! Those about single rules lie beside them; the page says where each is. Those here are about populations.
+//! Each runs in two sizes: a small one always, and the full size when asked for:
 //! `cargo test --release --no-default-features --lib -- --ignored full_size`.
 
 mod grids;
@@ -26,7 +26,7 @@ struct Size {
 
 /// What always runs.
 const SMALL: Size = Size { peers: 60, units: 1500 };
-/// As in TRUST.md.
+/// As in `src/TRUST.md`.
 const FULL: Size = Size { peers: 1000, units: 50_000 };
 
 impl Size {

@@ -3,6 +3,8 @@
 //!
 //! Each test collects every breach before it fails, one per line: what, where.
 
+mod pages;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -232,7 +234,7 @@ fn imports_point_one_way() {
     for source in tree().iter().filter(|source| source.is_of_crate()) {
         let Some(module) = source.module() else { continue };
         let Some(may) = allowed.get(module) else {
-            breaches.push(format!("{}: the module `{module}` is not in the table of tests/tidy.rs", source.path));
+            breaches.push(format!("{}: the module `{module}` is not in the table of tests/tidy/main.rs", source.path));
             continue;
         };
         for (line, imported) in imports(source) {
@@ -348,7 +350,7 @@ fn nothing_is_left_over() {
     const LEFTOVERS: [&str; 6] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), "dbg!", "todo!", "unimplemented!"];
     const PRINTS: [&str; 4] = ["println!", "print!", "eprintln!", "eprint!"];
     let mut breaches = Vec::new();
-    for source in tree().iter().filter(|source| source.is_rust() && source.path != "tests/tidy.rs") {
+    for source in tree().iter().filter(|source| source.is_rust() && source.path != "tests/tidy/main.rs") {
         for (at, line) in source.text.lines().enumerate() {
             let left = LEFTOVERS.iter().filter(|word| has_word(line, word));
             breaches.extend(left.map(|word| format!("{}:{}: {word}", source.path, at + 1)));
@@ -377,7 +379,7 @@ fn nothing_is_unwrapped_outside_tests() {
 #[test]
 fn tests_neither_sleep_nor_take_fixed_ports() {
     let mut breaches = Vec::new();
-    for source in tree().iter().filter(|source| source.is_rust() && source.is_test && source.path != "tests/tidy.rs") {
+    for source in tree().iter().filter(|source| source.is_rust() && source.is_test && source.path != "tests/tidy/main.rs") {
         for (line, text) in source.code() {
             // Between two looks at another process one may sleep, for as long as a constant says that has a name.
             if text.contains("sleep(Duration") || text.contains("sleep(std::time::Duration") {
@@ -407,89 +409,10 @@ fn the_tree_names_no_machine() {
                 let host: String =
                     line[at + scheme.len()..].chars().take_while(|c| c.is_ascii_alphanumeric() || ".-".contains(*c)).collect();
                 if !host.is_empty() && !HOSTS.contains(&&*host) {
-                    breaches.push(format!("{place}: the host {host} is not in the list of tests/tidy.rs"));
+                    breaches.push(format!("{place}: the host {host} is not in the list of tests/tidy/main.rs"));
                 }
             }
         }
     }
     none("the tree names somebody's machine", breaches);
-}
-
-/// The subcommands, as `src/cli/mod.rs` has them.
-fn subcommands() -> BTreeSet<String> {
-    let text = read("src/cli/mod.rs");
-    let (_, list) = text.split_once("enum Command {").expect("the commands are an enum");
-    let (list, _) = list.split_once('}').expect("it ends");
-    let names: BTreeSet<String> =
-        list.lines().filter_map(|line| line.trim().split_once('(')).map(|(name, _)| name.to_lowercase()).collect();
-    assert!(names.contains("submit"), "the list of commands is not understood: {names:?}");
-    names
-}
-
-#[test]
-fn the_readme_knows_each_command_and_no_other() {
-    let (readme, commands) = (read("README.md"), subcommands());
-    let mut breaches = Vec::new();
-    for command in &commands {
-        if !readme.contains(&format!("manyhands {command}")) {
-            breaches.push(format!("`manyhands {command}` is not mentioned"));
-        }
-    }
-    let cli: String = tree().into_iter().filter(|source| source.module() == Some("cli")).map(|source| source.text).collect();
-    let mut is_fenced = false;
-    for (at, line) in readme.lines().enumerate() {
-        is_fenced ^= line.starts_with("```");
-        let calls = line.split('`').skip(1).step_by(2).chain(is_fenced.then_some(line)).filter_map(|code| code.strip_prefix("manyhands "));
-        for call in calls {
-            let (command, rest) = call.split_once(' ').unwrap_or((call, ""));
-            if !commands.contains(command) {
-                breaches.push(format!("README.md:{}: there is no command `manyhands {command}`", at + 1));
-            }
-            // What follows a bare -- is for the unit.
-            for flag in rest.split_whitespace().take_while(|word| *word != "--").filter_map(|word| word.strip_prefix("--")) {
-                if !cli.contains(&format!(" {}:", flag.replace('-', "_"))) && !cli.contains(&format!("long = \"{flag}\"")) {
-                    breaches.push(format!("README.md:{}: no command has the flag --{flag}", at + 1));
-                }
-            }
-        }
-    }
-    none("README.md and the command line differ", breaches);
-}
-
-#[test]
-fn the_readme_has_the_exit_codes() {
-    let (readme, source) = (read("README.md"), read("src/cli/exit.rs"));
-    let (mut codes, mut meanings) = (BTreeMap::new(), BTreeMap::new());
-    for line in source.lines().filter_map(|line| line.trim().strip_prefix("Self::")) {
-        let Some((name, value)) = line.split_once(" => ") else { continue };
-        let value = value.trim_end_matches(',');
-        if let Ok(code) = value.parse::<u8>() {
-            codes.insert(name, code);
-        } else if let Some(text) = value.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
-            meanings.insert(name, text);
-        }
-    }
-    assert!(codes.len() > 5 && codes.len() == meanings.len(), "the exit codes are not understood: {codes:?} {meanings:?}");
-    let rows = codes.iter().map(|(name, code)| format!("| {code} | {} |", meanings[name]));
-    none("rows missing in the README's table of exit codes", rows.filter(|row| !readme.contains(row)));
-}
-
-#[test]
-fn the_changelog_knows_this_version() {
-    let (changelog, version) = (read("CHANGELOG.md"), env!("CARGO_PKG_VERSION"));
-    assert!(changelog.lines().any(|line| line.starts_with("## ") && line.contains(version)), "CHANGELOG.md: no heading for {version}");
-}
-
-#[test]
-fn the_architecture_page_names_files_that_exist() {
-    let page = read("src/ARCHITECTURE.md");
-    let mut missing = BTreeSet::new();
-    for quoted in page.split('`').skip(1).step_by(2) {
-        let is_path = quoted.contains('/') && quoted.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-        let looks_like_file = [".rs", ".proto", ".toml", "/"].iter().any(|end| quoted.ends_with(end));
-        if is_path && looks_like_file && !root().join("src").join(quoted).exists() && !root().join(quoted).exists() {
-            missing.insert(quoted);
-        }
-    }
-    none("src/ARCHITECTURE.md names what is not there", missing);
 }
