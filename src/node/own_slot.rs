@@ -18,7 +18,8 @@ pub(crate) struct OwnSlot<T> {
 impl<T> Drop for OwnSlot<T> {
     fn drop(&mut self) {
         self.results.close();
-        self.stopper.kill();
+        // For good: a slot that still starts would take being killed for something that was before its module.
+        self.stopper.close();
     }
 }
 
@@ -57,4 +58,19 @@ pub(crate) fn load(slot: &mut SlotProcess, store: &Store, module: Digest) -> Res
         Ok(None) => Err(io::Error::from(io::ErrorKind::NotFound)),
         Err(error) => Err(io::Error::other(error)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That nothing runs in a slot that is closed is tested in `tests/sandbox.rs`.
+    #[test]
+    fn what_is_dropped_while_it_starts_is_closed_for_good() {
+        let (sender, results) = mpsc::channel::<()>(1);
+        let stopper = Stopper::default();
+        drop(OwnSlot { results, stopper: stopper.clone() });
+        assert!(sender.is_closed());
+        assert!(format!("{stopper:?}").contains("closed: true"), "{stopper:?}");
+    }
 }

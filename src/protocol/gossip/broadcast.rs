@@ -2,7 +2,7 @@
 //! *lazy* ones. An announcement that stays away is asked for along a lazy edge, which becomes eager when that happens often.
 //!
 //! An edge that brings a duplicate is pruned, so the eager edges become a spanning tree. Whatever a neighbour promises (`IHave`) is
-//! bounded, asked for a bounded number of times and held against it when it does not come.
+//! bounded, asked for a bounded number of times and held against it when it does not come. What comes and is refused was no false promise.
 
 use super::{
     Rejection, Turn,
@@ -114,6 +114,28 @@ impl Broadcast {
         let mut have = self.forget_missing(id);
         have.push(from);
         have
+    }
+
+    /// An announcement has come and a quota of ours refuses it. It exists, so nobody is asked or blamed for it any more, and the repair
+    /// may bring it later.
+    ///
+    /// Whoever announces it again is asked again, which earns it nothing: each round takes an id of its quota and either a message of its
+    /// quota, which it could send us unasked, or a strike. We send one id for it.
+    pub(super) fn on_refused(&mut self, id: MessageId) {
+        self.forget_missing(id);
+    }
+
+    /// A neighbour sent an announcement without any life left. That is its word alone, which nobody signed: its own promise is settled,
+    /// and those of others stand, or it could keep the announcement from us.
+    pub(super) fn on_expired(&mut self, id: MessageId, from: PeerId) {
+        let Some(missing) = self.missing.get_mut(&id) else { return };
+        let Some(place) = missing.holders.iter().position(|holder| *holder == from) else { return };
+        missing.holders.remove(place);
+        missing.asked = missing.asked.filter(|asked| *asked != from);
+        self.edges.entry(from).and_modify(|edge| edge.promises = edge.promises.saturating_sub(1));
+        if missing.holders.is_empty() {
+            self.forget_missing(id);
+        }
     }
 
     /// A neighbour holds announcements: those that we lack are waited for.

@@ -357,9 +357,11 @@ impl Gossip {
                     return broadcast.on_duplicate(&mut turn, from, envelope.id(), [first, path]);
                 }
                 if envelope.lifetime().is_zero() {
+                    broadcast.on_expired(envelope.id(), from);
                     return turn.reject(from, Rejection::Expired);
                 }
                 if let Err(reason) = ledger.take_in(now, envelope.author(), &config.quotas) {
+                    broadcast.on_refused(envelope.id());
                     return turn.reject(from, reason);
                 }
                 archive.insert(now, envelope.clone(), path, config);

@@ -1,6 +1,7 @@
 //! One machine, its neighbours played by the test: what it does, and above all what it refuses to do.
 
 mod places;
+mod promises;
 
 use super::*;
 use core::time::Duration;
