@@ -12,7 +12,7 @@ use crate::{
         fraud::{Accusation, Evidence, MANIFEST_BYTES_MAX, Receipt},
         ids::{JobId, PeerId, UnitIndex},
         job::{Manifest, unit_seed},
-        outcome::{Outcome, UnitLimits, Value},
+        outcome::{Outcome, Value},
         peer::Event,
     },
     sandbox::{SlotError, SlotProcess, Task},
@@ -20,6 +20,7 @@ use crate::{
     wire,
 };
 use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// A unit that takes longer here is not run to its end: nobody may have this machine work for hours by accusing somebody.
 const WALL_MAX: Duration = Duration::from_secs(300);
@@ -47,6 +48,8 @@ impl Node {
     pub(super) fn accuse(&mut self, accused: PeerId, job: JobId, unit: UnitIndex, second: Option<&Vote>) {
         let found = tokio::task::block_in_place(|| Ok((self.store.vote(job, unit, accused)?, self.store.signed_manifest(job)?)));
         let (first, signed) = match found {
+            // Who was given a state to go on from can show nobody that it was its own.
+            Ok((Some(first), _)) if !first.rests_on.is_empty() => return,
             Ok((Some(first), Some(signed))) => (Receipt::from(&first), signed),
             // What was never durable convicts nobody elsewhere.
             Ok(_) => return,
@@ -99,7 +102,7 @@ impl Node {
                 // Nobody waits any more when the node ends.
                 let _ = results.blocking_send(slot.ok().and_then(|slot| run(slot, &store, &recheck)));
             });
-            let value = slot.next().await.flatten();
+            let value = timeout(WALL_MAX, slot.next()).await.ok().flatten().flatten();
             // The node may be ending.
             let _ = handle.event(Event::Rechecked(value)).await;
         });
@@ -119,7 +122,8 @@ fn run(mut slot: SlotProcess, store: &Store, recheck: &Recheck) -> Option<Value>
         stdin: Arc::from([]),
         files: Vec::new(),
         seed: unit_seed(*job, *unit),
-        limits: UnitLimits { wall: manifest.limits.wall.min(WALL_MAX), ..manifest.limits },
+        // As they are: a program sees how long it may sleep.
+        limits: manifest.limits,
     };
     let mut value = None;
     slot.run_batch(std::slice::from_ref(&task), &mut |_, report| {

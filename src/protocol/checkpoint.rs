@@ -40,7 +40,8 @@ impl Checkpoint {
     }
 }
 
-/// Whose checkpoints a result rests on, besides the work of its own worker. In the order of their keys, each once.
+/// Whose checkpoints a result rests on, besides the work of its own worker. In the order of their keys, each once. A worker that goes on
+/// from its own checkpoint alone is named itself, so that its receipt says that it was given a state: as a voter it rests on nobody then.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub struct Authors([Option<PeerId>; AUTHORS_MAX]);
 

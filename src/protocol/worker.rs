@@ -231,10 +231,11 @@ impl Worker {
                 continue;
             }
             let Lease { ordinal, token, input, rests_on, .. } = *lease;
-            coordinator
-                .running
-                .insert(run, Running { ordinal, token, input, rests_on, checkpoint: None, unsent: false, resumed: lease.from.is_some() });
-            self.actions.push(WorkerAction::Run { run, from: lease.from.clone() });
+            // What goes on from a state that the coordinator names is never signed as this worker's own work alone: it may be any state.
+            let from = lease.from.clone().filter(|_| !rests_on.is_empty());
+            let resumed = from.is_some();
+            coordinator.running.insert(run, Running { ordinal, token, input, rests_on, checkpoint: None, unsent: false, resumed });
+            self.actions.push(WorkerAction::Run { run, from });
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::protocol::{
-    checkpoint::Authors,
+    chain::Links,
+    checkpoint::{Authors, Checkpoint},
     ids::Digest,
     outcome::{Exit, Value},
     owner::LeaseToken,
@@ -75,6 +76,17 @@ impl Bench {
     fn nothing_else(mut self) {
         assert_eq!(self.take(), []);
     }
+}
+
+#[test]
+fn a_state_that_nobody_is_said_to_stand_behind_is_not_gone_on_from() {
+    let (links, state) = (Arc::new(Links::default()), Digest([3; 32]));
+    let from = Some(Arc::new(Checkpoint { gas: 5, state, bytes: 9, links, rests_on: Authors::NONE }));
+    let mut bench = Bench::at_work(2);
+    let of_another = Lease { from: from.clone(), rests_on: Authors::NONE.with(key(7)).unwrap(), ..lease(4) };
+    let of_nobody = Lease { from: from.clone(), ..lease(5) };
+    bench.worker.leased(bench.now, key(1), JOB, &[of_another, of_nobody]);
+    assert_eq!(bench.take(), [WorkerAction::Run { run: run(1, 4), from }, WorkerAction::Run { run: run(1, 5), from: None }]);
 }
 
 #[test]

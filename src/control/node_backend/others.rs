@@ -108,7 +108,7 @@ fn kept_unit_view(unit: UnitIndex, verdict: Option<&Verdict>, votes: &[Vote]) ->
         struck: false,
         set_aside: false,
         platform: vote.platform,
-        rests_on: vote.rests_on,
+        rests_on: vote.rests_on.without(vote.worker),
     };
     let (need, confidence, different_networks, failures) = (0, None, false, None);
     let (votes, checkpoint, resumed) = (votes.iter().map(vote).collect(), None, Vec::new());

@@ -226,8 +226,9 @@ impl OwnJob {
         let Vote { worker, ordinal, position, platform, value, output_bytes, origin, .. } = *vote;
         let at = unit.votes.partition_point(|other| (other.position, other.worker) < (position, worker));
         unit.votes.insert(at, UnitVote { worker, ordinal, position, platform, value, output_bytes, origin, struck, credited: false });
-        if !vote.rests_on.is_empty() {
-            self.rests.insert((vote.unit, worker), vote.rests_on);
+        let others = vote.rests_on.without(worker);
+        if !others.is_empty() {
+            self.rests.insert((vote.unit, worker), others);
         }
         unit.next_attempt = unit.next_attempt.max(vote.attempt.0.min(ATTEMPT_MAX) + 1);
         let phase = unit.phase;

@@ -201,14 +201,15 @@ impl Owner {
         (Some(checkpoint), rests_on)
     }
 
-    /// On whom a result of this worker would rest that goes on from there; none when it may not.
+    /// On whom a result of this worker would rest that goes on from there: itself where on nobody else; none when it may not.
     fn rests_for(&self, now: Instant, id: JobId, index: UnitIndex, want: Want, worker: PeerId, kept: &Kept) -> Option<Authors> {
         let job = &self.jobs[&id];
         let unit = job.unit(index).filter(|unit| !unit.output_wanted)?;
         let own = kept.checkpoint.rests_on;
         let authors = if kept.author == worker { own } else { own.without(worker).with(kept.author)? }.without(worker);
         if authors.is_empty() {
-            return Some(authors);
+            // It is told that it goes on from its own word, for it cannot know that, and signs so.
+            return authors.with(worker);
         }
         let proven = match want {
             Want::First | Want::Another(Voter::Anyone) => false,

@@ -89,7 +89,7 @@ fn a_worker_that_is_back_goes_on_with_its_own_and_answers_for_it_alone() {
     desk.lose(1);
     desk.worker(1, 1);
     let lease = desk.lease(1);
-    assert_eq!((lease.unit, begins(&lease)), (lost.unit, (Some(600), Authors::NONE)));
+    assert_eq!((lease.unit, begins(&lease)), (lost.unit, (Some(600), authors(&[1]))));
     desk.answer(1, &lease, 7);
     desk.leases.clear();
     desk.worker(2, 1);
@@ -252,7 +252,7 @@ fn the_owners_machine_goes_on_from_nothing_but_its_own() {
     desk.lose(ME);
     desk.worker(ME, 1);
     let own = desk.lease(ME);
-    assert_eq!(begins(&own), (Some(300), Authors::NONE));
+    assert_eq!(begins(&own), (Some(300), Authors::NONE.with(key(ME)).unwrap()));
     desk.answer(ME, &own, 7);
     assert_eq!(desk.state(0), UnitState::Verified);
 }
