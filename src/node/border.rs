@@ -237,22 +237,8 @@ impl Node {
         // Nothing is fetched for a report that will not be taken.
         let welcome = self.peer.owner().may_report(from, job, &report).is_ok();
         match report.outcome {
-            Outcome::Value(value) if welcome && report.output.is_none() && !self.holds(value.output) => {
-                self.fetch_output(from, job, value.output, report);
-            }
+            Outcome::Value(value) if welcome && report.output.is_none() => self.take_output(from, job, value.output, report),
             Outcome::Value(_) | Outcome::Failed(_) => self.event(Event::Reported { from, job, report }),
-        }
-    }
-
-    fn fetch_output(&mut self, from: PeerId, job: JobId, digest: Digest, mut report: Report) {
-        let bytes = report.output_bytes;
-        let allowed = self.peer.owner().manifest(job).is_some_and(|manifest| bytes <= manifest.limits.output_bytes);
-        let wanted = Wanted { digest, length: Some(bytes), at_most: bytes };
-        let fetch = Fetch { wanted, holders: vec![from], goal: Goal::Output { from, job, report: Box::new(report.clone()) } };
-        if !allowed || !self.fetches.push(fetch) {
-            tracing::info!(peer = %from.short(), bytes, "a large output is not fetched: more than the job allows, or too many at once");
-            report.outcome = Outcome::Failed(AttemptFailure::MissingBlob);
-            self.event(Event::Reported { from, job, report });
         }
     }
 
@@ -316,8 +302,10 @@ impl Node {
     }
 
     fn on_leases(&mut self, from: PeerId, job: JobId, leases: Vec<Lease>) -> Option<String> {
-        if !self.runs.is_described(from, job) {
-            return Some("leases of a job that was not described".into());
+        let Some(manifest) = self.runs.description(from, job) else { return Some("leases of a job that was not described".into()) };
+        // What a worker signs says which input it was given only where one belongs to the job.
+        if leases.iter().any(|lease| lease.input.is_some() != manifest.has_table()) {
+            return Some("inputs that do not fit the job".into());
         }
         let mut plain = Vec::with_capacity(leases.len());
         for Lease { unit, attempt, token, ordinal, duration, input, from: checkpoint, rests_on } in leases {

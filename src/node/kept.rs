@@ -108,7 +108,7 @@ impl Node {
     /// Signs a page of the receipts that are kept for a coordinator, and sends it.
     pub(super) fn send_receipts(&mut self, to: PeerId, job: JobId, after: u64) {
         // Whoever has shown that it may coordinate the job gets what others leased, too.
-        let coordinator = (!self.runs.is_described(to, job)).then_some(to);
+        let coordinator = self.runs.description(to, job).is_none().then_some(to);
         let read = tokio::task::block_in_place(|| self.store.kept_receipts(coordinator, job, after, BATCH_MAX));
         let (receipts, next) = match read {
             Ok(page) => page,

@@ -31,6 +31,7 @@ mod look;
 
 mod inputs;
 mod outbox;
+mod outputs;
 mod runs;
 mod saving;
 

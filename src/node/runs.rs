@@ -108,11 +108,8 @@ impl Runs {
         described.push_back((job, Arc::new(manifest)));
     }
 
-    pub fn is_described(&self, coordinator: PeerId, job: JobId) -> bool {
-        self.description(coordinator, job).is_some()
-    }
-
-    fn description(&self, coordinator: PeerId, job: JobId) -> Option<Arc<Manifest>> {
+    /// What a coordinator said that a job is.
+    pub fn description(&self, coordinator: PeerId, job: JobId) -> Option<Arc<Manifest>> {
         let described = self.described.get(&coordinator)?;
         described.iter().find(|(known, _)| *known == job).map(|(_, manifest)| manifest.clone())
     }

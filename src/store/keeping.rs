@@ -79,6 +79,8 @@ pub struct KeptSize {
     pub bytes: u64,
     /// When this machine learnt that it has ended, in seconds since 1970.
     pub ended_unix: Option<u64>,
+    /// This machine went on with it, so what is here may be nowhere else.
+    pub adopted: bool,
 }
 
 /// A blob that a job needs.
@@ -137,9 +139,17 @@ impl Store {
         })
     }
 
-    /// What each job of others takes, about: its blobs, half a kibibyte for each vote, what is bound included, and for itself.
+    /// What each job of others takes, about: its blobs and rows, half a kibibyte for each vote, what is bound included, and for itself.
     pub fn kept_for_others(&self) -> Result<Vec<KeptSize>, StoreError> {
         const ROW_BYTES: i64 = 512;
+        // Each sum for one job, with what a row and its place in an index take.
+        const OF_ROWS: [&str; 5] = [
+            "SELECT ifnull(sum(length(name) + ifnull(length(inline), 0) + 128), 0) FROM unit WHERE key BETWEEN ?1 AND ?2",
+            "SELECT ifnull(sum(length(bytes) + 64), 0) FROM log WHERE key BETWEEN ?1 AND ?2",
+            "SELECT 512 * count(*) FROM vote WHERE key BETWEEN ?1 AND ?2",
+            "SELECT 128 * count(*) FROM verdict WHERE key BETWEEN ?1 AND ?2",
+            "SELECT 64 * count(*) FROM failures WHERE key BETWEEN ?1 AND ?2",
+        ];
         self.read(|connection| {
             let mut jobs = connection.prepare_cached("SELECT * FROM job WHERE role <> ?1")?;
             let mut rows = jobs.query([Role::Own.number()])?;
@@ -148,11 +158,14 @@ impl Store {
                 let number: i64 = row.get("number")?;
                 let encoded = i64::try_from(row.get_ref("manifest")?.as_bytes().map_or(0, <[u8]>::len)).unwrap_or(i64::MAX);
                 let mut bytes = bound_bytes(connection, number)?.saturating_add(ROW_BYTES).saturating_add(encoded);
-                let sql = "SELECT ifnull(sum(size), 0) FROM blob JOIN pin ON pin.digest = blob.digest WHERE pin.job = ?1";
+                // Also blobs that are not here yet are named.
+                let sql =
+                    "SELECT ifnull(sum(ifnull(size, 0) + 128), 0) FROM pin LEFT JOIN blob ON blob.digest = pin.digest WHERE pin.job = ?1";
                 bytes += connection.prepare_cached(sql)?.query_row([number], |row| row.get::<_, i64>(0))?;
                 let (first, last) = schema::keys(number);
-                let sql = "SELECT 512 * count(*) FROM vote WHERE key BETWEEN ?1 AND ?2";
-                bytes += connection.prepare_cached(sql)?.query_row([first, last], |row| row.get::<_, i64>(0))?;
+                for sql in OF_ROWS {
+                    bytes += connection.prepare_cached(sql)?.query_row([first, last], |row| row.get::<_, i64>(0))?;
+                }
                 let (id, manifest) = load_manifest(row)?;
                 let ended_unix: Option<i64> = row.get("ended_unix")?;
                 kept.push(KeptSize {
@@ -160,6 +173,7 @@ impl Store {
                     author: manifest.owner,
                     bytes: bytes.cast_unsigned(),
                     ended_unix: ended_unix.map(i64::cast_unsigned),
+                    adopted: Role::numbered(row.get("role")?)? == Role::Adopted,
                 });
             }
             Ok(kept)

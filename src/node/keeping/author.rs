@@ -319,6 +319,7 @@ impl Node {
             KeeperMessage::Refused { job, reason } => {
                 // One that has ended is not offered again on a new stream, but its keeper may have let it go.
                 let was_sent = keeper.jobs.remove(&job).is_some();
+                keeper.outbox.drop_pages(|at| at.job == job);
                 self.event(Event::KeeperAnswered { from, job, keeps: false });
                 if was_sent {
                     tracing::info!(peer = %from.short(), job = %job.short(), reason, "a peer does not keep the job");

@@ -30,7 +30,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant, UNIX_EPOCH},
 };
@@ -61,6 +61,8 @@ pub(in crate::node) struct Authors {
 struct Author {
     outbox: Outbox<pb::KeeperMessage, HandBackAt>,
     jobs: BTreeMap<JobId, Arriving>,
+    /// Jobs that were refused: more of them may be on its way.
+    refused: BTreeSet<JobId>,
 }
 
 /// A job on its author's stream.
@@ -86,7 +88,10 @@ impl Authors {
 
 impl Node {
     pub(in crate::node) fn on_author_opened(&mut self, peer: PeerId, outbound: Outbound<pb::KeeperMessage>) {
-        self.keeping.authors.streams.insert(peer, Author { outbox: Outbox::new(Some(outbound)), jobs: BTreeMap::new() });
+        self.keeping
+            .authors
+            .streams
+            .insert(peer, Author { outbox: Outbox::new(Some(outbound)), jobs: BTreeMap::new(), refused: BTreeSet::new() });
         self.event(Event::AuthorHeard(peer));
     }
 
@@ -120,6 +125,7 @@ impl Node {
 
     /// Removes a job behind this turn's facts, once.
     fn remove_kept(&mut self, job: JobId) {
+        self.keeping.authors.room.remove(job);
         if !self.is_being_removed(job) {
             self.keeping.removals.push(Write::RemoveJob(job));
         }
@@ -145,6 +151,10 @@ impl Node {
     }
 
     fn take_from_author(&mut self, from: PeerId, message: KeepMessage) -> Result<(), String> {
+        let refused = self.keeping.authors.streams.get(&from).map(|author| &author.refused);
+        if part_of(&message).is_some_and(|job| refused.is_some_and(|refused| refused.contains(&job))) {
+            return Ok(());
+        }
         match message {
             KeepMessage::Offer(description) => self.on_keep_offer(from, *description),
             KeepMessage::Units { job, first, units } => {
@@ -215,9 +225,10 @@ impl Node {
             None => self.keeping.authors.room.refusal_of_another(from),
         };
         if let Some(reason) = refusal {
-            self.say(from, KeeperMessage::Refused { job, reason: reason.to_owned() });
+            self.say_refused(from, job, reason);
             return Ok(());
         }
+        self.keeping.authors.room.add(from, job, 0);
         let again = match self.arriving(from, job) {
             // On one stream nothing comes twice.
             Ok(arriving) => arriving.again,
@@ -227,6 +238,7 @@ impl Node {
         let list = keepers.keepers.clone();
         self.keeping.writes.push(Write::Arrive(Box::new(NewKept { id: job, manifest: encoded, signature, keepers })));
         let Some(author) = self.keeping.authors.streams.get_mut(&from) else { return Ok(()) };
+        author.refused.remove(&job);
         let manifest = Arc::new(manifest);
         let (complete, votes) = author.jobs.remove(&job).map_or((false, 0), |before| (before.complete, before.votes));
         author.jobs.insert(job, Arriving { manifest, keepers: list, complete, again, fetching: 0, votes });
@@ -320,7 +332,7 @@ impl Node {
 
     /// Counts what a job takes; one that takes too much is not kept any more.
     fn weigh(&mut self, author: PeerId, job: JobId, bytes: u64) {
-        self.keeping.authors.room.add(author, bytes);
+        self.keeping.authors.room.add(author, job, bytes);
         if self.keeping.authors.room.refusal(author).is_none() {
             return;
         }
@@ -333,8 +345,19 @@ impl Node {
 
     fn refuse_job(&mut self, author: PeerId, job: JobId, reason: &str) {
         tracing::info!(job = %job.short(), reason, "a job is not kept");
-        self.say(author, KeeperMessage::Refused { job, reason: reason.to_owned() });
+        self.say_refused(author, job, reason);
         self.forget_kept(author, job);
+    }
+
+    /// What more of it is on its way is of no use, and no offence.
+    fn say_refused(&mut self, author: PeerId, job: JobId, reason: &str) {
+        if let Some(author) = self.keeping.authors.streams.get_mut(&author) {
+            if author.refused.len() >= REFUSED_MAX {
+                author.refused.clear();
+            }
+            author.refused.insert(job);
+        }
+        self.say(author, KeeperMessage::Refused { job, reason: reason.to_owned() });
     }
 
     fn forget_kept(&mut self, author: PeerId, job: JobId) {
@@ -459,5 +482,15 @@ impl Node {
     }
 }
 
+/// The job of which this is a part, behind its offer.
+fn part_of(message: &KeepMessage) -> Option<JobId> {
+    match message {
+        KeepMessage::Units { job, .. } | KeepMessage::Facts { job, .. } | KeepMessage::Copied(job) => Some(*job),
+        KeepMessage::Offer(_) | KeepMessage::Alive | KeepMessage::Dismiss(_) | KeepMessage::Recall(_) => None,
+    }
+}
+
+/// Refused jobs of one author that are remembered: more than it offers at a time.
+const REFUSED_MAX: usize = 256;
 /// Jobs of one author that may be on their way here at a time.
 const ARRIVING_MAX: usize = 8;

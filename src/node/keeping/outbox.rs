@@ -52,6 +52,11 @@ impl<M, P: Clone> Outbox<M, P> {
         self.items.push_back(item);
     }
 
+    /// Pages that nobody wants any more.
+    pub fn drop_pages(&mut self, unwanted: impl Fn(&P) -> bool) {
+        self.items.retain(|item| !matches!(item, Item::Pages(place) if unwanted(place)));
+    }
+
     /// Bytes of messages that wait.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -2,7 +2,8 @@
 //! there, and the keeper removes what is named here.
 //!
 //! A job is kept as long as it runs, unless its author takes too much. What is kept of one that has ended is a convenience, since its
-//! author has it too: it goes after [`ENDED_KEPT_FOR`], or earlier where the room is needed.
+//! author has it too: it goes after [`ENDED_KEPT_FOR`], or earlier where the room is needed. What this machine itself went on with,
+//! while the author was away, may be nowhere else, and stays that long.
 
 use crate::{
     protocol::ids::{JobId, PeerId},
@@ -32,22 +33,35 @@ const NO_ROOM: &str = "no room for other people's jobs";
 /// What other people's jobs take.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    jobs: usize,
+    jobs: BTreeMap<JobId, (PeerId, u64)>,
     bytes: BTreeMap<PeerId, u64>,
 }
 
 impl Room {
     /// Counts what is stored.
     pub fn of(kept: &[KeptSize]) -> Self {
-        let mut room = Self { jobs: kept.len(), bytes: BTreeMap::new() };
-        kept.iter().for_each(|job| room.add(job.author, job.bytes));
+        let mut room = Self::default();
+        kept.iter().for_each(|job| room.add(job.author, job.id, job.bytes));
         room
     }
 
-    /// More has come for a job of this author.
-    pub fn add(&mut self, author: PeerId, bytes: u64) {
+    /// More has come for a job, or its first.
+    pub fn add(&mut self, author: PeerId, job: JobId, bytes: u64) {
+        let (_, of_job) = self.jobs.entry(job).or_insert((author, 0));
+        *of_job = of_job.saturating_add(bytes);
         let of_author = self.bytes.entry(author).or_default();
         *of_author = of_author.saturating_add(bytes);
+    }
+
+    /// A job goes.
+    pub fn remove(&mut self, job: JobId) {
+        let Some((author, bytes)) = self.jobs.remove(&job) else { return };
+        let left = self.bytes.get(&author).copied().unwrap_or(0).saturating_sub(bytes);
+        if left > 0 {
+            self.bytes.insert(author, left)
+        } else {
+            self.bytes.remove(&author)
+        };
     }
 
     /// Why nothing more comes of a job of this author, if so. Where there is no room it meets those who take more than others.
@@ -64,7 +78,7 @@ impl Room {
     /// Why no further job of this author is kept, if so.
     pub fn refusal_of_another(&self, author: PeerId) -> Option<&'static str> {
         match () {
-            () if self.jobs >= JOBS_MAX => Some("too many jobs of others are kept"),
+            () if self.jobs.len() >= JOBS_MAX => Some("too many jobs of others are kept"),
             () if self.is_full() => Some(NO_ROOM),
             () => self.refusal(author),
         }
@@ -87,8 +101,14 @@ pub(super) fn outdated(kept: &[KeptSize], now_unix: u64) -> Vec<JobId> {
     for (at, job) in ended {
         let age = Duration::from_secs(now_unix.saturating_sub(at));
         let left = of_author.entry(job.author).or_default();
-        let is_tight = bytes > TIGHT_BYTES || jobs > JOBS_MAX / 2;
-        if age >= ENDED_KEPT_FOR || *left > ENDED_OF_AUTHOR_MAX || (is_tight && age >= ENDED_KEPT_AT_LEAST) {
+        // Small jobs cost nothing, so where there are too many nobody may keep the places for a day.
+        let too_many = jobs > JOBS_MAX / 2;
+        let goes = match job.adopted {
+            _ if age >= ENDED_KEPT_FOR => true,
+            true => too_many && age >= ENDED_KEPT_AT_LEAST,
+            false => too_many || *left > ENDED_OF_AUTHOR_MAX || (bytes > TIGHT_BYTES && age >= ENDED_KEPT_AT_LEAST),
+        };
+        if goes {
             bytes = bytes.saturating_sub(job.bytes);
             jobs -= 1;
             *left -= 1;
@@ -108,7 +128,7 @@ mod tests {
     fn job(id: u16, author: u8, bytes: u64, days: Option<u64>) -> KeptSize {
         let mut name = [0; 32];
         name[..2].copy_from_slice(&id.to_be_bytes());
-        KeptSize { id: JobId(name), author: PeerId([author; 32]), bytes, ended_unix: days.map(|days| NOW - days * DAY) }
+        KeptSize { id: JobId(name), author: PeerId([author; 32]), bytes, ended_unix: days.map(|days| NOW - days * DAY), adopted: false }
     }
 
     fn gone(kept: &[KeptSize]) -> Vec<u16> {
@@ -132,6 +152,19 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_nowhere_else_stays_longer() {
+        let adopted = |id, days| KeptSize { adopted: true, ..job(id, 1, BYTES_MAX, Some(days)) };
+        assert_eq!(gone(&[adopted(1, 29), adopted(2, 30), job(3, 1, 9, Some(1))]), [2, 3]);
+        assert_eq!(gone(&(0..70).map(|n| adopted(n, 0)).collect::<Vec<_>>()), [0_u16; 0]);
+    }
+
+    #[test]
+    fn places_are_not_held_by_many_small_jobs() {
+        let kept: Vec<KeptSize> = (0..3000).map(|n| job(n, (n / 60) as u8, 9, Some(0))).collect();
+        assert_eq!(gone(&kept).len(), 3000 - JOBS_MAX / 2);
+    }
+
+    #[test]
     fn one_author_has_few_that_have_ended_and_no_others_go_for_them() {
         let mut kept: Vec<KeptSize> = (0..70).map(|n| job(n, 1, 9, Some(0))).collect();
         kept.push(job(100, 2, 9, Some(20)));
@@ -140,15 +173,17 @@ mod tests {
 
     #[test]
     fn an_author_gets_no_more_than_its_share_and_all_together_no_more_than_there_is() {
-        let (greedy, other) = (PeerId([1; 32]), PeerId([2; 32]));
+        let (greedy, other, small) = (PeerId([1; 32]), PeerId([2; 32]), job(2, 1, 0, None).id);
         let mut room = Room::of(&[job(1, 1, OF_AUTHOR_BYTES_MAX, None)]);
         assert_eq!((room.refusal(greedy), room.refusal(other)), (None, None));
-        room.add(greedy, 1);
+        room.add(greedy, small, 1);
         assert!(room.refusal(greedy).is_some() && room.refusal_of_another(other).is_none());
         let mut room = Room::of(&[job(1, 1, OF_AUTHOR_BYTES_MAX, None)]);
-        room.add(other, BYTES_MAX - OF_AUTHOR_BYTES_MAX);
+        room.add(other, small, BYTES_MAX - OF_AUTHOR_BYTES_MAX);
         assert!(room.refusal_of_another(other).is_some(), "there is no room");
         assert!(room.refusal(other).is_none() && room.refusal(greedy).is_some(), "for him who has most of it");
+        room.remove(job(1, 1, 0, None).id);
+        assert!(room.refusal(greedy).is_none(), "what has gone makes room at once");
         let many: Vec<KeptSize> = (0..4096).map(|n| job(n, 1, 0, None)).collect();
         assert!(Room::of(&many).refusal_of_another(other).is_some() && Room::of(&many).refusal(other).is_none());
     }

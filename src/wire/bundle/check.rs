@@ -11,7 +11,6 @@ use crate::{
     protocol::{
         ids::{Digest, PeerId, UnitIndex},
         job::{Inputs, Policy, TableDigest, input_digest},
-        outcome::Value,
     },
     wire::receipt::{self, Claim},
 };
@@ -39,6 +38,12 @@ pub enum Problem {
     /// One key voted twice.
     #[error("one key voted twice")]
     SameKeyTwice {
+        /// Whose.
+        worker: PeerId,
+    },
+    /// A receipt for what was decided, which is missed, does not say what its unit was given: it is from before receipts did.
+    #[error("a receipt does not name the unit's input, so it backs nothing")]
+    NoInput {
         /// Whose.
         worker: PeerId,
     },
@@ -277,8 +282,9 @@ fn check_contents<R: Read>(reader: &mut BundleReader<R>, unit: &Unit, checked: &
 fn check_votes(unit: &Unit, checked: &mut Checked, voters: &mut BTreeSet<PeerId>) {
     let (job, owner, policy) = (checked.header.job(), checked.header.manifest.owner, checked.header.manifest.policy);
     let input = checked.header.manifest.has_table().then(|| input_digest(&unit.name, unit.input));
-    let (mut seen, mut backing, mut shared) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-    for BundledVote { worker, claim, proof, counted: _, proven: _, struck } in &unit.votes {
+    let (mut seen, mut backing, mut nameless) = (BTreeSet::new(), Vec::new(), Vec::new());
+    for vote in &unit.votes {
+        let BundledVote { worker, claim, proof, counted: _, proven: _, struck } = vote;
         checked.receipts += 1;
         if receipt::check(proof, *worker, job, &Claim { input, ..*claim }).is_err() {
             checked.receipts_bad += 1;
@@ -292,34 +298,57 @@ fn check_votes(unit: &Unit, checked: &mut Checked, voters: &mut BTreeSet<PeerId>
         if voters.len() < VOTERS_COUNTED_MAX {
             voters.insert(*worker);
         }
-        if !struck && unit.value == Some(claim.value) {
-            if claim.rests_on.is_empty() {
-                backing.insert(*worker);
-            } else {
-                shared.push((*worker, claim.rests_on));
-            }
+        if *struck || unit.value != Some(claim.value) {
+            continue;
+        }
+        // It is genuine, and was perhaps computed from something else.
+        if input.is_some() && !receipt::covers_input(proof) {
+            nameless.push(*worker);
+        } else {
+            backing.push(vote);
+        }
+    }
+    if unit.value.is_none() {
+        return;
+    }
+    let (backing, needed) = (independent(backing), votes_needed(policy));
+    let problem = if unit.by_owner {
+        (!backing.contains(&owner)).then_some(Problem::NotByOwner)
+    } else {
+        (backing.len() < needed).then_some(Problem::TooFewReceipts { found: backing.len(), needed })
+    };
+    if let Some(problem) = problem {
+        nameless.into_iter().for_each(|worker| checked.note(unit.unit, Problem::NoInput { worker }));
+        checked.note(unit.unit, problem);
+    }
+}
+
+/// Who of those who back a value counts.
+fn independent<'a>(backing: impl IntoIterator<Item = &'a BundledVote>) -> BTreeSet<PeerId> {
+    let (mut counted, mut shared) = (BTreeSet::new(), Vec::new());
+    for BundledVote { worker, claim, .. } in backing {
+        if claim.rests_on.is_empty() {
+            counted.insert(*worker);
+        } else {
+            shared.push((*worker, claim.rests_on));
         }
     }
     // One that rests on others stands for all of them: it counts only beside votes with which none of them has to do.
-    let mut behind = backing.clone();
+    let mut behind = counted.clone();
     for (worker, authors) in shared {
         let all: Vec<PeerId> = std::iter::once(worker).chain(authors.iter()).collect();
         if all.iter().all(|peer| !behind.contains(peer)) {
-            backing.insert(worker);
+            counted.insert(worker);
             behind.extend(all);
         }
     }
-    let Some(Value { .. }) = unit.value else { return };
-    if unit.by_owner {
-        if !backing.contains(&owner) {
-            checked.note(unit.unit, Problem::NotByOwner);
-        }
-        return;
-    }
-    let needed = votes_needed(policy);
-    if backing.len() < needed {
-        checked.note(unit.unit, Problem::TooFewReceipts { found: backing.len(), needed });
-    }
+    counted
+}
+
+/// Whether a unit is decided by fewer votes than its job's policy asks for, and not by the owner's own. It may be right all the same: the
+/// owner's check of one segment counts like a vote, and leaves no receipt. Nobody else can know that.
+pub fn rests_on_too_few(unit: &Unit, policy: Policy) -> bool {
+    unit.value.is_some() && !unit.by_owner && independent(unit.backing()).len() < votes_needed(policy)
 }
 
 /// How many votes a policy asks for at least. Audits are the owner's secret, and nobody else can count them.

@@ -10,7 +10,7 @@ use super::{
     chain::{chain_from, chain_to},
     checkpoint::{authors_from, authors_to},
     manifest, number,
-    receipt::Claim,
+    receipt::{self, Claim},
 };
 use crate::protocol::{
     ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
@@ -100,6 +100,20 @@ pub struct Unit {
     pub by_owner: bool,
     /// At most [`VOTES_MAX`], those that count first.
     pub votes: Vec<BundledVote>,
+}
+
+impl Unit {
+    /// The votes for what was decided, of voters who were not caught; none where nothing was.
+    pub fn backing(&self) -> impl Iterator<Item = &BundledVote> {
+        self.votes.iter().filter(|vote| !vote.struck && self.value == Some(vote.claim.value))
+    }
+
+    /// Whether somebody who backs its value says to have computed it with an engine of this validation class on this instruction set.
+    /// What comes out of another engine may differ, its gas alone already, and a difference is then nobody's fault.
+    pub fn was_made_with(&self, class: &str, instruction_set: &str) -> bool {
+        let here = Some((class.as_bytes(), instruction_set.as_bytes()));
+        self.backing().any(|vote| receipt::made_with(&vote.proof) == here)
+    }
 }
 
 /// A vote in a bundle, with what the owner says of it.

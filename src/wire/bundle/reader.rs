@@ -13,6 +13,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 const HEAD_BYTES: usize = MAGIC.len() + 4;
 /// Bytes that are hashed at once.
 const BLOCK_BYTES: usize = 64 << 10;
+/// Records of a damaged file that are followed to see whether it lacks its end: each costs two calls of the system.
+const RECORDS_FOLLOWED_MAX: usize = 1_000_000;
 
 /// Digest and owner's signature, as they stand at a bundle's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,10 +85,10 @@ fn read_seal(file: &mut impl Read) -> Result<Seal, BundleError> {
     Ok(Seal { digest: Digest(digest), signature })
 }
 
-/// Whether a damaged file simply lacks its end: its records lead beyond it.
+/// Whether a damaged file simply lacks its end: its records lead beyond it. Of one with too many of them nothing is known.
 fn ends_early(file: &mut (impl Read + Seek), length: u64) -> Result<bool, BundleError> {
     let mut at = HEAD_BYTES as u64;
-    loop {
+    for _ in 0..RECORDS_FOLLOWED_MAX {
         if at + 4 > length {
             return Ok(true);
         }
@@ -100,6 +102,7 @@ fn ends_early(file: &mut (impl Read + Seek), length: u64) -> Result<bool, Bundle
         }
         at += 4 + size;
     }
+    Ok(false)
 }
 
 /// A bundle that is being read. Its source is at its beginning, and should be buffered.
@@ -198,4 +201,24 @@ pub(super) fn out_of_place(record: &Record, expected: &'static str) -> BundleErr
 /// The file was long enough when it was hashed.
 fn cut(error: io::Error) -> BundleError {
     if error.kind() == io::ErrorKind::UnexpectedEof { BundleError::Damaged } else { BundleError::Io(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    #[test]
+    fn a_damaged_file_is_followed_for_so_many_records() {
+        let ends_early_after = |records: usize| {
+            let mut bytes: Vec<u8> = vec![0; HEAD_BYTES];
+            bytes.extend([1_u8, 0, 0, 0, 7].repeat(records));
+            // The length of a record that is not there.
+            bytes.extend([9_u8, 0, 0, 0]);
+            let length = bytes.len() as u64;
+            ends_early(&mut Cursor::new(bytes), length).expect("it can be read")
+        };
+        assert!(ends_early_after(0) && ends_early_after(1000));
+        assert!(!ends_early_after(RECORDS_FOLLOWED_MAX + 1), "it is damaged, and no more is said");
+    }
 }
