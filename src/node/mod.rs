@@ -15,6 +15,7 @@ mod start;
 mod drain;
 mod handle;
 mod leftovers;
+mod upgrade;
 mod mend;
 
 mod run_loop;

@@ -292,6 +292,7 @@ fn copy(write: &Write) -> Option<Write> {
         Write::Receipts { coordinator, job, at, count, bytes } => {
             Some(Write::Receipts { coordinator: *coordinator, job: *job, at: *at, count: *count, bytes: bytes.clone() })
         }
+        Write::ForgetReceipts => Some(Write::ForgetReceipts),
         Write::RemoveJob(job) => Some(Write::RemoveJob(*job)),
         Write::RemoveBlob(digest) => Some(Write::RemoveBlob(*digest)),
         Write::Arrive(kept) => Some(Write::Arrive(kept.clone())),

@@ -19,6 +19,7 @@ use super::{
     runs::Runs,
     settings::{Settings, SettingsError},
     slots::Slots,
+    upgrade,
 };
 use crate::{
     protocol::{
@@ -262,7 +263,11 @@ fn saved(handle: &Handle) -> Result<Saved, StoreError> {
     for job in handle.store.adopted()? {
         handle.store.unbind_blocking(job)?;
     }
+    upgrade::forget_receipts(&handle.store, &handle.facts.validation_class, &handle.facts.instruction_set)?;
     let mut saved = handle.store.load()?;
+    for job in &mut saved.jobs {
+        upgrade::leave_out_other_engines(&mut job.votes, &job.verdicts, &handle.facts.validation_class);
+    }
     for job in saved.jobs.iter_mut().filter(|job| job.manifest.owner != handle.facts.me) {
         believe_signed(&handle.store, job, &handle.facts.validation_class)?;
     }

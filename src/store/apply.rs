@@ -75,6 +75,8 @@ pub enum Write {
         /// The receipts.
         bytes: Vec<u8>,
     },
+    /// All receipts of what this machine computed for others are forgotten.
+    ForgetReceipts,
     /// A job and everything about it is forgotten, blobs that no other job needs included.
     RemoveJob(JobId),
     /// A blob turned out to be damaged, and is removed.
@@ -232,6 +234,7 @@ impl Writer {
             Write::RemoveBlob(digest) => self.remove_blob(*digest, BlobsRemoved::Any),
             Write::DropBlob(digest) => self.remove_blob(*digest, BlobsRemoved::Unpinned),
             Write::Receipts { coordinator, job, at, count, bytes } => self.keep_receipts(*coordinator, *job, *at, *count, bytes),
+            Write::ForgetReceipts => self.forget_receipts(),
             Write::Arrive(kept) => self.insert_kept(kept),
             Write::KeptUnits { job, first, units } => self.insert_kept_units(*job, *first, units),
             Write::Sheaf { job, sheaf } => self.insert_sheaf(*job, sheaf),

@@ -71,6 +71,12 @@ impl Writer {
         self.prune_receipts(at.saturating_sub(KEPT_FOR.as_secs()), KEPT_BYTES_MAX)
     }
 
+    pub(super) fn forget_receipts(&mut self) -> Result<(), StoreError> {
+        self.connection.prepare_cached("DELETE FROM kept")?.execute([])?;
+        self.kept_bytes = 0;
+        Ok(())
+    }
+
     /// Removes what is older, and the oldest of what is too much; some of it at a time.
     pub(super) fn prune_receipts(&mut self, since: u64, bytes_max: u64) -> Result<(), StoreError> {
         let sql = "DELETE FROM kept WHERE row = (SELECT min(row) FROM kept) AND (at < ?1 OR ?2) RETURNING length(bytes)";

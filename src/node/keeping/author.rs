@@ -104,6 +104,7 @@ fn job_of(write: &Write) -> Option<JobId> {
         | Write::Blob { pin: None, .. }
         | Write::Staged { .. }
         | Write::Receipts { .. }
+        | Write::ForgetReceipts
         | Write::RemoveJob(_)
         | Write::RemoveBlob(_)
         | Write::Arrive(_)

@@ -151,6 +151,7 @@ impl<'a> Turn<'a> {
             Write::Fact(Fact::Keepers(..) | Fact::Standing(..))
             | Write::Staged { .. }
             | Write::Receipts { .. }
+            | Write::ForgetReceipts
             | Write::RemoveJob(_)
             | Write::RemoveBlob(_)
             | Write::Arrive(_)
