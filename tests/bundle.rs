@@ -13,7 +13,7 @@ use manyhands::{
     wire::{
         bundle::{
             BundleError, BundledVote, CHUNK_BYTES_MAX, Header, Standing, Unit,
-            check::{Checked, Given, Problem, check, read_again},
+            check::{Checked, Given, Problem, check, read_again, rests_on_too_few},
             writer::BundleWriter,
         },
         manifest,
@@ -100,6 +100,15 @@ fn vote(header: &Header, worker: &Key, unit: u32, value: Value) -> BundledVote {
     BundledVote { worker: signing::peer_of(worker), claim, proof, counted: true, proven: true, struck: false }
 }
 
+/// The same as a version signed it whose receipts did not name the inputs of units.
+fn older_vote(header: &Header, worker: &Key, unit: u32, value: Value) -> BundledVote {
+    let newer = vote(header, worker, unit, value);
+    let receipts = Receipts::new(header.job(), "wasmtime-48/1", "x86_64", &[newer.claim]).expect("one");
+    let mut proof = receipts.proof(0, &receipts.sign(worker)).to_vec();
+    proof[0] = 1;
+    BundledVote { proof: proof.into(), ..newer }
+}
+
 fn manifest_of(inputs: Inputs) -> Manifest {
     Manifest {
         owner: signing::peer_of(&owner()),
@@ -184,13 +193,19 @@ fn a_golden_bundle_is_what_is_written_and_read_today() {
     }
 }
 
-/// Their receipts do not name the inputs of units.
+/// Their receipts are genuine and do not name the inputs of units.
 #[test]
-fn a_bundle_from_before_receipts_named_inputs_is_as_good_as_it_was() {
+fn a_bundle_from_before_receipts_named_inputs_is_read_and_proves_less() {
+    let nameless = |worker: &Key| Problem::NoInput { worker: signing::peer_of(worker) };
+    let few = Problem::TooFewReceipts { found: 0, needed: 2 };
+    let twice = |unit: u32| [(unit, nameless(&key(1))), (unit, nameless(&key(2))), (unit, few)];
+    let expected = [&twice(0)[..], &[(1, nameless(&owner())), (1, Problem::NotByOwner)], &twice(2)].concat();
     for name in ["bundle-whole-1", "bundle-digests-1"] {
         let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "golden", &format!("{name}.bin")].iter().collect();
         let checked = read(&std::fs::read(path).expect("a golden file")).expect("a good bundle");
         assert_eq!((checked.units(), checked.verified, checked.receipts, checked.receipts_bad), (4, 3, 7, 0));
+        let problems: Vec<(u32, Problem)> = checked.problems.iter().map(|(unit, problem)| (unit.0, *problem)).collect();
+        assert_eq!(problems, expected);
     }
 }
 
@@ -236,6 +251,8 @@ fn a_range_has_neither_names_nor_inputs() {
     let contents = vec![(vec![], output(0)), (vec![], output(1))];
     let mut plan = Plan { header, module: MODULE.to_vec(), units, contents, seal: owner() };
     assert!(plan.check().expect("a good bundle").is_sound());
+    plan.units[1].votes[1] = older_vote(&plan.header, &key(2), 1, value(1));
+    assert!(plan.check().expect("a good bundle").is_sound(), "there is no input that a receipt could name");
     plan.units[1].name = "a name".into();
     assert!(matches!(plan.check(), Err(BundleError::WrongTable)));
 }
@@ -349,6 +366,30 @@ fn what_is_not_proven_is_a_problem_of_its_unit() {
     assert_eq!(problems(&not_mine), [(0, Problem::NotByOwner)]);
     assert_eq!(problems(&|plan| plan.contents[2].0[0] ^= 1), [(2, Problem::WrongInput)]);
     assert_eq!(problems(&|plan| plan.contents[2].1[0] ^= 1), [(2, Problem::WrongOutput)]);
+}
+
+#[test]
+fn a_receipt_that_does_not_name_its_input_backs_nothing() {
+    let mut plan = plan(true);
+    let older = older_vote(&plan.header, &key(4), 0, value(0));
+    plan.units[0].votes.push(older);
+    assert_eq!(plan.check().expect("a good bundle").problem_count, 0, "there are two others");
+    plan.units[0].votes.remove(1);
+    let expected = [(0, Problem::NoInput { worker: signing::peer_of(&key(4)) }), (0, Problem::TooFewReceipts { found: 1, needed: 2 })];
+    assert_eq!(plan.problems(), expected);
+}
+
+/// Such a unit is run before it is exported.
+#[test]
+fn a_unit_that_one_vote_and_the_owners_word_decided_rests_on_too_few() {
+    let plan = plan(false);
+    let few = |unit: &Unit| rests_on_too_few(unit, Policy::Standard);
+    assert!(plan.units.iter().all(|unit| !few(unit)), "two votes, the owner's own, two and a liar's, not decided");
+    let one = Unit { votes: plan.units[2].votes[1..].to_vec(), ..plan.units[2].clone() };
+    assert!(few(&one), "who was caught backs nothing");
+    assert!(!rests_on_too_few(&one, Policy::Economy));
+    assert!(rests_on_too_few(&plan.units[2], Policy::Strict));
+    assert!(!few(&Unit { by_owner: true, ..one }));
 }
 
 #[test]

@@ -15,10 +15,10 @@ use crate::{
         job::unit_seed,
         outcome::{Outcome, Value},
     },
-    sandbox::{SlotProcess, Task},
+    sandbox::{SlotProcess, Task, validation_class},
     wire::{
         bundle::{
-            BundleError, Unit,
+            BundleError, Standing, Unit,
             check::{Checked, Given, Problem, check, read_again},
         },
         control::{ExportBundleRequest, Job},
@@ -31,6 +31,7 @@ use rand_chacha::{
 use serde::Serialize;
 use std::{
     collections::BTreeSet,
+    env::consts::ARCH,
     fs::{self, File},
     io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
@@ -129,6 +130,7 @@ struct BundleJson<'a> {
     sampled: u32,
     mismatches: u32,
     wrong_units: &'a [u32],
+    other_engine_units: &'a [u32],
     verdict: &'a str,
     sound: bool,
 }
@@ -142,9 +144,55 @@ struct ProblemJson {
 /// What running units here came to.
 #[derive(Debug, Default)]
 struct Reran {
+    /// Units with a value, of which those that were run were chosen.
+    decided: u64,
+    /// They were drawn at random, so that they say something about the others.
+    drawn: bool,
     agree: u32,
+    /// Of these, verified with success.
+    agree_verified: u32,
     wrong: Vec<u32>,
+    /// Those that differ, and nobody says to have computed them with an engine like this one.
+    other_engine: Vec<u32>,
     not_run: Option<String>,
+}
+
+impl Reran {
+    /// Takes in what came of a unit here, on an engine of this validation class and instruction set.
+    fn take(&mut self, unit: &Unit, ran: Result<Value, String>, class: &str, instruction_set: &str) {
+        match ran {
+            Err(reason) => self.not_run = Some(reason),
+            Ok(value) if unit.value == Some(value) => {
+                self.agree += 1;
+                self.agree_verified += u32::from(unit.standing == Standing::Verified);
+            }
+            Ok(_) if unit.was_made_with(class, instruction_set) => self.wrong.push(unit.unit.0),
+            Ok(_) => self.other_engine.push(unit.unit.0),
+        }
+    }
+
+    /// What it shows, in words, where nothing is wrong.
+    fn shows(&self) -> String {
+        let all = u64::from(self.agree) == self.decided;
+        let mut said = Vec::new();
+        match self.agree {
+            0 => {}
+            _ if all => said.push("all of them, run here once more, agree".to_owned()),
+            agree => said.push(format!("{} run here agree", human::count(agree, "unit"))),
+        }
+        if !self.other_engine.is_empty() {
+            let units = human::count(self.other_engine.len() as u64, "unit");
+            said.push(format!("{units} made by another engine came out differently, which shows nothing"));
+        }
+        match &self.not_run {
+            Some(reason) if said.is_empty() => return format!("no unit could be run here: {reason}"),
+            Some(reason) => said.push(format!("others could not be run: {reason}")),
+            None if said.is_empty() => return "nothing was run here".to_owned(),
+            None if self.drawn && !all && self.other_engine.is_empty() => said.push(format!("so {}", bound(self.agree_verified))),
+            None => {}
+        }
+        said.join(", ")
+    }
 }
 
 /// Checks a bundle. Exit code 8 when it is damaged, proves less than it claims, or not everything in it is verified.
@@ -163,7 +211,7 @@ pub async fn verify(path: &Path, runs: Runs, context: &mut Context) -> Result<Ex
         Format::Id => reran.wrong.iter().try_for_each(|unit| context.print(unit.to_string()))?,
         Format::Table | Format::Toml => lines(&checked, &reran, &verdict, sound).iter().try_for_each(|line| context.print(line))?,
     }
-    if sound && reran.agree == 0 && reran.not_run.is_none() {
+    if sound && reran.agree == 0 && reran.other_engine.is_empty() && reran.not_run.is_none() {
         context.say(format!("run some of it here: manyhands verify --bundle {} --sample 10", human::shown(&path.display().to_string())));
     }
     Ok(if sound { Exit::Ok } else { Exit::Unverified })
@@ -176,7 +224,7 @@ fn look(path: &Path, runs: &Runs, seed: [u8; 32]) -> Result<(Checked, Reran), Fa
     let checked = check(&mut file, |unit| lot.show(unit.unit)).map_err(failed)?;
     let drawn: BTreeSet<u32> = lot.drawn.into_iter().collect();
     let wanted = |unit: UnitIndex| *runs == Runs::All || drawn.contains(&unit.0);
-    let mut reran = Reran::default();
+    let mut reran = Reran { decided: lot.seen, drawn: matches!(runs, Runs::Sample(_)), ..Reran::default() };
     if *runs == Runs::All || !drawn.is_empty() {
         let mut bench = Bench { checked: &checked, slot: None, reran: &mut reran, failure: None };
         read_again(&mut file, &checked, wanted, |given| bench.take(given)).map_err(failed)?;
@@ -229,11 +277,10 @@ impl Bench<'_> {
                 Ok(slot) => self.slot = Some(slot),
                 Err(failure) => self.failure = Some(failure),
             },
-            Given::Unit { unit, input } => match (self.run(&unit, input), unit.value) {
-                (Ok(value), Some(claimed)) if value == claimed => self.reran.agree += 1,
-                (Ok(_), _) => self.reran.wrong.push(unit.unit.0),
-                (Err(reason), _) => self.reran.not_run = Some(reason),
-            },
+            Given::Unit { unit, input } => {
+                let ran = self.run(&unit, input);
+                self.reran.take(&unit, ran, &validation_class(), ARCH);
+            }
         }
         self.failure.is_none()
     }
@@ -271,21 +318,20 @@ fn verdict(checked: &Checked, reran: &Reran) -> String {
     if !reran.wrong.is_empty() {
         return format!("{} of {} units run here differ: what was signed is wrong", grouped(ran - reran.agree), grouped(ran));
     }
-    let proof = "every result is backed by genuine receipts of distinct keys";
-    let decided = checked.verified + checked.failed;
-    let agreeing = human::count(reran.agree, "unit");
-    match (&reran.not_run, reran.agree) {
-        (Some(reason), 0) => format!("{proof}; no unit could be run here: {reason}"),
-        (Some(reason), _) => format!("{proof}; {agreeing} run here agree, others could not be run: {reason}"),
-        (None, 0) => format!("{proof}; nothing was run here"),
-        (None, agree) if agree == decided => format!("{proof}; all of them, run here once more, agree"),
-        (None, agree) => format!("{proof}; {agreeing} run here agree, so {}", bound(agree)),
-    }
+    format!("every result is backed by genuine receipts of distinct keys; {}", reran.shows())
+}
+
+/// The first of some units, by name.
+fn some(units: &[u32]) -> String {
+    let names: Vec<String> = units.iter().take(NAMED_MAX).map(u32::to_string).collect();
+    format!("{}{}", names.join(", "), if units.len() > NAMED_MAX { ", …" } else { "" })
 }
 
 fn named(problem: &Problem) -> String {
     match problem {
-        Problem::BadReceipt { worker } | Problem::SameKeyTwice { worker } => format!("{problem} ({})", nickname(*worker)),
+        Problem::BadReceipt { worker } | Problem::SameKeyTwice { worker } | Problem::NoInput { worker } => {
+            format!("{problem} ({})", nickname(*worker))
+        }
         Problem::TooFewReceipts { .. } | Problem::NotByOwner | Problem::WrongInput | Problem::WrongOutput => problem.to_string(),
     }
 }
@@ -336,8 +382,10 @@ fn lines(checked: &Checked, reran: &Reran, verdict: &str, sound: bool) -> Vec<St
         lines.push(format!("  … {} problems in all", grouped(checked.problem_count)));
     }
     if !reran.wrong.is_empty() {
-        let names: Vec<String> = reran.wrong.iter().take(NAMED_MAX).map(u32::to_string).collect();
-        lines.push(format!("  wrong: {}{}", names.join(", "), if reran.wrong.len() > NAMED_MAX { ", …" } else { "" }));
+        lines.push(format!("  wrong: {}", some(&reran.wrong)));
+    }
+    if !reran.other_engine.is_empty() {
+        lines.push(format!("  not comparable, made by another engine: {}", some(&reran.other_engine)));
     }
     lines.push(format!("{} {verdict}", mark(sound)));
     lines.push("• which of the keys were proven is what the owner saw, and not a part of the proof".to_owned());
@@ -366,6 +414,7 @@ fn json<'a>(checked: &'a Checked, reran: &'a Reran, verdict: &'a str, sound: boo
         sampled: reran.agree + mismatches,
         mismatches,
         wrong_units: &reran.wrong,
+        other_engine_units: &reran.other_engine,
         verdict,
         sound,
     }
@@ -403,28 +452,4 @@ fn refused(path: &Path, error: &BundleError) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_unit_has_the_same_chance_of_being_drawn() {
-        let runs = Runs::Sample(10);
-        let mut drawn = [0_u32; 100];
-        for seed in 0..200 {
-            let mut lot = Lot { runs: &runs, drawn: Vec::new(), seen: 0, random: ChaCha8Rng::from_seed([seed; 32]) };
-            (0..100).for_each(|unit| lot.show(UnitIndex(unit)));
-            assert_eq!(lot.drawn.iter().collect::<BTreeSet<_>>().len(), 10, "none twice");
-            lot.drawn.iter().for_each(|unit| drawn[*unit as usize] += 1);
-        }
-        // Twenty on average; a binomial that strays so far is one in a hundred thousand.
-        assert!(drawn.iter().all(|count| (4..=42).contains(count)), "{drawn:?}");
-    }
-
-    #[test]
-    fn a_named_unit_is_drawn_if_it_has_a_value() {
-        let runs = Runs::Only(BTreeSet::from([3, 7]));
-        let mut lot = Lot { runs: &runs, drawn: Vec::new(), seen: 0, random: ChaCha8Rng::from_seed([1; 32]) };
-        (0..5).for_each(|unit| lot.show(UnitIndex(unit)));
-        assert_eq!(lot.drawn, [3]);
-    }
-}
+mod tests;

@@ -15,8 +15,8 @@ mod start;
 mod drain;
 mod handle;
 mod leftovers;
-mod upgrade;
 mod mend;
+mod upgrade;
 
 mod run_loop;
 

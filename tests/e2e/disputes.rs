@@ -32,4 +32,9 @@ fn a_dispute_about_a_long_unit_costs_the_owner_one_segment() {
     let contributors = ended["contributors"].as_array().unwrap();
     assert!(contributors.iter().all(|one| one["convicted"] == (one["peer"] == *liars_key)), "{ended:#}");
     assert_eq!(grid.log(0).matches("one segment of a unit in dispute is run here").count(), 1);
+    // One vote and one segment prove nothing to a third party: the unit is run here before it is exported.
+    let bundle = grid.directory().join("proof.mhb").into_os_string().into_string().unwrap();
+    let _ = grid.run(0, &["verify", &job, "--sample", "0", "--export", &bundle]).ok();
+    let proof = grid.run(0, &["-o", "json", "verify", "--bundle", &bundle]).json();
+    assert_eq!((proof["sound"].as_bool(), proof["checked_by_owner"].as_u64()), (Some(true), Some(1)), "{proof:#}");
 }

@@ -3,7 +3,7 @@
 use super::{NodeBackend, units::LOOK_UNITS};
 
 use crate::{
-    control::{backend::Reply, error::grouped},
+    control::{backend::Reply, error::grouped, verdict},
     node::net::nickname::nickname,
     protocol::{
         fact::JobState,
@@ -160,15 +160,9 @@ fn audits(view: &JobView) -> Option<Reason> {
         let text = "two keys signed the same wrong value: every unit is audited, and nothing is provisional";
         reason("COLLUSION", text, &["manyhands peers"])
     });
-    let percent = 300.0 / f64::from(clean.max(1));
     collusion.or_else(|| {
-        (percent < 100.0).then(|| {
-            let digits = if percent >= 10.0 { 0 } else { 2 };
-            let text = format!(
-                "{} verified units were audited and nobody disagreed: with 95 % certainty at most {percent:.digits$} % of the verified \
-                 results are wrong",
-                grouped(clean)
-            );
+        (clean > 3).then(|| {
+            let text = format!("{} verified units were audited and nobody disagreed: {}", grouped(clean), verdict::bound(clean));
             reason("AUDITED", text, &[&format!("manyhands verify {}", view.id.short())])
         })
     })

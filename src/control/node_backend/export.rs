@@ -2,6 +2,7 @@
 
 use super::{
     NodeBackend,
+    rerun::{self, Rerun},
     results::lost,
     stream::{Ended, Outlet, replies},
     units::LOOK_UNITS,
@@ -15,12 +16,15 @@ use crate::{
     protocol::{
         fact::Vote,
         ids::{Digest, JobId, PeerId, UnitIndex},
-        job::input_digest,
+        job::{Manifest, input_digest},
         owner::{UnitState, UnitView},
+        peer::Event,
     },
     store::{SMALL_BYTES_MAX, Store, UNITS_PAGE_MAX},
     wire::{
-        bundle::{BundleError, BundledVote, CONTENT_BYTES_MAX, Header, Standing, Unit, VOTES_MAX, writer::BundleWriter},
+        bundle::{
+            BundleError, BundledVote, CONTENT_BYTES_MAX, Header, Standing, Unit, VOTES_MAX, check::rests_on_too_few, writer::BundleWriter,
+        },
         control::{BundleChunk, ExportBundleRequest},
         manifest,
         receipt::{Claim, Receipts},
@@ -28,6 +32,7 @@ use crate::{
     },
 };
 use iroh::SecretKey;
+use std::sync::Arc;
 
 /// Bytes that are handed out at once.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -77,8 +82,7 @@ struct Export {
     backend: NodeBackend,
     job: JobId,
     whole: bool,
-    has_table: bool,
-    units: u32,
+    manifest: Arc<Manifest>,
     writer: BundleWriter,
     index: VoteIndex,
     signer: Signer,
@@ -133,27 +137,34 @@ impl NodeBackend {
         let signed = signed.ok_or_else(|| ControlError::no_such_job(&job.to_string()))?;
         let manifest =
             manifest::decode(&signed.encoded).map_err(|error| ControlError::new(Kind::Internal, "MANIFEST", error.to_string()))?;
-        let (has_table, units) = (manifest.has_table(), manifest.units());
         let made_by = env!("CARGO_PKG_VERSION").to_owned();
-        let header = Header { manifest, encoded: signed.encoded, signature: signed.signature, whole, made_by };
+        let header = Header { manifest: manifest.clone(), encoded: signed.encoded, signature: signed.signature, whole, made_by };
         let writer = BundleWriter::begin(&header).map_err(not_written)?;
         let signer = Signer::of(&self.handle().await?);
-        let export = Export { backend: self.clone(), job, whole, has_table, units, writer, index: VoteIndex::default(), signer };
-        Ok(replies(move |outlet| export.run(header.manifest.module, outlet)))
+        let (manifest, index) = (Arc::new(manifest), VoteIndex::default());
+        let export = Export { backend: self.clone(), job, whole, manifest, writer, index, signer };
+        Ok(replies(move |outlet| export.run(outlet)))
     }
 }
 
 impl Export {
-    async fn run(mut self, module: Digest, outlet: Outlet<BundleChunk>) -> Result<(), Ended> {
+    async fn run(mut self, outlet: Outlet<BundleChunk>) -> Result<(), Ended> {
+        let (module, units) = (self.manifest.module, self.manifest.units());
         let bytes = self.backend.read(move |store| Ok(store.read_blob(module)?)).await?;
         let bytes = bytes.ok_or_else(|| ControlError::new(Kind::Internal, "MODULE_LOST", "the module is damaged or lost on this disk"))?;
         self.writer.bytes(&bytes).map_err(not_written)?;
         let mut first = 0;
-        while first < self.units {
+        while first < units {
             let views = self.backend.unit_views(self.job, first, LOOK_UNITS).await?;
             let Some(last) = views.last() else { break };
-            first = last.unit.0 + 1;
-            for ready in self.page(views).await? {
+            let next = last.unit.0 + 1;
+            let mut page = self.page(views).await?;
+            if self.vouch(&page, &outlet).await? {
+                let views = self.backend.unit_views(self.job, first, LOOK_UNITS).await?;
+                page = self.page(views).await?;
+            }
+            first = next;
+            for ready in page {
                 self.writer.unit(&ready.unit).map_err(not_written)?;
                 for content in ready.contents {
                     self.content(ready.unit.unit, content, &outlet).await?;
@@ -169,6 +180,41 @@ impl Export {
         Ok(())
     }
 
+    /// Runs the units here that nobody else could believe, since the owner's check of a segment stood for a vote: what is computed here
+    /// becomes the owner's own, as with `verify`, and gets its receipt. Whether any was; what cannot be run stays as it is.
+    async fn vouch(&self, page: &[Ready], outlet: &Outlet<BundleChunk>) -> Result<bool, Ended> {
+        let (policy, own) = (self.manifest.policy, self.manifest.owner == self.signer.me);
+        let few = page.iter().filter(|ready| own && rests_on_too_few(&ready.unit, policy));
+        let few: Vec<UnitIndex> = few.map(|ready| ready.unit.unit).collect();
+        if few.is_empty() {
+            return Ok(false);
+        }
+        tracing::info!(job = %self.job.short(), units = few.len(), "units are run here to be proven by a bundle");
+        // The node's handle is held only while the slot is started.
+        let mut reruns = {
+            let handle = self.backend.handle().await?;
+            rerun::start(&handle, self.job, self.manifest.clone(), few)
+        };
+        let mut any = false;
+        loop {
+            let next: Option<Rerun> = tokio::select! {
+                next = reruns.next() => next,
+                gone = outlet.gone() => return Err(gone),
+            };
+            let job = self.job;
+            match next {
+                Some((_, Ok(run))) => {
+                    self.backend.handle().await?.event(Event::Checked { job, run }).await?;
+                    any = true;
+                }
+                Some((unit, Err(reason))) => {
+                    tracing::warn!(job = %job.short(), unit = unit.0, %reason, "a unit that a bundle cannot prove could not be run here");
+                }
+                None => return Ok(any),
+            }
+        }
+    }
+
     /// Hands out what was written, once it is worth a message.
     async fn hand_out(&mut self, outlet: &Outlet<BundleChunk>) -> Result<(), Ended> {
         if self.writer.waiting() >= CHUNK_BYTES {
@@ -182,7 +228,7 @@ impl Export {
     /// Reads everything about these units but large contents. The store is asked after the run loop, so that it knows each vote.
     async fn page(&mut self, views: Vec<UnitView>) -> Reply<Vec<Ready>> {
         let mut index = std::mem::take(&mut self.index);
-        let (job, whole, has_table, signer) = (self.job, self.whole, self.has_table, self.signer.clone());
+        let (job, whole, has_table, signer) = (self.job, self.whole, self.manifest.has_table(), self.signer.clone());
         let read = move |store: &Store| {
             index.update(store, job)?;
             let units: Vec<UnitIndex> = views.iter().map(|view| view.unit).collect();

@@ -22,6 +22,7 @@ use crate::{
         outcome::Value,
         owner::{OwnRun, UnitState, UnitView},
         peer::Event,
+        platform::Platform,
     },
     wire::control::{VerifyJobRequest, VerifyProgress},
 };
@@ -44,9 +45,18 @@ const ONLY_MAX: usize = 10_000;
 /// Units that a verdict names.
 const WRONG_NAMED_MAX: usize = 3;
 
-/// A unit whose accepted value is not what was computed here, and who backed that value.
+/// Units that are to be run.
+struct Chosen {
+    /// In their order.
+    units: Vec<UnitIndex>,
+    /// Those of them that were drawn at random from all that are verified: they say something about the others.
+    drawn: BTreeSet<u32>,
+}
+
+/// A unit whose accepted value is not what was computed here.
 struct Wrong {
     unit: UnitIndex,
+    /// Who backed that value on this machine's instruction set, which explains nothing. Another could.
     backers: Vec<PeerId>,
 }
 
@@ -56,8 +66,12 @@ struct Found {
     wrong: Vec<Wrong>,
     convicted: BTreeSet<PeerId>,
     not_run: Option<String>,
-    /// Verified units before anything was run.
-    verified_before: u32,
+    /// Verified units whose value came out here again.
+    agreeing: u32,
+    /// Of these, drawn at random.
+    agreeing_drawn: u32,
+    /// Units that are verified now, and were not before they were run here.
+    settled_verified: u32,
 }
 
 impl NodeBackend {
@@ -84,12 +98,12 @@ impl NodeBackend {
         mut progress: VerifyProgress,
         outlet: Outlet<VerifyProgress>,
     ) -> Result<(), Ended> {
-        let units = self.chosen(job, &request, progress.units).await?;
-        progress.sample_size = u32::try_from(units.len()).unwrap_or(u32::MAX);
+        let chosen = self.chosen(job, &request, progress.units).await?;
+        progress.sample_size = u32::try_from(chosen.units.len()).unwrap_or(u32::MAX);
         outlet.put(progress.clone()).await?;
         self.check_receipts(job, &mut progress, &outlet).await?;
         self.check_contents(job, &mut progress, &outlet).await?;
-        let found = self.run_here(job, units, &mut progress, &outlet).await?;
+        let found = self.run_here(job, chosen, &mut progress, &outlet).await?;
         let counts = self.seen(job).await?.view.counts;
         progress.verified_units = counts.verified;
         progress.convicted = found.convicted.iter().map(ToString::to_string).collect();
@@ -132,11 +146,11 @@ impl NodeBackend {
     async fn run_here(
         &self,
         job: JobId,
-        units: Vec<UnitIndex>,
+        Chosen { units, drawn }: Chosen,
         progress: &mut VerifyProgress,
         outlet: &Outlet<VerifyProgress>,
     ) -> Result<Found, Ended> {
-        let mut found = Found { verified_before: progress.verified_units, ..Found::default() };
+        let mut found = Found::default();
         if units.is_empty() {
             return Ok(found);
         }
@@ -155,7 +169,8 @@ impl NodeBackend {
             match result {
                 Ok(run) => {
                     progress.sampled += 1;
-                    self.take_in_run(job, run, progress, &mut found).await?;
+                    let was_drawn = drawn.contains(&run.unit.0);
+                    self.take_in_run(job, run, was_drawn, progress, &mut found).await?;
                 }
                 Err(reason) => found.not_run = Some(reason),
             }
@@ -164,18 +179,23 @@ impl NodeBackend {
     }
 
     /// Compares what was computed here with what is accepted, and lets the core judge.
-    async fn take_in_run(&self, job: JobId, run: OwnRun, progress: &mut VerifyProgress, found: &mut Found) -> Reply<()> {
+    async fn take_in_run(&self, job: JobId, run: OwnRun, was_drawn: bool, progress: &mut VerifyProgress, found: &mut Found) -> Reply<()> {
         let (unit, value) = (run.unit, run.value);
+        let platform = Platform::named(self.handle().await?.facts.instruction_set.as_bytes());
         let before = self.unit_view(job, unit).await?;
         let accepted = before.value.filter(|_| is_decided(&before));
         if accepted.is_some_and(|accepted| accepted != value) {
             progress.mismatches += 1;
             progress.wrong_units.push(unit.0);
-            found.wrong.push(Wrong { unit, backers: backers(&before) });
+            found.wrong.push(Wrong { unit, backers: backers(&before, platform) });
+        } else if before.state == UnitState::Verified {
+            found.agreeing += 1;
+            found.agreeing_drawn += u32::from(was_drawn);
         }
         self.handle().await?.event(Event::Checked { job, run }).await?;
         progress.settled += u32::from(accepted.is_none());
         let after = self.unit_view(job, unit).await?;
+        found.settled_verified += u32::from(accepted.is_none() && after.state == UnitState::Verified);
         found.convicted.extend(newly_struck(&before, &after, value));
         Ok(())
     }
@@ -186,7 +206,8 @@ impl NodeBackend {
     }
 
     /// Which units are to be run, in their order.
-    async fn chosen(&self, job: JobId, request: &VerifyJobRequest, units: u32) -> Reply<Vec<UnitIndex>> {
+    async fn chosen(&self, job: JobId, request: &VerifyJobRequest, units: u32) -> Reply<Chosen> {
+        let mut drawn = BTreeSet::new();
         let chosen: BTreeSet<u32> = if request.run_nothing {
             BTreeSet::new()
         } else if !request.only.is_empty() {
@@ -195,14 +216,15 @@ impl NodeBackend {
             self.units_where(job, units, |view| is_decided(view) || is_open_question(view)).await?.into_iter().collect()
         } else {
             let wanted = if request.sample == 0 { SAMPLE_DEFAULT } else { request.sample };
-            let mut chosen = self.draw(job, wanted, units).await?;
+            drawn = self.draw(job, wanted, units).await?;
+            let mut chosen = drawn.clone();
             if self.seen(job).await?.view.counts.disputed > 0 {
                 let disputed = self.units_where(job, units, |view| view.state == UnitState::Disputed).await?;
                 chosen.extend(disputed.into_iter().take(DISPUTED_MAX));
             }
             chosen
         };
-        Ok(chosen.into_iter().map(UnitIndex).collect())
+        Ok(Chosen { units: chosen.into_iter().map(UnitIndex).collect(), drawn })
     }
 
     /// Draws verified units at random, each with the same chance.
@@ -260,8 +282,9 @@ fn is_open_question(view: &UnitView) -> bool {
     matches!(view.state, UnitState::Provisional | UnitState::Disputed)
 }
 
-fn backers(view: &UnitView) -> Vec<PeerId> {
-    view.votes.iter().filter(|vote| vote.counted).map(|vote| vote.worker).collect()
+/// Who stands for the accepted value with a vote from this instruction set.
+fn backers(view: &UnitView, platform: Platform) -> Vec<PeerId> {
+    view.votes.iter().filter(|vote| vote.counted && vote.platform == platform).map(|vote| vote.worker).collect()
 }
 
 /// Whose vote for another value than `right` was struck between two looks.
@@ -278,7 +301,7 @@ fn below(rng: &mut ChaCha8Rng, count: usize) -> usize {
 
 /// What all of it means, in a sentence.
 fn verdict(progress: &VerifyProgress, found: &Found) -> String {
-    let VerifyProgress { receipts_checked, receipts_bad, blobs_checked, blobs_bad, sampled, sample_size, mismatches, .. } = progress;
+    let VerifyProgress { receipts_checked, receipts_bad, blobs_checked, blobs_bad, sampled, mismatches, .. } = progress;
     if let Some(fault) = progress.manifest_faults.first() {
         return fault.clone();
     }
@@ -297,16 +320,7 @@ fn verdict(progress: &VerifyProgress, found: &Found) -> String {
         0 => "all votes are this machine's own".to_owned(),
         _ => "every receipt is genuine".to_owned(),
     };
-    // What was not verified before was not compared with anything.
-    let (compared, left_out) = (sampled - progress.settled, sample_size - sampled);
-    let runs = match (compared, found.not_run.as_deref()) {
-        (0, Some(reason)) => format!("; {} could not be run here: {reason}", units(left_out)),
-        (0, None) if progress.settled > 0 => String::new(),
-        (0, None) => "; no unit was run here".to_owned(),
-        (_, Some(reason)) => format!("; {} run here agree, {} could not be run: {reason}", units(compared), units(left_out)),
-        (_, None) if compared >= found.verified_before => "; all verified units, run here once more, agree".to_owned(),
-        (_, None) => format!("; {} run here agree, so {}", units(compared), bound(compared)),
-    };
+    let runs = agreement(progress, found);
     let settled = match progress.settled {
         0 => String::new(),
         count => format!("; {} settled by what was computed here", units(count)),
@@ -318,12 +332,32 @@ fn verdict(progress: &VerifyProgress, found: &Found) -> String {
     format!("{receipts}{runs}{settled}{caught}")
 }
 
+/// What units that agree say about the others: something about all when there are no others, and a bound where chance chose them.
+fn agreement(progress: &VerifyProgress, found: &Found) -> String {
+    let VerifyProgress { sampled, sample_size, settled, verified_units, .. } = *progress;
+    // What was not verified before was not compared with anything.
+    let (compared, left_out) = (sampled - settled, sample_size - sampled);
+    let all = found.agreeing > 0 && found.agreeing + found.settled_verified >= verified_units;
+    match (compared, found.not_run.as_deref()) {
+        (0, Some(reason)) => format!("; {} could not be run here: {reason}", units(left_out)),
+        (0, None) if settled > 0 => String::new(),
+        (0, None) => "; no unit was run here".to_owned(),
+        (_, Some(reason)) => format!("; {} run here agree, {} could not be run: {reason}", units(compared), units(left_out)),
+        (_, None) if all => "; all verified units, run here once more, agree".to_owned(),
+        (_, None) if found.agreeing_drawn == 0 => format!("; {} run here agree", units(compared)),
+        (_, None) => format!("; {} run here agree, so {}", units(compared), bound(found.agreeing_drawn)),
+    }
+}
+
 /// So many units, in words.
 fn units(count: u32) -> String {
     format!("{} unit{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
 fn accuse(wrong: &Wrong) -> String {
+    if wrong.backers.is_empty() {
+        return format!("unit {} came out differently here, and nobody of this instruction set stands for its value", wrong.unit);
+    }
     let names: Vec<String> = wrong.backers.iter().map(|peer| nickname(*peer)).collect();
     format!("unit {} was computed wrongly by {}", wrong.unit, names.join(" and "))
 }
@@ -331,6 +365,7 @@ fn accuse(wrong: &Wrong) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{checkpoint::Authors, ids::Digest, outcome::Exit, owner::VoteView};
 
     #[test]
     fn a_verdict_says_what_was_found_and_how_far_it_reaches() {
@@ -342,31 +377,94 @@ mod tests {
             units: 20,
             ..VerifyProgress::default()
         };
+        let drawn = Found { agreeing: 10, agreeing_drawn: 10, ..Found::default() };
         assert_eq!(
-            verdict(&sound, &Found { verified_before: 20, ..Found::default() }),
+            verdict(&sound, &drawn),
             "every receipt is genuine; 10 units run here agree, so with 95 % certainty at most 30 % of the verified results are wrong"
         );
         let all = VerifyProgress { sampled: 20, sample_size: 20, ..sound.clone() };
         assert_eq!(
-            verdict(&all, &Found { verified_before: 20, ..Found::default() }),
+            verdict(&all, &Found { agreeing: 20, ..Found::default() }),
             "every receipt is genuine; all verified units, run here once more, agree"
         );
         let bad = VerifyProgress { receipts_bad: 1, mismatches: 1, ..sound.clone() };
-        assert!(verdict(&bad, &Found { verified_before: 20, ..Found::default() }).contains("1 of 40 receipts are not genuine"));
+        assert!(verdict(&bad, &Found::default()).contains("1 of 40 receipts are not genuine"));
         let wrong = VerifyProgress { mismatches: 1, ..sound.clone() };
         let found = Found { wrong: vec![Wrong { unit: UnitIndex(4), backers: vec![PeerId([1; 32])] }], ..Found::default() };
         let told = verdict(&wrong, &found);
         assert_eq!(told, format!("1 of 10 units run here differ: unit 4 was computed wrongly by {}", nickname(PeerId([1; 32]))));
         let settled = VerifyProgress { settled: 1, ..sound.clone() };
-        let found = Found { convicted: BTreeSet::from([PeerId([1; 32])]), verified_before: 20, ..Found::default() };
+        let found = Found { convicted: BTreeSet::from([PeerId([1; 32])]), ..Found::default() };
         let caught = format!("1 unit settled by what was computed here; convicted: {}, and", nickname(PeerId([1; 32])));
         assert!(verdict(&settled, &found).contains(&caught), "{}", verdict(&settled, &found));
         let lost = VerifyProgress { blobs_checked: 9, blobs_bad: 2, ..sound.clone() };
-        assert_eq!(verdict(&lost, &Found { verified_before: 20, ..Found::default() }), "2 of 9 inputs and outputs are damaged or lost");
+        assert_eq!(verdict(&lost, &Found::default()), "2 of 9 inputs and outputs are damaged or lost");
         let failed = VerifyProgress { sampled: 0, ..sound };
         assert!(
             verdict(&failed, &Found { not_run: Some("no jail".to_owned()), ..Found::default() })
                 .ends_with("10 units could not be run here: no jail")
+        );
+    }
+
+    #[test]
+    fn a_verdict_says_no_more_than_was_compared() {
+        let progress = |sampled, settled, verified_units| VerifyProgress {
+            receipts_checked: 40,
+            sampled,
+            sample_size: sampled,
+            settled,
+            verified_units,
+            units: 25,
+            ..VerifyProgress::default()
+        };
+        let told = |progress: &VerifyProgress, found: Found| verdict(progress, &found).replace("every receipt is genuine; ", "");
+        let picked = Found { agreeing: 10, ..Found::default() };
+        assert_eq!(told(&progress(10, 0, 20), picked), "10 units run here agree", "nobody drew them");
+        let failures = Found { agreeing: 15, ..Found::default() };
+        assert_eq!(told(&progress(20, 0, 20), failures), "20 units run here agree", "five of them are decided failures");
+        let later = Found { agreeing: 20, ..Found::default() };
+        assert_eq!(told(&progress(20, 0, 21), later), "20 units run here agree", "one was verified meanwhile");
+        let settled = Found { agreeing: 18, settled_verified: 2, ..Found::default() };
+        assert_eq!(
+            told(&progress(20, 2, 20), settled),
+            "all verified units, run here once more, agree; 2 units settled by what was computed here"
+        );
+        let mixed = Found { agreeing: 12, agreeing_drawn: 10, ..Found::default() };
+        assert!(told(&progress(12, 0, 20), mixed).ends_with("so with 95 % certainty at most 30 % of the verified results are wrong"));
+    }
+
+    #[test]
+    fn nobody_is_blamed_for_what_another_instruction_set_computed() {
+        let value = Value { exit: Exit::Code(0), output: Digest([7; 32]), gas: 5, chain: None };
+        let vote = |peer, platform, counted| VoteView {
+            worker: PeerId([peer; 32]),
+            value,
+            counted,
+            proven: true,
+            struck: false,
+            set_aside: false,
+            platform,
+            rests_on: Authors::NONE,
+        };
+        let votes = vec![vote(1, Platform::Aarch64, true), vote(2, Platform::X86_64, true), vote(3, Platform::X86_64, false)];
+        let view = UnitView {
+            unit: UnitIndex(4),
+            state: UnitState::Verified,
+            value: Some(value),
+            by_owner: false,
+            need: 2,
+            confidence: None,
+            different_networks: false,
+            votes,
+            failures: None,
+            checkpoint: None,
+            resumed: Vec::new(),
+        };
+        let wrong = |platform| Wrong { unit: view.unit, backers: backers(&view, platform) };
+        assert_eq!(accuse(&wrong(Platform::X86_64)), format!("unit 4 was computed wrongly by {}", nickname(PeerId([2; 32]))));
+        assert_eq!(
+            accuse(&wrong(Platform::Riscv64)),
+            "unit 4 came out differently here, and nobody of this instruction set stands for its value"
         );
     }
 }

@@ -105,7 +105,8 @@ pub struct Unit {
 impl Unit {
     /// The votes for what was decided, of voters who were not caught; none where nothing was.
     pub fn backing(&self) -> impl Iterator<Item = &BundledVote> {
-        self.votes.iter().filter(|vote| !vote.struck && self.value == Some(vote.claim.value))
+        let decided = self.value;
+        self.votes.iter().filter(move |vote| !vote.struck && decided == Some(vote.claim.value))
     }
 
     /// Whether somebody who backs its value says to have computed it with an engine of this validation class on this instruction set.
