@@ -195,7 +195,8 @@ impl Reran {
     }
 }
 
-/// Checks a bundle. Exit code 8 when it is damaged, proves less than it claims, or not everything in it is verified.
+/// Checks a bundle. Exit code 8 when it is damaged, proves less than it claims, not everything in it is verified, or nothing that was
+/// run here came out the same.
 pub async fn verify(path: &Path, runs: Runs, context: &mut Context) -> Result<Exit, Failure> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| Failure::new(Exit::Other, "NO_RANDOMNESS", error.to_string()))?;
@@ -214,7 +215,9 @@ pub async fn verify(path: &Path, runs: Runs, context: &mut Context) -> Result<Ex
     if sound && reran.agree == 0 && reran.other_engine.is_empty() && reran.not_run.is_none() {
         context.say(format!("run some of it here: manyhands verify --bundle {} --sample 10", human::shown(&path.display().to_string())));
     }
-    Ok(if sound { Exit::Ok } else { Exit::Unverified })
+    // Where all that was run came out differently nothing is shown, whatever the reason.
+    let comparable = reran.agree > 0 || reran.other_engine.is_empty();
+    Ok(if sound && comparable { Exit::Ok } else { Exit::Unverified })
 }
 
 fn look(path: &Path, runs: &Runs, seed: [u8; 32]) -> Result<(Checked, Reran), Failure> {

@@ -1,16 +1,11 @@
 //! `manyhands stop`: stops the node.
 
 use super::{context::Context, exit::Exit, failure::Failure};
-use crate::{
-    control::endpoint::Endpoint,
-    wire::control::{Job, JobState, ListJobsRequest, ShutdownRequest},
-};
+use crate::{control::endpoint::Endpoint, wire::control::ShutdownRequest};
 use std::{path::Path, time::Duration};
 
 /// How long a node may take to end: its streams are closed and what is handed in is made durable.
 const END_WITHIN: Duration = Duration::from_secs(20);
-/// The newest jobs, which are looked at to say what becomes of them.
-const LOOKED_AT: u32 = 1000;
 /// How often the node is looked for meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -28,7 +23,8 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     let mut client = context.connect().await?;
-    let waiting = waiting(&client.jobs(ListJobsRequest { page_size: LOOKED_AT, page_token: String::new() }).await?.jobs);
+    let status = client.status().await?;
+    let waiting = waiting(status.jobs_open_here, status.jobs_kept_elsewhere);
     client.shutdown(ShutdownRequest { now: args.now }).await?;
     if !ends(&context.data_dir).await {
         let failure = Failure::new(Exit::TimeOut, "STILL_STOPPING", "the node has been told to stop and is still at it");
@@ -38,11 +34,9 @@ pub async fn run(args: Args, context: &mut Context) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// What becomes of its user's jobs meanwhile.
-fn waiting(jobs: &[Job]) -> String {
-    let runs = || jobs.iter().filter(|job| job.own && job.state() == JobState::Running);
-    let waiting = runs().filter(|job| !job.keepers.iter().any(|keeper| keeper.holds)).count() as u64;
-    match (runs().count() as u64 - waiting, waiting) {
+/// What becomes of its user's open jobs meanwhile, some of which go on at keepers.
+fn waiting(open: u32, kept: u32) -> String {
+    match (kept, open.saturating_sub(kept)) {
         (0, 0) => String::new(),
         (_, 0) => "; its open jobs go on at their keepers".to_owned(),
         (0, _) => "; its open jobs wait until it is back".to_owned(),
@@ -64,22 +58,13 @@ async fn ends(data_dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::control::JobKeeper;
 
     #[test]
     fn what_becomes_of_open_jobs_is_said_as_it_is() {
-        let job = |own, state: JobState, holds: &[bool]| Job {
-            own,
-            state: state.into(),
-            keepers: holds.iter().map(|holds| JobKeeper { holds: *holds, ..JobKeeper::default() }).collect(),
-            ..Job::default()
-        };
-        let (kept, unkept) = (job(true, JobState::Running, &[false, true]), job(true, JobState::Running, &[false]));
-        let (ended, others) = (job(true, JobState::Done, &[]), job(false, JobState::Running, &[]));
-        assert_eq!(waiting(&[ended.clone(), others.clone()]), "");
-        assert_eq!(waiting(&[kept.clone(), ended]), "; its open jobs go on at their keepers");
-        assert_eq!(waiting(&[unkept.clone(), others]), "; its open jobs wait until it is back");
-        let both = "; one open job waits until it is back, the others go on at their keepers";
-        assert_eq!(waiting(&[kept, unkept]), both);
+        assert_eq!(waiting(0, 0), "");
+        assert_eq!(waiting(2, 2), "; its open jobs go on at their keepers");
+        assert_eq!(waiting(2, 0), "; its open jobs wait until it is back");
+        assert_eq!(waiting(3, 2), "; one open job waits until it is back, the others go on at their keepers");
+        assert!(waiting(5, 2).starts_with("; 3 open jobs wait"));
     }
 }

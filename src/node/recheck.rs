@@ -49,7 +49,7 @@ impl Node {
         let found = tokio::task::block_in_place(|| Ok((self.store.vote(job, unit, accused)?, self.store.signed_manifest(job)?)));
         let (first, signed) = match found {
             // Who was given a state to go on from can show nobody that it was its own.
-            Ok((Some(first), _)) if !first.rests_on.is_empty() => return,
+            Ok((Some(first), _)) if !first.rests_on.is_empty() || second.is_some_and(|second| !second.rests_on.is_empty()) => return,
             Ok((Some(first), Some(signed))) => (Receipt::from(&first), signed),
             // What was never durable convicts nobody elsewhere.
             Ok(_) => return,

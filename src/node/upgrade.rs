@@ -2,15 +2,10 @@
 //! that are computed from now on. Gas may differ.
 
 use crate::{
-    protocol::{
-        fact::{Verdict, Vote},
-        ids::UnitIndex,
-    },
+    protocol::{fact::Vote, platform::Platform},
     store::{Store, StoreError, Write},
     wire::receipt,
 };
-use std::collections::BTreeSet;
-
 /// Receipts that are kept for others are signed anew when somebody asks, as made by this engine: those of another one are forgotten.
 pub(super) fn forget_receipts(store: &Store, class: &str, instruction_set: &str) -> Result<(), StoreError> {
     const NOTE: &str = "engine";
@@ -27,11 +22,11 @@ pub(super) fn forget_receipts(store: &Store, class: &str, instruction_set: &str)
     }
 }
 
-/// Leaves out votes of another engine on units that are not decided: they are computed again.
-pub(super) fn leave_out_other_engines(votes: &mut Vec<Vote>, verdicts: &[(UnitIndex, Verdict)], class: &str) {
-    let decided: BTreeSet<UnitIndex> = verdicts.iter().filter(|(_, verdict)| *verdict != Verdict::Open).map(|(unit, _)| *unit).collect();
-    let of_this = |proof: &[u8]| receipt::made_with(proof).is_none_or(|(made, _)| made == class.as_bytes());
-    votes.retain(|vote| of_this(&vote.proof) || decided.contains(&vote.unit));
+/// Votes of another engine are those of another instruction set: what differs may be the engine's doing, and convicts nobody
+/// (`protocol/verify.rs`).
+pub(super) fn set_apart(votes: &mut [Vote], class: &str) {
+    let other = |vote: &&mut Vote| receipt::made_with(&vote.proof).is_some_and(|(made, _)| made != class.as_bytes());
+    votes.iter_mut().filter(other).for_each(|vote| vote.platform = Platform::Other);
 }
 
 #[cfg(test)]
@@ -41,10 +36,9 @@ mod tests {
         protocol::{
             checkpoint::Authors,
             fact::Origin,
-            ids::{Attempt, Digest, JobId, PeerId},
+            ids::{Attempt, Digest, JobId, PeerId, UnitIndex},
             outcome::{Exit, Value},
             owner::LeaseToken,
-            platform::Platform,
             worker::Kept,
         },
         wire::{
@@ -81,11 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn votes_of_another_engine_count_for_decided_units_alone() {
-        let mut votes = vec![vote(0, Some("v1")), vote(1, Some("v1")), vote(1, Some("v2")), vote(2, None), vote(3, Some("v1"))];
-        let verified = Verdict::Verified { value: votes[0].value, by_owner: false };
-        leave_out_other_engines(&mut votes, &[(UnitIndex(0), verified), (UnitIndex(3), Verdict::Open)], "v2");
-        assert_eq!(votes, [vote(0, Some("v1")), vote(1, Some("v2")), vote(2, None)]);
+    fn votes_of_another_engine_are_told_from_those_of_this_one() {
+        let mut votes = [vote(0, Some("v1")), vote(1, Some("v2")), vote(2, None)];
+        set_apart(&mut votes, "v2");
+        assert_eq!(votes.map(|vote| vote.platform), [Platform::Other, Platform::X86_64, Platform::X86_64]);
     }
 
     #[test]

@@ -75,10 +75,10 @@ impl Store {
     }
 }
 
-/// Bytes that what is bound of a job will take, about.
+/// Bytes that what is bound of a job will take, about; votes that may come again, and are here then, for what their sheaf takes.
 pub(super) fn bound_bytes(connection: &Connection, number: i64) -> Result<i64, StoreError> {
     let (first, last) = schema::keys(number);
-    let sql = "SELECT ifnull(sum(length(bytes) + ?3 * count), 0) FROM sheaf WHERE key BETWEEN ?1 AND ?2";
+    let sql = "SELECT ifnull(sum(length(bytes) + ?3 * count * (NOT again)), 0) FROM sheaf WHERE key BETWEEN ?1 AND ?2";
     Ok(connection.prepare_cached(sql)?.query_row([first, last, BOUND_VOTE_BYTES.cast_signed()], |row| row.get(0))?)
 }
 

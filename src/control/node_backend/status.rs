@@ -80,6 +80,7 @@ fn of_loop(node: &Node) -> Status {
     let held_up = held_up.then(|| "the disk takes no writes, so no units are taken until it does".to_owned());
     let stalled = node.stalled().map(|reason| format!("nothing can be kept, so the node waits: {reason}"));
     let open = || peer.owner().job_ids().filter(|job| peer.owner().open_units(*job) > 0);
+    let own = || open().filter(|job| !peer.owner().has_adopted(*job));
     let differing = open().filter_map(|job| peer.owner().job_view(job)).filter_map(|view| {
         let differing = explain::nondeterminism(&view)?;
         Some(format!("job {}: {differing}", view.id.short()))
@@ -91,7 +92,8 @@ fn of_loop(node: &Node) -> Status {
         paused: node.is_paused(),
         units_run: node.units_run(),
         gas_given: node.gas_given(),
-        jobs_open_here: count(open().filter(|job| !peer.owner().has_adopted(*job)).count()),
+        jobs_open_here: count(own().count()),
+        jobs_kept_elsewhere: count(own().filter(|job| peer.keeping().keepers(*job).iter().any(|(_, holds)| *holds)).count()),
         jobs_heard: count(peer.board().open_jobs(now).count()),
         grid_peers_estimate: estimate.peers,
         grid_slots_estimate: estimate.slots,

@@ -43,8 +43,9 @@ const ANSWERS_BYTES_MAX: usize = 1 << 20;
 const VOTES_OF_UNIT_MAX: u64 = 64;
 /// How often it is counted what kept jobs take: it takes a while, and what comes meanwhile is added.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
-/// The same, where it looks as if there were no room.
+/// The same, where it looks as if there were no room; and no more than a twentieth of the time.
 const COUNT_TIGHT_EVERY: Duration = Duration::from_secs(1);
+const COUNT_SHARE: u32 = 20;
 /// Missing blobs of a copy that are fetched together.
 const FETCHED_AT_ONCE: u32 = 256;
 
@@ -54,6 +55,7 @@ pub(in crate::node) struct Authors {
     streams: BTreeMap<PeerId, Author>,
     /// What kept jobs take, and when that was last counted.
     room: Room,
+    count_took: Duration,
     counted_at: Option<Instant>,
 }
 
@@ -250,7 +252,10 @@ impl Node {
         if self.keeping.authors.counted_at.is_some_and(|at| at.elapsed() < every) {
             return;
         }
-        match tokio::task::block_in_place(|| self.store.kept_for_others()) {
+        let began = Instant::now();
+        let counted = tokio::task::block_in_place(|| self.store.kept_for_others());
+        self.keeping.authors.count_took = began.elapsed();
+        match counted {
             Ok(mut kept) => {
                 let outdated = room::outdated(&kept, UNIX_EPOCH.elapsed().unwrap_or_default().as_secs());
                 for job in kept.extract_if(.., |job| outdated.contains(&job.id)) {
@@ -337,7 +342,7 @@ impl Node {
             return;
         }
         // Something may have gone meanwhile.
-        self.count_kept(COUNT_TIGHT_EVERY);
+        self.count_kept(COUNT_TIGHT_EVERY.max(self.keeping.authors.count_took.saturating_mul(COUNT_SHARE)));
         if let Some(reason) = self.keeping.authors.room.refusal(author) {
             self.refuse_job(author, job, reason);
         }
@@ -484,10 +489,8 @@ impl Node {
 
 /// The job of which this is a part, behind its offer.
 fn part_of(message: &KeepMessage) -> Option<JobId> {
-    match message {
-        KeepMessage::Units { job, .. } | KeepMessage::Facts { job, .. } | KeepMessage::Copied(job) => Some(*job),
-        KeepMessage::Offer(_) | KeepMessage::Alive | KeepMessage::Dismiss(_) | KeepMessage::Recall(_) => None,
-    }
+    use KeepMessage::{Copied, Facts, Units};
+    if let Units { job, .. } | Facts { job, .. } | Copied(job) = message { Some(*job) } else { None }
 }
 
 /// Refused jobs of one author that are remembered: more than it offers at a time.

@@ -194,7 +194,10 @@ impl Author {
         let Some(own) = self.jobs.get_mut(&job) else { return };
         own.list.version = own.list.version.saturating_add(1);
         self.steps.push(Step::Persist(Fact::Keepers(job, own.wanted, own.list.clone())));
-        self.tell_all(job);
+        // Of one that has ended nobody does anything any more; all are told when it runs again.
+        if own.runs {
+            self.tell_all(job);
+        }
     }
 
     /// A keeper cannot be reached.

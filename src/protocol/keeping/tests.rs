@@ -257,6 +257,21 @@ fn keepers_are_friends_then_those_with_the_longest_record_and_newcomers_last() {
 }
 
 #[test]
+fn who_lets_an_ended_job_go_costs_the_others_nothing() {
+    let owner = bench(&[(11, 30), (12, 90)]);
+    let mut author = Author::default();
+    author.submitted(NOW, JOB, 2);
+    assert_eq!(asked(&author.take_steps(NOW, &owner)), [12, 11]);
+    [11, 12].map(|keeper| author.answered(NOW, key(keeper), JOB, true));
+    author.state(JOB, Some(JobState::Done));
+    author.answered(NOW, key(12), JOB, false);
+    let steps = author.take_steps(NOW, &owner);
+    assert!(steps.len() == 1 && asked(&steps).is_empty(), "the list alone: {steps:?}");
+    author.state(JOB, Some(JobState::Running));
+    assert_eq!(asked(&author.take_steps(NOW, &owner)), [11], "the new list, when it runs again");
+}
+
+#[test]
 fn a_keeper_that_is_lost_may_come_back_and_else_is_replaced() {
     let owner = bench(&[(11, 30), (12, 90)]);
     let mut author = Author::default();

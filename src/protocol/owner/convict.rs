@@ -63,7 +63,7 @@ impl Owner {
         let Report { unit, attempt, ordinal, rests_on, output_bytes, platform, proof, .. } = report;
         // What rests on others may have been spoilt by them: it shows nothing about whoever went on from there.
         let rested = self.jobs.get(&id).is_some_and(|job| job.rests.contains_key(&(unit, from)));
-        if rested || !rests_on.is_empty() {
+        if rested || !rests_on.without(from).is_empty() {
             return;
         }
         let (worker, position, origin) = (from, ordinal, Origin::Leased);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::protocol::{
     checkpoint::Authors,
-    fact::{Fact, Failures, Findings, JobState, Nondeterminism, Standing, Verdict, Vote},
+    fact::{Fact, Failures, Findings, JobState, Nondeterminism, Origin, Standing, Verdict, Vote},
     ids::{Attempt, JobId, PeerId, UnitIndex},
     job::Manifest,
     outcome::{AttemptFailure, Value},
@@ -226,7 +226,9 @@ impl OwnJob {
         let Vote { worker, ordinal, position, platform, value, output_bytes, origin, .. } = *vote;
         let at = unit.votes.partition_point(|other| (other.position, other.worker) < (position, worker));
         unit.votes.insert(at, UnitVote { worker, ordinal, position, platform, value, output_bytes, origin, struck, credited: false });
-        let others = vote.rests_on.without(worker);
+        // Who went on from its own word rests on nobody, where this coordinator knows whose word it was.
+        let collected = matches!(origin, Origin::Collected { .. });
+        let others = if collected { vote.rests_on } else { vote.rests_on.without(worker) };
         if !others.is_empty() {
             self.rests.insert((vote.unit, worker), others);
         }

@@ -330,6 +330,30 @@ fn what_a_vote_rests_on_survives_a_restart() {
     }
 }
 
+/// Who is said to go on from its own word is believed where the lease was this coordinator's, who knows whose word it gave. A keeper
+/// could give anything.
+#[test]
+fn who_goes_on_from_its_own_word_stands_alone_where_that_is_known() {
+    let mut desk = Desk::new(&[1, 2]).submit(1);
+    desk.worker(1, 1);
+    let lost = desk.lease(1);
+    desk.show(1, &lost, 600);
+    desk.lose(1);
+    desk.worker(1, 1);
+    let lease = desk.lease(1);
+    desk.answer(1, &lease, 6);
+    let saved = desk.saved(desk.facts.len(), 1);
+    for (origin, expected) in [(Origin::Leased, Authors::NONE), (Origin::Collected { output: true }, authors(&[1]))] {
+        let mut saved = saved.clone();
+        saved.jobs[0].votes[0].origin = origin;
+        let desk = Desk::restored(saved);
+        assert_eq!(desk.owner.unit_views(JOB, UnitIndex(0), 1)[0].votes[0].rests_on, expected);
+    }
+    let again = Lease { ordinal: 0, ..lease };
+    desk.answer(1, &again, 7);
+    assert_eq!((desk.strikes(1), desk.accused.len()), (1, 1), "a contradiction of its own");
+}
+
 #[test]
 fn an_attempt_that_shows_how_far_it_has_come_is_not_late() {
     let mut desk = Desk::new(&[1, 2]).submit(1);
