@@ -262,7 +262,9 @@ fn who_lets_an_ended_job_go_costs_the_others_nothing() {
     let mut author = Author::default();
     author.submitted(NOW, JOB, 2);
     assert_eq!(asked(&author.take_steps(NOW, &owner)), [12, 11]);
-    [11, 12].map(|keeper| author.answered(NOW, key(keeper), JOB, true));
+    for keeper in [11, 12] {
+        author.answered(NOW, key(keeper), JOB, true);
+    }
     author.state(JOB, Some(JobState::Done));
     author.answered(NOW, key(12), JOB, false);
     let steps = author.take_steps(NOW, &owner);
