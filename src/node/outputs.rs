@@ -16,23 +16,24 @@ impl Node {
     /// A result whose output did not come with it.
     pub(super) fn take_output(&mut self, from: PeerId, job: JobId, digest: Digest, mut report: Report) {
         match tokio::task::block_in_place(|| self.store.blob_size(digest)).unwrap_or(None) {
-            None => return self.fetch_output(from, job, digest, report),
-            Some(size) if size == report.output_bytes => {}
+            None if self.fetch_output(from, job, digest, &report) => return,
             // The size is no part of what is voted on, and is counted.
-            Some(_) => report.outcome = Outcome::Failed(AttemptFailure::MissingBlob),
+            Some(size) if size == report.output_bytes => {}
+            _ => report.outcome = Outcome::Failed(AttemptFailure::MissingBlob),
         }
         self.event(Event::Reported { from, job, report });
     }
 
-    fn fetch_output(&mut self, from: PeerId, job: JobId, digest: Digest, mut report: Report) {
+    /// Whether it is on its way here.
+    fn fetch_output(&mut self, from: PeerId, job: JobId, digest: Digest, report: &Report) -> bool {
         let bytes = report.output_bytes;
         let allowed = self.peer.owner().manifest(job).is_some_and(|manifest| bytes <= manifest.limits.output_bytes);
         let wanted = Wanted { digest, length: Some(bytes), at_most: bytes };
         let fetch = Fetch { wanted, holders: vec![from], goal: Goal::Output { from, job, report: Box::new(report.clone()) } };
-        if !allowed || !self.fetches.push(fetch) {
+        let fetched = allowed && self.fetches.push(fetch);
+        if !fetched {
             tracing::info!(peer = %from.short(), bytes, "a large output is not fetched: more than the job allows, or too many at once");
-            report.outcome = Outcome::Failed(AttemptFailure::MissingBlob);
-            self.event(Event::Reported { from, job, report });
         }
+        fetched
     }
 }

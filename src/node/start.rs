@@ -266,10 +266,10 @@ fn saved(handle: &Handle) -> Result<Saved, StoreError> {
     upgrade::forget_receipts(&handle.store, &handle.facts.validation_class, &handle.facts.instruction_set)?;
     let mut saved = handle.store.load()?;
     for job in &mut saved.jobs {
+        if job.manifest.owner != handle.facts.me {
+            believe_signed(&handle.store, job, &handle.facts.validation_class)?;
+        }
         upgrade::set_apart(&mut job.votes, &handle.facts.validation_class);
-    }
-    for job in saved.jobs.iter_mut().filter(|job| job.manifest.owner != handle.facts.me) {
-        believe_signed(&handle.store, job, &handle.facts.validation_class)?;
     }
     Ok(saved)
 }

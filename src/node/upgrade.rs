@@ -6,6 +6,7 @@ use crate::{
     store::{Store, StoreError, Write},
     wire::receipt,
 };
+
 /// Receipts that are kept for others are signed anew when somebody asks, as made by this engine: those of another one are forgotten.
 pub(super) fn forget_receipts(store: &Store, class: &str, instruction_set: &str) -> Result<(), StoreError> {
     const NOTE: &str = "engine";

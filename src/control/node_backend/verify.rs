@@ -181,12 +181,12 @@ impl NodeBackend {
     /// Compares what was computed here with what is accepted, and lets the core judge.
     async fn take_in_run(&self, job: JobId, run: OwnRun, was_drawn: bool, progress: &mut VerifyProgress, found: &mut Found) -> Reply<()> {
         let (unit, value) = (run.unit, run.value);
-        let platform = Platform::named(self.handle().await?.facts.instruction_set.as_bytes());
         let before = self.unit_view(job, unit).await?;
         let accepted = before.value.filter(|_| is_decided(&before));
         if accepted.is_some_and(|accepted| accepted != value) {
             progress.mismatches += 1;
             progress.wrong_units.push(unit.0);
+            let platform = Platform::named(self.handle().await?.facts.instruction_set.as_bytes());
             found.wrong.push(Wrong { unit, backers: backers(&before, platform) });
         } else if before.state == UnitState::Verified {
             found.agreeing += 1;

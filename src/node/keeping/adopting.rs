@@ -2,7 +2,7 @@
 
 use super::After;
 use crate::{
-    node::run_loop::Node,
+    node::{run_loop::Node, upgrade},
     protocol::{
         fact::{Origin, SavedJob, Verdict},
         ids::{JobId, UnitIndex},
@@ -35,7 +35,10 @@ impl Node {
         let load = move |store: &Store| {
             store.unbind_blocking(job)?;
             let mut saved = store.saved_job(job)?;
-            saved.iter_mut().try_for_each(|saved| believe_signed(store, saved, &class))?;
+            if let Some(saved) = &mut saved {
+                believe_signed(store, saved, &class)?;
+                upgrade::set_apart(&mut saved.votes, &class);
+            }
             Ok::<_, StoreError>(saved.map(Box::new))
         };
         self.keeping.loading.spawn(async move { (job, store.blocking(load).await) });

@@ -1,7 +1,7 @@
 //! The author's side: copies of own jobs at their keepers, and acknowledgements that wait for them.
 
 use super::{
-    ALIVE_EVERY,
+    ALIVE_EVERY, VOTES_OF_UNIT_MAX,
     copying::{self, CopyAt, HandBackAt, Signer, Stage},
     gather::Gathered,
     outbox::{Item, Outbox, Page},
@@ -31,9 +31,6 @@ use std::{
     time::Instant,
 };
 
-/// The most votes that a keeper hands in for each unit of a job: more than any unit gets, even before a jury.
-const HANDED_PER_UNIT_MAX: usize = 64;
-
 /// The peers that keep own jobs.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Keepers {
@@ -53,7 +50,7 @@ struct Keeper {
     outbox: Outbox<pb::KeepMessage, CopyAt>,
     jobs: BTreeMap<JobId, Pace>,
     /// Jobs whose votes it is asked for, and how many it has handed in.
-    recalled: BTreeMap<JobId, usize>,
+    recalled: BTreeMap<JobId, u64>,
     said: Instant,
 }
 
@@ -336,9 +333,9 @@ impl Node {
             }
             KeeperMessage::HandBack { job, votes, done } => {
                 let Some(handed) = keeper.recalled.get_mut(&job) else { return Err("votes that nobody asked for".into()) };
-                *handed += votes.len();
-                let units = self.peer.owner().manifest(job).map_or(0, |manifest| manifest.units() as usize);
-                if *handed > HANDED_PER_UNIT_MAX.saturating_mul(units) {
+                *handed += votes.len() as u64;
+                let units = self.peer.owner().manifest(job).map_or(0, |manifest| manifest.units());
+                if *handed > VOTES_OF_UNIT_MAX * u64::from(units) {
                     return Err("more votes than the job can have".into());
                 }
                 if done {

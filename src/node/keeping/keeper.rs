@@ -2,7 +2,7 @@
 //! What becomes of a job whose author is not heard is in `adopting`.
 
 use super::{
-    After,
+    After, VOTES_OF_UNIT_MAX,
     copying::HandBackAt,
     outbox::{Item, Outbox},
     room::{self, Room},
@@ -39,13 +39,15 @@ use std::{
 const RECORD_BYTES: u64 = 256;
 /// Answers that wait for an author who does not read them, in bytes: some ten thousand.
 const ANSWERS_BYTES_MAX: usize = 1 << 20;
-/// The most votes on each unit of a job that come on one stream of its author: more than any unit gets, even before a jury.
-const VOTES_OF_UNIT_MAX: u64 = 64;
 /// How often it is counted what kept jobs take: it takes a while, and what comes meanwhile is added.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
 /// The same, where it looks as if there were no room; and no more than a twentieth of the time.
 const COUNT_TIGHT_EVERY: Duration = Duration::from_secs(1);
 const COUNT_SHARE: u32 = 20;
+/// Jobs of one author that may be on their way here at a time.
+const ARRIVING_MAX: usize = 8;
+/// Refused jobs of one author that are remembered: more than it offers at a time.
+const REFUSED_MAX: usize = 256;
 /// Missing blobs of a copy that are fetched together.
 const FETCHED_AT_ONCE: u32 = 256;
 
@@ -492,8 +494,3 @@ fn part_of(message: &KeepMessage) -> Option<JobId> {
     use KeepMessage::{Copied, Facts, Units};
     if let Units { job, .. } | Facts { job, .. } | Copied(job) = message { Some(*job) } else { None }
 }
-
-/// Refused jobs of one author that are remembered: more than it offers at a time.
-const REFUSED_MAX: usize = 256;
-/// Jobs of one author that may be on their way here at a time.
-const ARRIVING_MAX: usize = 8;

@@ -37,6 +37,9 @@ use keeper::Authors;
 use std::time::Duration;
 use tokio::{task::JoinSet, time::Instant};
 
+/// The most votes on each unit of a job that come on one stream, from its author or back from a keeper: more than any unit gets, even
+/// before a jury.
+const VOTES_OF_UNIT_MAX: u64 = 64;
 /// How often an author says that it is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether a keeper lags.

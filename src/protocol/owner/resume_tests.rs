@@ -28,6 +28,15 @@ impl Desk {
         state
     }
 
+    /// Worker 1 is lost when it has shown that it came to 600 gas. What it was leased.
+    fn lost_at_600(&mut self) -> Lease {
+        self.worker(1, 1);
+        let lost = self.lease(1);
+        self.show(1, &lost, 600);
+        self.lose(1);
+        lost
+    }
+
     fn lose(&mut self, worker: u8) {
         self.owner.detach(self.now, key(worker));
         self.take();
@@ -83,10 +92,7 @@ fn what_was_lost_goes_on_elsewhere_and_counts_as_one_vote_of_both() {
 #[test]
 fn a_worker_that_is_back_goes_on_with_its_own_and_answers_for_it_alone() {
     let mut desk = Desk::new(&[1, 2]).submit(3);
-    desk.worker(1, 1);
-    let lost = desk.lease(1);
-    desk.show(1, &lost, 600);
-    desk.lose(1);
+    let lost = desk.lost_at_600();
     desk.worker(1, 1);
     let lease = desk.lease(1);
     assert_eq!((lease.unit, begins(&lease)), (lost.unit, (Some(600), authors(&[1]))));
@@ -218,10 +224,7 @@ fn whoever_says_something_else_than_what_rested_on_another_is_no_liar() {
 #[test]
 fn a_newcomers_checkpoint_weighs_as_little_whoever_finishes_it() {
     let mut desk = Desk::new(&[2, 4]).submit(1);
-    desk.worker(1, 1);
-    let lost = desk.lease(1);
-    desk.show(1, &lost, 600);
-    desk.lose(1);
+    desk.lost_at_600();
     desk.worker(2, 1);
     let lease = desk.lease(2);
     assert_eq!(begins(&lease), (Some(600), authors(&[1])));
@@ -241,10 +244,7 @@ fn a_newcomers_checkpoint_weighs_as_little_whoever_finishes_it() {
 #[test]
 fn the_owners_machine_goes_on_from_nothing_but_its_own() {
     let mut desk = Desk::new(&[1]).submit(1);
-    desk.worker(1, 1);
-    let lost = desk.lease(1);
-    desk.show(1, &lost, 600);
-    desk.lose(1);
+    desk.lost_at_600();
     desk.worker(ME, 1);
     let own = desk.lease(ME);
     assert_eq!(begins(&own), (None, Authors::NONE));
@@ -335,10 +335,7 @@ fn what_a_vote_rests_on_survives_a_restart() {
 #[test]
 fn who_goes_on_from_its_own_word_stands_alone_where_that_is_known() {
     let mut desk = Desk::new(&[1, 2]).submit(1);
-    desk.worker(1, 1);
-    let lost = desk.lease(1);
-    desk.show(1, &lost, 600);
-    desk.lose(1);
+    desk.lost_at_600();
     desk.worker(1, 1);
     let lease = desk.lease(1);
     desk.answer(1, &lease, 6);
